@@ -1,0 +1,5 @@
+//! The container runtime of the agent. Blocking: no async, no command line, and never a manifest.
+
+pub mod container;
+pub mod places;
+pub mod shim;

@@ -1,0 +1,71 @@
+//! What is said over a shim's control socket: one JSON line each way a request, then the connection is closed
+//! (but for [`Request::Wait`], which is answered when the wait is over).
+
+use crate::container::config::Updatable;
+use crate::container::state::ContainerState;
+use serde::{Deserialize, Serialize};
+use spec::value::Signal;
+
+/// Longest line either side sends or accepts: a state with 4 KiB of probe output fits many times over.
+pub const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// What a shim can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Request {
+    /// Its state now.
+    State,
+    /// Stop the container: signal, grace, SIGKILL. Answered when the process is gone. It is not restarted.
+    Stop {
+        /// Grace in milliseconds; the container's own if `None`.
+        grace_ms: Option<u64>,
+    },
+    /// Send a signal to the container's first process.
+    Kill {
+        /// Which.
+        signal: Signal,
+    },
+    /// Stop it if it runs and start it again, counting no restart.
+    Restart {
+        /// Grace in milliseconds; the container's own if `None`.
+        grace_ms: Option<u64>,
+    },
+    /// Change limits, restart policy and labels of the running container; rewrites `config.json`.
+    Update {
+        /// The new values, all of them.
+        updatable: Updatable,
+    },
+    /// Answered when the container reaches this condition, or can no longer reach it.
+    Wait {
+        /// For what.
+        until: WaitCondition,
+        /// How long at most, in milliseconds.
+        timeout_ms: Option<u64>,
+    },
+}
+
+/// What can be waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WaitCondition {
+    /// Its health probe passes; a container without a probe is healthy as soon as it runs.
+    Healthy,
+    /// It has exited for good.
+    Exited,
+}
+
+/// What a shim answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Reply {
+    /// Done; the state after it.
+    State {
+        /// The state.
+        state: ContainerState,
+    },
+    /// Refused or failed; nothing was changed that is not in `state.json`.
+    Error {
+        /// What was tried and why it did not work.
+        problem: String,
+    },
+}

@@ -1,0 +1,99 @@
+//! References to images in registries.
+
+use super::{Digest, ValueError, serde_as_text};
+use std::fmt;
+use std::str::FromStr;
+
+/// Longest reference the distribution specification allows for a repository name.
+const REPOSITORY_BYTES_MAX: usize = 255;
+
+/// A reference to an image: `[registry/]repository[:tag][@digest]`, completed as Docker does
+/// (`nginx` is `docker.io/library/nginx:latest`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageReference {
+    registry: String,
+    repository: String,
+    tag: Option<String>,
+    digest: Option<Digest>,
+}
+
+impl ImageReference {
+    /// Host and optional port: `docker.io`, `127.0.0.1:5000`.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// Path in the registry: `library/nginx`.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The tag; `latest` where neither a tag nor a digest was written, `None` where only a digest was.
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// The digest that pins the content, if one was written.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+}
+
+impl FromStr for ImageReference {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let hint = "write [registry/]repository[:tag][@sha256:…], such as docker.io/library/nginx:1.29";
+        let bad = |what: &str| ValueError::with_hint(format!("{text:?} is not an image reference: {what}"), hint);
+        let (rest, digest) = match text.split_once('@') {
+            Some((rest, digest)) => (rest, Some(digest.parse::<Digest>()?)),
+            None => (text, None),
+        };
+        let (path, tag) = match rest.rsplit_once(':') {
+            Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+            _ => (rest, None),
+        };
+        if let Some(tag) = tag {
+            let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+            let fits = !tag.is_empty() && tag.len() <= 128 && tag.bytes().next().is_some_and(word);
+            if !fits || !tag.bytes().all(|b| word(b) || b == b'.' || b == b'-') {
+                return Err(bad(&format!("tag {tag:?} is not valid")));
+            }
+        }
+        let (registry, repository) = match path.split_once('/') {
+            Some((host, repository)) if host.contains(['.', ':']) || host == "localhost" => (host, repository.to_owned()),
+            Some(_) => ("docker.io", path.to_owned()),
+            None => ("docker.io", format!("library/{path}")),
+        };
+        let registry = if registry == "index.docker.io" { "docker.io" } else { registry };
+        if !registry.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':')) || registry.starts_with('-') {
+            return Err(bad(&format!("registry {registry:?} is not a host")));
+        }
+        if path.is_empty() || repository.len() > REPOSITORY_BYTES_MAX || !repository.split('/').all(is_component) {
+            return Err(bad("the repository has parts of a-z, 0-9 with single '.', '_', '__' or '-' between them"));
+        }
+        let tag = match (tag, &digest) {
+            (None, None) => Some("latest".to_owned()),
+            (tag, _) => tag.map(str::to_owned),
+        };
+        Ok(Self { registry: registry.to_owned(), repository, tag, digest })
+    }
+}
+
+/// One part of a repository path, distribution specification: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
+fn is_component(part: &str) -> bool {
+    let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let edges = part.as_bytes().first().is_some_and(|b| alphanumeric(b)) && part.as_bytes().last().is_some_and(|b| alphanumeric(b));
+    let separators = || part.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    edges && separators().all(|s| matches!(s, "" | "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
+}
+
+impl fmt::Display for ImageReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tag = self.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
+        let digest = self.digest.map(|digest| format!("@{digest}")).unwrap_or_default();
+        f.pad(&format!("{}/{}{tag}{digest}", self.registry, self.repository))
+    }
+}
+
+serde_as_text!(ImageReference);

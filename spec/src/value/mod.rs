@@ -1,0 +1,70 @@
+//! Newtypes that are parsed once and valid ever after.
+//!
+//! Each serialises to the short form a user would write and parses itself back from it.
+
+mod byte_size;
+mod capability;
+mod cpus;
+mod digest;
+pub mod duration;
+mod image_reference;
+mod mount;
+mod name;
+mod port;
+mod restart;
+mod signal;
+mod subnet;
+mod user;
+
+pub use byte_size::ByteSize;
+pub use capability::Capability;
+pub use cpus::Cpus;
+pub use digest::Digest;
+pub use image_reference::ImageReference;
+pub use mount::{BindSource, Mount, MountTarget};
+pub use name::{ContainerId, Name};
+pub use port::{PortMapping, Protocol};
+pub use restart::RestartPolicy;
+pub use signal::Signal;
+pub use subnet::Subnet;
+pub use user::UserSpec;
+
+/// Why a text is not the value it should be: what was read, and what would be accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct ValueError {
+    /// What is wrong, in one clause, without the position: `"8o80" is not a port number`.
+    pub problem: String,
+    /// What to write instead, where that is known: `write "8080:80"`.
+    pub hint: Option<String>,
+}
+
+impl ValueError {
+    /// A problem without a remedy to offer.
+    pub fn new(problem: impl Into<String>) -> Self {
+        Self { problem: problem.into(), hint: None }
+    }
+
+    /// A problem with the remedy beside it.
+    pub fn with_hint(problem: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { problem: problem.into(), hint: Some(hint.into()) }
+    }
+}
+
+/// Serialises a value through `Display` and reads it back through `FromStr`, as every short form does.
+macro_rules! serde_as_text {
+    ($type:ty) => {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+pub(crate) use serde_as_text;
