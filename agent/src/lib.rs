@@ -1,3 +1,5 @@
 //! The agent: sources, plans, application, the watch, the command line.
 
+pub mod apply;
+pub mod host;
 pub mod plan;

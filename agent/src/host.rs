@@ -1,0 +1,51 @@
+//! The one seam between deciding and doing: what a plan is made from, and what carries its actions out.
+//!
+//! Two things implement it: the Linux host ([`crate::linux`]) and, in tests, the simulator. Nothing else of our own is ever faked.
+
+use crate::plan::action::Action;
+use crate::plan::actual::Actual;
+use spec::desired::Desired;
+
+/// What failed, on what, and why below it.
+#[derive(Debug, thiserror::Error)]
+#[error("{tried}")]
+pub struct HostError {
+    /// What was tried on what: `start web@2`.
+    pub tried: String,
+    /// The reason.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl HostError {
+    /// An error with its reason.
+    pub fn new(tried: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { tried: tried.into(), source: source.into() }
+    }
+
+    /// The whole chain in one line, outermost first: `start web@2: mount /data: no such file or directory`.
+    pub fn chain(&self) -> String {
+        chain(self)
+    }
+}
+
+/// An error and its sources in one line, outermost first.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(reason) = source {
+        text.push_str(": ");
+        text.push_str(&reason.to_string());
+        source = reason.source();
+    }
+    text
+}
+
+/// A host that can be looked at and changed. Shared between the threads of one application of a plan.
+pub trait Host: Sync {
+    /// One snapshot. What `desired` names decides what is looked up (images by key), never what is seen.
+    fn observe(&self, desired: &Desired) -> Result<Actual, HostError>;
+
+    /// Carries out one action; idempotent where it was interrupted before. `progress` takes lines for people.
+    fn perform(&self, action: &Action, progress: &(dyn Fn(&str) + Sync)) -> Result<(), HostError>;
+}
