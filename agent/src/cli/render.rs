@@ -1,0 +1,152 @@
+//! The only printer: data goes to standard output, everything said about it to standard error.
+
+use super::Color;
+use anstyle::{AnsiColor, Style};
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+use std::fmt::Display;
+use std::io::{IsTerminal as _, Write as _};
+
+/// Colours of the parts of speech, the sixteen every terminal has.
+pub mod style {
+    use super::{AnsiColor, Style};
+
+    /// Something made, started, fine.
+    pub const GOOD: Style = AnsiColor::Green.on_default();
+    /// Something changed in place, or to look at.
+    pub const CHANGED: Style = AnsiColor::Yellow.on_default();
+    /// Something removed, failed.
+    pub const BAD: Style = AnsiColor::Red.on_default();
+    /// Something beside the point.
+    pub const FAINT: Style = Style::new().dimmed();
+    /// Headings, names.
+    pub const STRONG: Style = Style::new().bold();
+    /// `error:`
+    pub const ERROR: Style = AnsiColor::Red.on_default().bold();
+    /// `warning:`
+    pub const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+    /// `hint:`
+    pub const HINT: Style = AnsiColor::Cyan.on_default().bold();
+}
+
+/// How and where things are printed.
+#[derive(Debug, Clone, Copy)]
+pub struct Render {
+    /// Whether data is printed as JSON.
+    pub json: bool,
+}
+
+impl Render {
+    /// Takes the choice of colour for the whole process, and the choice of JSON.
+    pub(super) fn new(json: bool, color: Color) -> Self {
+        match color {
+            Color::Auto => anstream::ColorChoice::Auto,
+            Color::Always => anstream::ColorChoice::AlwaysAnsi,
+            Color::Never => anstream::ColorChoice::Never,
+        }
+        .write_global();
+        Self { json }
+    }
+
+    /// Text for standard output, as it is. A reader that went away (`| head`) ends the process quietly.
+    pub fn text(self, text: &str) {
+        let mut out = anstream::stdout().lock();
+        if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+            std::process::exit(0);
+        }
+    }
+
+    /// One line for standard output.
+    pub fn line(self, line: impl Display) {
+        self.text(&format!("{line}\n"));
+    }
+
+    /// One object as one line of JSON on standard output.
+    pub fn json_line(self, value: &impl Serialize) {
+        self.line(serde_json::to_string(value).expect("our own values have text keys and finite numbers"));
+    }
+
+    /// One object as indented JSON on standard output.
+    pub fn json_document(self, value: &impl Serialize) {
+        self.line(serde_json::to_string_pretty(value).expect("our own values have text keys and finite numbers"));
+    }
+
+    /// Rows under headings, or one JSON object a row.
+    pub fn rows<T: Serialize>(self, headings: &[&str], rows: &[T], cells: impl Fn(&T) -> Vec<String>) {
+        if self.json {
+            rows.iter().for_each(|row| self.json_line(row));
+            return;
+        }
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(headings.iter().map(|heading| heading.to_uppercase()));
+        for row in rows {
+            table.add_row(cells(row));
+        }
+        for (place, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, if place + 1 == headings.len() { 0 } else { 3 }));
+        }
+        for line in table.lines() {
+            self.line(line.trim_end());
+        }
+    }
+
+    /// Something said about the work, on standard error.
+    pub fn say(self, line: impl Display) {
+        // Standard error that is gone leaves nobody to tell.
+        let _ = writeln!(anstream::stderr(), "{line}");
+    }
+
+    /// Something that should be known, on standard error.
+    pub fn warn(self, line: impl Display) {
+        self.say(format_args!("{} {line}", paint(style::WARNING, "warning:")));
+    }
+
+    /// A failure with its chain of reasons and its remedy, on standard error; as JSON on standard output where JSON was asked for.
+    pub fn failure(self, error: &anyhow::Error, hint: Option<&str>) {
+        if self.json {
+            let reasons: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+            self.json_line(&serde_json::json!({"type": "error", "message": error.to_string(), "reasons": reasons, "hint": hint}));
+        }
+        self.say(format_args!("{} {error}", paint(style::ERROR, "error:")));
+        for reason in error.chain().skip(1) {
+            self.say(format_args!("  {} {reason}", paint(style::FAINT, "because:")));
+        }
+        if let Some(hint) = hint {
+            self.say(format_args!("  {} {hint}", paint(style::HINT, "hint:")));
+        }
+    }
+
+    /// Whether a person watches standard error.
+    pub fn is_watched(self) -> bool {
+        !self.json && std::io::stderr().is_terminal()
+    }
+}
+
+/// Text in a style.
+pub fn paint(style: Style, text: impl Display) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// A span as people read it: `3s`, `2m`, `5h`, `4d`.
+pub fn age(seconds: i64) -> String {
+    match seconds {
+        ..0 => "0s".to_owned(),
+        0..=119 => format!("{seconds}s"),
+        120..=7199 => format!("{}m", seconds / 60),
+        7200..=172_799 => format!("{}h", seconds / 3600),
+        172_800.. => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Bytes as people read them: `1.5 GiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut amount = bytes as f64;
+    let mut unit = 0;
+    while amount >= 1024.0 && unit + 1 < UNITS.len() {
+        amount /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{amount:.1} {}", UNITS[unit]) }
+}

@@ -1,0 +1,35 @@
+//! What every command starts from: places, printer, logs.
+
+use super::{Global, render::Render};
+use runtime::places::Places;
+use tracing_subscriber::EnvFilter;
+
+/// The surroundings of one command.
+pub(super) struct Session {
+    /// Where everything is kept.
+    pub(super) places: Places,
+    /// The printer.
+    pub(super) render: Render,
+}
+
+impl Session {
+    /// Sets up printing and logging for the whole process.
+    pub(super) fn new(global: &Global) -> Self {
+        let render = Render::new(global.json, global.color);
+        let level = match global.verbose {
+            0 => "warn",
+            1 => "info",
+            _ => "debug",
+        };
+        let filter = EnvFilter::try_from_env("AGENT_LOG").unwrap_or_else(|_| EnvFilter::new(format!("agent={level},runtime={level}")));
+        let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+        if global.json {
+            logs.json().init();
+        } else {
+            logs.init();
+        }
+        let absolute = |path: &std::path::Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let places = Places { state: absolute(&global.state_dir), run: absolute(&global.run_dir), config: absolute(&global.config_dir) };
+        Self { places, render }
+    }
+}
