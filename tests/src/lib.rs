@@ -1,1 +1,4 @@
-//! x
+//! The harness: hosts to try things on, and the proof that nothing is left of them.
+
+pub mod host;
+pub mod inventory;
