@@ -1,1 +1,3 @@
-//! x
+//! The suite: one binary, a file per feature. What needs root says so and is skipped without it.
+
+mod tidy;
