@@ -1,9 +1,9 @@
 //! What a plan is made of. Everything an executor needs stands in the action; it has no choice left.
 
-use super::actual::ContainerFault;
+use super::actual::{ContainerFault, Owner};
 use runtime::container::config::Endpoint;
 use serde::Serialize;
-use spec::desired::{Container, DependencyCondition, Image, ImageKey, Location, Network, ResourceId, Volume};
+use spec::desired::{Container, DependencyCondition, Image, ImageKey, Kind, Location, Network, ResourceId, Volume};
 use spec::value::{ContainerId, Digest, Name, Subnet};
 use std::net::Ipv4Addr;
 
@@ -11,47 +11,130 @@ use std::net::Ipv4Addr;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "action", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Action {
-    /// Build, pull or import an image.
+    /// Build, pull or import an image. It belongs to the site of the plan.
     ObtainImage {
+        /// What it is recorded as.
         #[serde(serialize_with = "text")]
         key: ImageKey,
+        /// Where it comes from; recorded as applied.
         image: Image,
     },
     /// Give up an image no manifest names any more; its content goes with the next garbage collection.
     ForgetImage {
+        /// What it is recorded as.
         #[serde(serialize_with = "text")]
         key: ImageKey,
     },
     /// Make a bridge and its record.
-    CreateNetwork { name: Name, network: Network, subnet: Subnet, gateway: Ipv4Addr },
-    /// Rewrite the record: labels, the internal flag.
-    UpdateNetwork { name: Name, network: Network },
+    CreateNetwork {
+        /// Its name.
+        name: Name,
+        /// Recorded as applied.
+        network: Network,
+        /// The subnet given or chosen; free at the time of the plan.
+        subnet: Subnet,
+        /// The bridge's address in that subnet.
+        gateway: Ipv4Addr,
+        /// Whose it is: the site's, or nobody's ([`Owner::Hand`]) for the host-wide `default`.
+        owner: Owner,
+    },
+    /// Rewrite the record: labels, the internal flag. Subnet and gateway stay what they are.
+    UpdateNetwork {
+        /// Its name.
+        name: Name,
+        /// Recorded as applied.
+        network: Network,
+    },
     /// Make the bridge again as recorded, and the links of its containers.
-    RepairNetwork { name: Name },
-    /// Remove a bridge and its record.
-    RemoveNetwork { name: Name },
+    RepairNetwork {
+        /// Its name.
+        name: Name,
+    },
+    /// Remove a bridge and its record. Nothing is connected to it any more.
+    RemoveNetwork {
+        /// Its name.
+        name: Name,
+    },
     /// Make a volume.
-    CreateVolume { name: Name, volume: Volume },
+    CreateVolume {
+        /// Its name.
+        name: Name,
+        /// Recorded as applied.
+        volume: Volume,
+    },
     /// Rewrite its record: labels.
-    UpdateVolume { name: Name, volume: Volume },
+    UpdateVolume {
+        /// Its name.
+        name: Name,
+        /// Recorded as applied.
+        volume: Volume,
+    },
     /// Remove a volume and its data; planned only by `destroy` with the flag that says so.
-    RemoveVolume { name: Name },
-    /// Make a container's files; nothing runs yet.
-    CreateContainer { id: ContainerId, spec: Box<Container>, image: Digest, endpoints: Vec<Endpoint> },
-    /// Run it.
-    StartContainer { id: ContainerId, traffic: Traffic },
+    RemoveVolume {
+        /// Its name.
+        name: Name,
+    },
+    /// Make a container's files; nothing runs yet and nothing is taken from its predecessor: a network it names may still be
+    /// the old one of that name, an address still its predecessor's.
+    CreateContainer {
+        /// Name and a generation above every other of that name.
+        id: ContainerId,
+        /// Recorded as applied.
+        spec: Box<Container>,
+        /// The image's digest; the image is in the store.
+        image: Digest,
+        /// One a network, in the order of its links; the first has the default route. Empty unless bridged.
+        endpoints: Vec<Endpoint>,
+    },
+    /// Run it. Ends a hold: it is no longer stopped by a user.
+    StartContainer {
+        /// Which; it does not run.
+        id: ContainerId,
+        /// Whether published ports and the name lead to it at once.
+        traffic: Traffic,
+    },
     /// Wait until it has come this far; failing that within its own time limits fails the step.
-    AwaitContainer { id: ContainerId, until: DependencyCondition },
+    AwaitContainer {
+        /// Which; it was started.
+        id: ContainerId,
+        /// How far. `started` also holds for one that already ended with 0.
+        until: DependencyCondition,
+    },
     /// Lead published ports and the name from the old incarnation to the new one, in one transaction.
-    SwitchTraffic { from: ContainerId, to: ContainerId },
-    /// Change a running container: limits, restart policy, labels, ports, networks, and the record of what was applied.
-    UpdateContainer { id: ContainerId, spec: Box<Container>, endpoints: Vec<Endpoint> },
+    SwitchTraffic {
+        /// The predecessor they lead to until now; none is left if `None`.
+        from: Option<ContainerId>,
+        /// The one they lead to from now on; it runs.
+        to: ContainerId,
+    },
+    /// Change a container in place: limits, restart policy, labels, ports, networks, and the record of what was applied.
+    /// Only these and fields that are a matter of record differ from the applied spec. If it does not run, its files change.
+    UpdateContainer {
+        /// Which.
+        id: ContainerId,
+        /// Recorded as applied.
+        spec: Box<Container>,
+        /// All of its endpoints from now on: kept ones first in their old order, then new ones. An endpoint whose address
+        /// differs from the present one is detached and attached again.
+        endpoints: Vec<Endpoint>,
+    },
     /// Mend what differs from its configuration.
-    RepairContainer { id: ContainerId, fault: ContainerFault },
-    /// Stop it: signal, grace, SIGKILL.
-    StopContainer { id: ContainerId },
+    RepairContainer {
+        /// Which; it runs.
+        id: ContainerId,
+        /// What is mended.
+        fault: ContainerFault,
+    },
+    /// Stop it: signal, grace, SIGKILL. No hold: only a user makes one.
+    StopContainer {
+        /// Which.
+        id: ContainerId,
+    },
     /// Remove its files. It must not run.
-    RemoveContainer { id: ContainerId },
+    RemoveContainer {
+        /// Which.
+        id: ContainerId,
+    },
     /// Write our nftables table anew.
     RepairFirewall,
 }
@@ -115,15 +198,37 @@ pub enum Verb {
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Cause {
     /// A manifest names it and the host does not have it.
-    New { location: Option<Location> },
+    New {
+        /// Where.
+        location: Option<Location>,
+    },
     /// A field differs from what was applied.
-    Field { field: String, old: String, new: String, location: Option<Location>, forces_replacement: bool },
+    Field {
+        /// Dotted path below `spec`, as a manifest writes it: `resources.memory`, `env.LOG`, `ports`.
+        field: String,
+        /// As applied; `none` if it was not set.
+        old: String,
+        /// As desired; `none` if it is not set any more.
+        new: String,
+        /// Where the new value is written.
+        location: Option<Location>,
+        /// Whether this field cannot change in place.
+        forces_replacement: bool,
+    },
     /// No manifest names it any more.
     Unnamed,
     /// The host differs from what was applied.
-    Drift { what: String },
+    Drift {
+        /// In words.
+        what: String,
+    },
     /// Something it is made of changes.
-    Follows { resource: ResourceId, what: String },
+    Follows {
+        /// That resource.
+        resource: ResourceId,
+        /// What changes about it.
+        what: String,
+    },
 }
 
 /// What a change means for what runs.
@@ -152,8 +257,18 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What cannot be done, and is left alone: unreadable or foreign resources, address conflicts.
     pub blocked: Vec<Blocked>,
-    /// True when images have to be obtained first: the plan after that may replace fewer containers.
+    /// What is left alone on purpose and worth knowing: holds, ended jobs, volumes no manifest names.
+    pub notes: Vec<Note>,
+    /// True when images have to be obtained first. [`Plan::changes`] then shows what is expected, [`Plan::steps`] the image steps
+    /// and what depends on none of them; after them the host is observed and planned again, which may replace fewer containers.
     pub provisional: bool,
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.changes.is_empty()
+    }
 }
 
 /// A resource a plan leaves alone though something is wanted of it.
@@ -164,6 +279,21 @@ pub struct Blocked {
     pub resource: ResourceId,
     /// Why, and what to do about it.
     pub why: String,
+}
+
+/// Something a plan leaves alone because that is right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Note {
+    /// The resource.
+    pub resource: ResourceId,
+    /// What holds for it.
+    pub text: String,
+}
+
+/// The resource that stands for what all networks share, the nftables table: `network/*`. No network can have that name.
+pub fn firewall() -> ResourceId {
+    ResourceId { kind: Kind::Network, name: "*".to_owned() }
 }
 
 fn text<S: serde::Serializer, K: ToString>(key: &K, serializer: S) -> Result<S::Ok, S::Error> {

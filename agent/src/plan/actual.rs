@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use spec::desired::{Container, Image, ImageKey, Network, Volume};
 use spec::value::{ContainerId, Digest, Name, PortMapping, Subnet};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::Ipv4Addr;
 
 /// The host as it was at one moment.
@@ -54,6 +55,12 @@ pub enum Owner {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SiteId(pub String);
+
+impl fmt::Display for SiteId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
 
 /// An image in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -114,7 +121,11 @@ pub struct ActualContainer {
     pub phase: Phase,
     /// Whether a user stopped it by hand (`agent container stop`): a hold that no unrelated change undoes.
     pub stopped_by_user: bool,
-    /// Whether it receives the traffic of its published ports and its name: the old one of a replacement does until the switch.
+    /// Whether it once ended by itself with 0 since it was made, on this boot or an earlier one (the phase forgets at boot): a job
+    /// that is done.
+    pub completed: bool,
+    /// Whether its published ports and its name lead to it: the old one of a replacement has them until the switch. True for
+    /// every one that runs alone, with or without ports.
     pub serving: bool,
     /// What is broken about it, each repaired on its own.
     pub faults: BTreeSet<ContainerFault>,
