@@ -1,5 +1,6 @@
 //! The container runtime of the agent. Blocking: no async, no command line, and never a manifest.
 
 pub mod container;
+pub mod network;
 pub mod places;
 pub mod shim;

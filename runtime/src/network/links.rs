@@ -1,0 +1,105 @@
+//! One look at all links, addresses and routes of the host, and what it tells about ours. Three dumps, however many containers
+//! there are; every question after that is pure.
+
+use super::error::NetworkError;
+use super::link::{self, Address, Link, Route};
+use super::naming::{alias_prefix, bridge_alias, bridge_name, link_alias, link_name};
+use super::netlink::{Family, Socket};
+use super::probe::Feature;
+use super::record::NetworkRecord;
+use crate::container::config::Endpoint;
+use crate::places::Places;
+use spec::value::{ContainerId, Name, Subnet};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+/// The links of the network namespace it was read in.
+#[derive(Debug, Clone)]
+pub struct Links {
+    places: Places,
+    links: BTreeMap<String, Link>,
+    addresses: Vec<Address>,
+    routes: Vec<Route>,
+}
+
+impl Links {
+    /// Reads the network namespace of this thread.
+    pub fn read(places: &Places) -> Result<Self, NetworkError> {
+        let failed = |action: &'static str| NetworkError::netlink(action, Feature::Links);
+        let mut socket = Socket::open(Family::Route).map_err(failed("talk to rtnetlink"))?;
+        let links = link::links(&mut socket).map_err(failed("list links"))?;
+        Ok(Self {
+            places: places.clone(),
+            links: links.into_iter().map(|link| (link.name.clone(), link)).collect(),
+            addresses: link::addresses(&mut socket).map_err(failed("list addresses"))?,
+            routes: link::routes(&mut socket).map_err(failed("list routes"))?,
+        })
+    }
+
+    /// What is broken about a network's bridge; empty if nothing is.
+    pub fn network_faults(&self, network: &NetworkRecord) -> BTreeSet<String> {
+        let name = bridge_name(&self.places, &network.name);
+        let Some(bridge) = self.links.get(&name) else {
+            return BTreeSet::from([format!("bridge {name} is gone")]);
+        };
+        if bridge.alias != bridge_alias(&self.places, &network.name) {
+            return BTreeSet::from([format!("link {name} is not ours")]);
+        }
+        let mut faults = BTreeSet::new();
+        if !bridge.up {
+            faults.insert(format!("bridge {name} is down"));
+        }
+        if !self.addresses.contains(&Address { link: bridge.index, address: network.gateway, prefix: network.subnet.prefix() }) {
+            faults.insert(format!("bridge {name} is without its address {}/{}", network.gateway, network.subnet.prefix()));
+        }
+        faults
+    }
+
+    /// The networks a container is not connected to as it should be: the host's end of its link is gone, down, not in its
+    /// bridge, or the other end is down. What its own side has been made to do from inside (addresses, routes) is not seen.
+    pub fn link_faults(&self, id: &ContainerId, endpoints: &[Endpoint]) -> BTreeSet<Name> {
+        let sound = |endpoint: &&Endpoint| {
+            let bridge = self.links.get(&bridge_name(&self.places, &endpoint.network)).map(|bridge| bridge.index);
+            let link = self.links.get(&link_name(&self.places, id, &endpoint.network));
+            link.is_some_and(|link| {
+                let ours = link.alias == link_alias(&self.places, id, &endpoint.network);
+                ours && link.up && link.carrier && link.bridge.is_some() && link.bridge == bridge
+            })
+        };
+        endpoints.iter().filter(|endpoint| !sound(endpoint)).map(|endpoint| endpoint.network.clone()).collect()
+    }
+
+    /// The subnets that links and routes not ours use. Those that are too small to be a [`Subnet`] are rounded up to one; those
+    /// that are too big, such as the halves of the Internet a VPN takes, and default routes, are left out.
+    pub fn foreign_subnets(&self) -> BTreeSet<Subnet> {
+        let prefix = alias_prefix(&self.places);
+        let ours: BTreeSet<u32> = self.links.values().filter(|link| link.alias.starts_with(&prefix)).map(|link| link.index).collect();
+        let addresses = self.addresses.iter().filter(|address| !ours.contains(&address.link)).map(|it| (it.address, it.prefix));
+        let routes = self.routes.iter().filter(|route| !route.link.is_some_and(|link| ours.contains(&link)));
+        addresses
+            .chain(routes.map(|route| (route.destination, route.prefix)))
+            .filter_map(|(first, prefix)| enclosing(first, prefix))
+            .collect()
+    }
+}
+
+/// The subnet an address with a prefix lies in.
+fn enclosing(address: Ipv4Addr, prefix: u8) -> Option<Subnet> {
+    let prefix = prefix.min(29);
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+    Subnet::new(Ipv4Addr::from(u32::from(address) & mask), prefix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_prefixes_become_subnets_or_nothing() {
+        let of = |address: &str, prefix| enclosing(address.parse().unwrap(), prefix).map(|subnet| subnet.to_string());
+        assert_eq!(of("10.1.2.3", 24).as_deref(), Some("10.1.2.0/24"));
+        assert_eq!(of("10.1.2.3", 32).as_deref(), Some("10.1.2.0/29"));
+        assert_eq!(of("128.0.0.0", 1), None);
+        assert_eq!(of("0.0.0.0", 0), None);
+    }
+}

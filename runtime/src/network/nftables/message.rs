@@ -1,0 +1,188 @@
+//! Batches: everything in one takes effect at the same instant, or nothing does. Pure but for [`Batch::commit`].
+
+use super::super::attributes::Attributes;
+use super::super::netlink::{NLM_F_APPEND, NLM_F_CREATE, NetlinkError, Request, Socket};
+use super::expression::Expressions;
+use super::{DATA_VALUE, FAMILY_IP, LIST_ELEMENT, SUBSYSTEM_NFTABLES, USERDATA_COMMENT, chain, header, kind, rule, set, table};
+
+/// Elements in one message: an attribute holds 64 KiB, an element at most 100 bytes.
+const ELEMENTS_PER_MESSAGE: usize = 500;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+
+/// Where packets enter a base chain, in the order of `enum nf_inet_hooks`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// Everything that comes in.
+    Prerouting = 0,
+    /// What passes through.
+    Forward = 2,
+    /// What this host sends.
+    Output = 3,
+    /// Everything that goes out.
+    Postrouting = 4,
+}
+
+/// Where a base chain sits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Base {
+    /// `nat` or `filter`.
+    pub(crate) kind: &'static str,
+    /// The hook.
+    pub(crate) hook: Hook,
+    /// Lower comes first.
+    pub(crate) priority: i32,
+}
+
+/// A data type as `nft` knows it (its `enum datatypes`): 6 bits each, the first component in the highest bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DataType {
+    number: u32,
+    bytes: u32,
+}
+
+impl DataType {
+    /// `ipv4_addr`
+    pub(crate) const ADDRESS: Self = Self { number: 7, bytes: 4 };
+    /// `inet_proto`, padded to a register.
+    pub(crate) const TRANSPORT: Self = Self { number: 12, bytes: 4 };
+    /// `inet_service`, padded to a register.
+    pub(crate) const PORT: Self = Self { number: 13, bytes: 4 };
+    /// `ifname`
+    pub(crate) const LINK_NAME: Self = Self { number: 41, bytes: 16 };
+
+    /// This, then that: `self . next`.
+    pub(crate) const fn then(self, next: Self) -> Self {
+        Self { number: self.number << 6 | next.number, bytes: self.bytes + next.bytes }
+    }
+}
+
+/// Messages to one table of family `ip` that take effect together.
+#[derive(Debug)]
+pub(crate) struct Batch<'a> {
+    table: &'a str,
+    requests: Vec<Request>,
+    sets: u32,
+}
+
+/// A key and, in a map, what it leads to; empty in a set.
+pub(crate) type Element<'a> = (&'a [u8], &'a [u8]);
+
+impl<'a> Batch<'a> {
+    /// Nothing yet.
+    pub(crate) fn new(table: &'a str) -> Self {
+        Self { table, requests: Vec::new(), sets: 0 }
+    }
+
+    /// Makes the table if it is absent. The comment of a table that exists stays.
+    pub(crate) fn ensure_table(&mut self, comment: &str) {
+        let attributes = self.body().text(table::NAME, self.table).bytes(table::USERDATA, &userdata(comment));
+        self.push(kind::NEW_TABLE, NLM_F_CREATE, attributes);
+    }
+
+    /// Deletes the table and all in it; it must exist.
+    pub(crate) fn delete_table(&mut self) {
+        let attributes = self.body().text(table::NAME, self.table);
+        self.push(kind::DELETE_TABLE, 0, attributes);
+    }
+
+    /// Makes a chain, hooked or to be jumped to. Its policy is accept.
+    pub(crate) fn create_chain(&mut self, name: &str, base: Option<Base>) {
+        const POLICY_ACCEPT: u32 = 1;
+        let mut attributes = self.body().text(chain::TABLE, self.table).text(chain::NAME, name);
+        if let Some(base) = base {
+            let hook =
+                Attributes::new().u32(chain::HOOK_NUMBER, base.hook as u32).bytes(chain::HOOK_PRIORITY, &base.priority.to_be_bytes());
+            attributes = attributes.nested(chain::HOOK, &hook).u32(chain::POLICY, POLICY_ACCEPT).text(chain::TYPE, base.kind);
+        }
+        self.push(kind::NEW_CHAIN, NLM_F_CREATE, attributes);
+    }
+
+    /// Appends a rule to a chain.
+    pub(crate) fn append_rule(&mut self, chain: &str, comment: &str, expressions: &Expressions) {
+        let attributes = self
+            .body()
+            .text(rule::TABLE, self.table)
+            .text(rule::CHAIN, chain)
+            .nested(rule::EXPRESSIONS, expressions.attributes())
+            .bytes(rule::USERDATA, &userdata(comment));
+        self.push(kind::NEW_RULE, NLM_F_CREATE | NLM_F_APPEND, attributes);
+    }
+
+    /// Makes a set of keys, or a map from keys to data.
+    pub(crate) fn create_set(&mut self, name: &str, key: DataType, data: Option<DataType>) {
+        self.sets += 1;
+        let mut attributes = self
+            .body()
+            .text(set::TABLE, self.table)
+            .text(set::NAME, name)
+            .u32(set::FLAGS, data.map_or(0, |_| set::FLAG_MAP))
+            .u32(set::KEY_TYPE, key.number)
+            .u32(set::KEY_BYTES, key.bytes)
+            .u32(set::ID, self.sets);
+        if let Some(data) = data {
+            attributes = attributes.u32(set::DATA_TYPE, data.number).u32(set::DATA_BYTES, data.bytes);
+        }
+        self.push(kind::NEW_SET, NLM_F_CREATE, attributes);
+    }
+
+    /// Adds elements. Refused if a key is there and leads elsewhere.
+    pub(crate) fn add_elements<'e>(&mut self, set: &str, elements: impl IntoIterator<Item = Element<'e>>) {
+        self.elements(kind::NEW_ELEMENT, NLM_F_CREATE, set, elements);
+    }
+
+    /// Deletes elements. Refused if one is absent.
+    pub(crate) fn delete_elements<'e>(&mut self, set: &str, elements: impl IntoIterator<Item = Element<'e>>) {
+        self.elements(kind::DELETE_ELEMENT, 0, set, elements);
+    }
+
+    /// Makes it so, all at once. An empty batch does nothing.
+    pub(crate) fn commit(self, socket: &mut Socket) -> Result<(), NetlinkError> {
+        if self.requests.is_empty() {
+            return Ok(());
+        }
+        let mark = |kind| Request { kind, flags: 0, payload: header(0, SUBSYSTEM_NFTABLES >> 8).to_vec() };
+        let mut requests = Vec::with_capacity(self.requests.len() + 2);
+        requests.push(mark(BATCH_BEGIN));
+        requests.extend(self.requests);
+        requests.push(mark(BATCH_END));
+        socket.transact(&requests)
+    }
+
+    fn elements<'e>(&mut self, kind: u16, flags: u16, set: &str, elements: impl IntoIterator<Item = Element<'e>>) {
+        let elements: Vec<Element<'e>> = elements.into_iter().collect();
+        for chunk in elements.chunks(ELEMENTS_PER_MESSAGE) {
+            let list = chunk.iter().fold(Attributes::new(), |list, (key, data)| {
+                let value = |bytes: &[u8]| Attributes::new().bytes(DATA_VALUE, bytes);
+                let element = Attributes::new().nested(set::ELEMENT_KEY, &value(key));
+                let element = if data.is_empty() { element } else { element.nested(set::ELEMENT_DATA, &value(data)) };
+                list.nested(LIST_ELEMENT, &element)
+            });
+            let attributes = self.body().text(set::LIST_TABLE, self.table).text(set::LIST_SET, set).nested(set::LIST_ELEMENTS, &list);
+            self.push(kind, flags, attributes);
+        }
+    }
+
+    fn body(&self) -> Attributes {
+        Attributes::after_header(&header(FAMILY_IP, 0))
+    }
+
+    fn push(&mut self, kind: u16, flags: u16, attributes: Attributes) {
+        self.requests.push(Request { kind, flags, payload: attributes.into_bytes() });
+    }
+
+    /// All messages as bytes: what a digest of a layout is made of.
+    pub(crate) fn fingerprint(&self) -> Vec<u8> {
+        self.requests.iter().flat_map(|request| request.kind.to_be_bytes().into_iter().chain(request.payload.iter().copied())).collect()
+    }
+}
+
+/// User data with a comment, at most 128 bytes as `nft` has it.
+fn userdata(comment: &str) -> Vec<u8> {
+    debug_assert!(comment.len() < 128, "{comment}");
+    let length = comment.len() as u8 + 1;
+    let mut bytes = vec![USERDATA_COMMENT, length];
+    bytes.extend_from_slice(comment.as_bytes());
+    bytes.push(0);
+    bytes
+}
