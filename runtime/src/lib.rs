@@ -2,5 +2,7 @@
 
 pub mod container;
 pub mod network;
+pub mod image;
 pub mod places;
 pub mod shim;
+pub mod store;
