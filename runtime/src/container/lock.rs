@@ -16,12 +16,12 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// The right to change a container, until dropped.
 #[derive(Debug)]
-pub struct Lock {
+pub(super) struct Lock {
     _file: File,
 }
 
 /// Takes the lock. Errors: [`ContainerError::NotFound`], [`ContainerError::Locked`].
-pub fn lock(places: &Places, id: &ContainerId) -> Result<Lock, ContainerError> {
+pub(super) fn lock(places: &Places, id: &ContainerId) -> Result<Lock, ContainerError> {
     let path = places.container(id).join("lock");
     let not_found = || ContainerError::NotFound { id: id.clone() };
     let deadline = Instant::now() + WAIT_MAX;
