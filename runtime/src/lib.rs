@@ -1,5 +1,6 @@
 //! The container runtime of the agent. Blocking: no async, no command line, and never a manifest.
 
+pub mod builder;
 pub mod container;
 pub mod places;
 pub mod shim;

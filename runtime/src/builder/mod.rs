@@ -1,0 +1,6 @@
+//! Images from Dockerfiles.
+
+pub mod file;
+pub mod ignore;
+pub mod pattern;
+pub mod words;
