@@ -3,4 +3,5 @@
 pub mod file;
 pub mod ignore;
 pub mod pattern;
+pub mod tree;
 pub mod words;
