@@ -2,5 +2,7 @@
 
 pub mod builder;
 pub mod container;
+pub mod image;
 pub mod places;
 pub mod shim;
+pub mod store;

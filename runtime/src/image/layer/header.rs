@@ -1,0 +1,340 @@
+//! Tar headers, read one entry at a time: ustar, PAX extensions, GNU long names and base-256 numbers. Bounded; writes nothing.
+//!
+//! The `tar` crate decodes the fields of a 512-byte header; extensions, sizes and skipping are done here, with limits.
+
+use super::{EXTENSION_BYTES_MAX, LayerError};
+use std::io::{self, BufRead};
+use tar::EntryType;
+
+const BLOCK: usize = 512;
+
+/// Seconds and nanoseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time {
+    /// Whole seconds, rounded towards the past.
+    pub seconds: i64,
+    /// 0..1_000_000_000.
+    pub nanoseconds: u32,
+}
+
+/// One entry of a tar stream; its data, if any, is read next.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: Vec<u8>,
+    pub(crate) kind: EntryKind,
+    /// Permission bits with set-id and sticky bits.
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) modified: Time,
+    pub(crate) attributes: Vec<Attribute>,
+}
+
+/// Name and value of an extended attribute.
+pub(crate) type Attribute = (Vec<u8>, Vec<u8>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    File { size: u64 },
+    Directory,
+    Symlink { target: Vec<u8> },
+    HardLink { target: Vec<u8> },
+    CharacterDevice { major: u32, minor: u32 },
+    BlockDevice { major: u32, minor: u32 },
+    Fifo,
+}
+
+/// Reads entries from a tar stream.
+pub(crate) struct TarReader<R> {
+    source: R,
+    /// Bytes of the current entry's data not read yet, and the padding after them.
+    data_left: u64,
+    padding: u64,
+    last_name: Vec<u8>,
+}
+
+/// What extension headers said about the entry that follows them.
+#[derive(Default)]
+struct Extensions {
+    bytes: u64,
+    name: Option<Vec<u8>>,
+    target: Option<Vec<u8>>,
+    size: Option<u64>,
+    uid: Option<u64>,
+    gid: Option<u64>,
+    modified: Option<Time>,
+    attributes: Vec<Attribute>,
+    sparse: bool,
+}
+
+impl<R: BufRead> TarReader<R> {
+    pub(crate) fn new(source: R) -> Self {
+        Self { source, data_left: 0, padding: 0, last_name: Vec::new() }
+    }
+
+    /// The next entry, or `None` at the end of the archive. Data of the entry before that was not read is skipped.
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, LayerError> {
+        self.skip(self.data_left + self.padding)?;
+        (self.data_left, self.padding) = (0, 0);
+        let mut extensions = Extensions::default();
+        loop {
+            let Some(header) = self.read_header()? else {
+                return Ok(None);
+            };
+            let size = header.entry_size().map_err(|_| self.bad(&header, "its size is not a number"))?;
+            match header.entry_type() {
+                EntryType::XHeader => {
+                    let bytes = self.read_extension(&header, size, &mut extensions)?;
+                    parse_pax(&bytes, &mut extensions).map_err(|problem| self.bad(&header, problem))?;
+                }
+                EntryType::XGlobalHeader => drop(self.read_extension(&header, size, &mut extensions)?),
+                EntryType::GNULongName => extensions.name = Some(until_nul(self.read_extension(&header, size, &mut extensions)?)),
+                EntryType::GNULongLink => extensions.target = Some(until_nul(self.read_extension(&header, size, &mut extensions)?)),
+                _ => return self.entry(&header, size, extensions).map(Some),
+            }
+        }
+    }
+
+    /// Some of the current entry's data; empty at its end. Follow with [`Self::consume`].
+    pub(crate) fn data(&mut self) -> Result<&[u8], LayerError> {
+        if self.data_left == 0 {
+            return Ok(&[]);
+        }
+        let limit = usize::try_from(self.data_left).unwrap_or(usize::MAX);
+        match self.source.fill_buf() {
+            Ok([]) => Err(broken(&self.last_name, io::ErrorKind::UnexpectedEof.into())),
+            Ok(bytes) => Ok(&bytes[..bytes.len().min(limit)]),
+            Err(error) => Err(broken(&self.last_name, error)),
+        }
+    }
+
+    /// Takes `count` of the bytes that [`Self::data`] gave.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.source.consume(count);
+        self.data_left -= count as u64;
+    }
+
+    /// Reads what follows the end of the archive: it is part of the stream's digest.
+    pub(crate) fn drain(mut self) -> Result<R, LayerError> {
+        loop {
+            let count = self.source.fill_buf().map_err(|error| broken(&self.last_name, error))?.len();
+            if count == 0 {
+                return Ok(self.source);
+            }
+            self.source.consume(count);
+        }
+    }
+
+    /// A checked header, or `None` at the end: a block of zeros, or nothing more at all.
+    fn read_header(&mut self) -> Result<Option<tar::Header>, LayerError> {
+        let mut block = [0; BLOCK];
+        let mut filled = 0;
+        while filled < BLOCK {
+            match io::Read::read(&mut self.source, &mut block[filled..]) {
+                Ok(0) if filled == 0 => return Ok(None),
+                Ok(0) => return Err(broken(&self.last_name, io::ErrorKind::UnexpectedEof.into())),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(broken(&self.last_name, error)),
+            }
+        }
+        if block.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        let header = tar::Header::from_byte_slice(&block).clone();
+        let sum: u32 = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
+        if header.cksum().ok() != Some(sum) {
+            let last = super::text(&self.last_name);
+            return Err(LayerError::Format(format!("no tar header where one should be, after {last:?}")));
+        }
+        Ok(Some(header))
+    }
+
+    /// The whole data of an extension header.
+    fn read_extension(&mut self, header: &tar::Header, size: u64, extensions: &mut Extensions) -> Result<Vec<u8>, LayerError> {
+        extensions.bytes = extensions.bytes.saturating_add(size).saturating_add(BLOCK as u64);
+        if extensions.bytes > EXTENSION_BYTES_MAX {
+            return Err(self.bad(header, format!("its extension headers are over {EXTENSION_BYTES_MAX} bytes")));
+        }
+        let mut bytes = vec![0; usize::try_from(size).map_err(|_| self.bad(header, "its extension header is too large"))?];
+        io::Read::read_exact(&mut self.source, &mut bytes).map_err(|error| broken(&self.last_name, error))?;
+        self.skip(padding(size))?;
+        Ok(bytes)
+    }
+
+    fn entry(&mut self, header: &tar::Header, size: u64, extensions: Extensions) -> Result<Entry, LayerError> {
+        let name = extensions.name.unwrap_or_else(|| header.path_bytes().into_owned());
+        self.last_name.clone_from(&name);
+        let refuse = |problem: &str| LayerError::refused(&name, problem);
+        if extensions.sparse || header.entry_type() == EntryType::GNUSparse {
+            return Err(refuse("sparse files are not taken: pack the archive without --sparse"));
+        }
+        let target = || extensions.target.clone().or_else(|| header.link_name_bytes().map(|target| target.into_owned()));
+        let device = || match (header.device_major(), header.device_minor()) {
+            (Ok(Some(major)), Ok(Some(minor))) => Ok((major, minor)),
+            _ => Err(refuse("a device without numbers")),
+        };
+        let size = extensions.size.unwrap_or(size);
+        let kind = match header.entry_type() {
+            // Before POSIX a directory was a file whose name ends with a slash.
+            EntryType::Regular if name.ends_with(b"/") => EntryKind::Directory,
+            EntryType::Regular | EntryType::Continuous => EntryKind::File { size },
+            EntryType::Directory => EntryKind::Directory,
+            EntryType::Symlink => EntryKind::Symlink { target: target().ok_or_else(|| refuse("a link without a target"))? },
+            EntryType::Link => EntryKind::HardLink { target: target().ok_or_else(|| refuse("a link without a target"))? },
+            EntryType::Char => device().map(|(major, minor)| EntryKind::CharacterDevice { major, minor })?,
+            EntryType::Block => device().map(|(major, minor)| EntryKind::BlockDevice { major, minor })?,
+            EntryType::Fifo => EntryKind::Fifo,
+            other => return Err(refuse(&format!("entries of type {:?} are not taken", char::from(other.as_byte())))),
+        };
+        if let EntryKind::File { size } = kind {
+            (self.data_left, self.padding) = (size, padding(size));
+        }
+        // chown(2) reads all ones as "leave it": no id.
+        let id = |extension: Option<u64>, field: io::Result<u64>| match extension.map_or(field, Ok).map(u32::try_from) {
+            Ok(Ok(id)) if id != u32::MAX => Ok(id),
+            _ => Err(refuse("its owner is not a user or group id")),
+        };
+        let field_time =
+            || header.mtime().ok().and_then(|seconds| i64::try_from(seconds).ok()).map(|seconds| Time { seconds, nanoseconds: 0 });
+        Ok(Entry {
+            mode: header.mode().map_err(|_| refuse("its mode is not a number"))? & 0o7777,
+            uid: id(extensions.uid, header.uid())?,
+            gid: id(extensions.gid, header.gid())?,
+            modified: extensions.modified.or_else(field_time).ok_or_else(|| refuse("its time is not a number"))?,
+            attributes: extensions.attributes,
+            kind,
+            name,
+        })
+    }
+
+    fn skip(&mut self, mut count: u64) -> Result<(), LayerError> {
+        while count > 0 {
+            let available = self.source.fill_buf().map_err(|error| broken(&self.last_name, error))?.len();
+            if available == 0 {
+                return Err(broken(&self.last_name, io::ErrorKind::UnexpectedEof.into()));
+            }
+            let step = available.min(usize::try_from(count).unwrap_or(usize::MAX));
+            self.source.consume(step);
+            count -= step as u64;
+        }
+        Ok(())
+    }
+
+    fn bad(&self, header: &tar::Header, problem: impl Into<String>) -> LayerError {
+        LayerError::refused(&header.path_bytes(), problem)
+    }
+}
+
+fn broken(after: &[u8], source: io::Error) -> LayerError {
+    LayerError::Read { after: super::text(after), source }
+}
+
+fn padding(size: u64) -> u64 {
+    size.wrapping_neg() % BLOCK as u64
+}
+
+fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
+    if let Some(end) = bytes.iter().position(|byte| *byte == 0) {
+        bytes.truncate(end);
+    }
+    bytes
+}
+
+/// Reads PAX records, `<length> <key>=<value>\n` each (pax(1), "pax Extended Header").
+fn parse_pax(mut bytes: &[u8], extensions: &mut Extensions) -> Result<(), &'static str> {
+    const BROKEN: &str = "its PAX header is broken";
+    while !bytes.is_empty() && bytes[0] != 0 {
+        let space = bytes.iter().take(20).position(|byte| *byte == b' ').ok_or(BROKEN)?;
+        let length: usize = number(&bytes[..space]).and_then(|length| length.try_into().ok()).ok_or(BROKEN)?;
+        let record = bytes.get(space + 1..length).ok_or(BROKEN)?.strip_suffix(b"\n").ok_or(BROKEN)?;
+        bytes = &bytes[length..];
+        let equals = record.iter().position(|byte| *byte == b'=').ok_or(BROKEN)?;
+        let (key, value) = (&record[..equals], &record[equals + 1..]);
+        match key {
+            b"path" => extensions.name = Some(value.to_vec()),
+            b"linkpath" => extensions.target = Some(value.to_vec()),
+            b"size" => extensions.size = Some(number(value).ok_or(BROKEN)?),
+            b"uid" => extensions.uid = Some(number(value).ok_or(BROKEN)?),
+            b"gid" => extensions.gid = Some(number(value).ok_or(BROKEN)?),
+            b"mtime" => extensions.modified = Some(parse_time(value).ok_or(BROKEN)?),
+            key if key.starts_with(b"GNU.sparse.") => extensions.sparse = true,
+            key => {
+                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                    extensions.attributes.push((name.to_vec(), value.to_vec()));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    is_number.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
+}
+
+/// `[-]seconds[.fraction]`, the fraction cut at nanoseconds.
+fn parse_time(text: &[u8]) -> Option<Time> {
+    let (negative, digits) = text.strip_prefix(b"-").map_or((false, text), |digits| (true, digits));
+    let (whole, fraction) = match digits.iter().position(|byte| *byte == b'.') {
+        Some(dot) => (&digits[..dot], &digits[dot + 1..]),
+        None => (digits, &b""[..]),
+    };
+    let seconds = i64::try_from(number(whole)?).ok()?;
+    if !fraction.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let mut nanoseconds = 0;
+    for place in 0..9 {
+        nanoseconds = nanoseconds * 10 + fraction.get(place).map_or(0, |digit| u32::from(digit - b'0'));
+    }
+    Some(match (negative, nanoseconds) {
+        (false, nanoseconds) => Time { seconds, nanoseconds },
+        (true, 0) => Time { seconds: -seconds, nanoseconds: 0 },
+        (true, nanoseconds) => Time { seconds: -seconds - 1, nanoseconds: 1_000_000_000 - nanoseconds },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        let time = |seconds, nanoseconds| Some(Time { seconds, nanoseconds });
+        for (text, expected) in [
+            ("0", time(0, 0)),
+            ("12.5", time(12, 500_000_000)),
+            ("12.0000000019", time(12, 1)),
+            ("-1.25", time(-2, 750_000_000)),
+            ("-3", time(-3, 0)),
+            ("", None),
+            ("1e3", None),
+            ("1.x", None),
+        ] {
+            assert_eq!(parse_time(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn broken_pax_records_are_refused() {
+        for text in ["9 path=x", "x path=a\n", "999 path=a\n", "6 path\n", "0 a=b\n", "1 a=b\n", "11 size=-1\n"] {
+            assert!(parse_pax(text.as_bytes(), &mut Extensions::default()).is_err(), "{text:?}");
+        }
+        let mut extensions = Extensions::default();
+        parse_pax(b"8 uid=7\n29 SCHILY.xattr.user.a=x=y\nz\n", &mut extensions).unwrap();
+        assert_eq!(extensions.uid, Some(7));
+        assert_eq!(extensions.attributes, [(b"user.a".to_vec(), b"x=y\nz".to_vec())]);
+    }
+
+    #[test]
+    fn an_endless_extension_header_is_refused_before_it_is_read() {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(EntryType::XHeader);
+        header.set_size(8 << 30);
+        header.set_cksum();
+        let error = TarReader::new(&header.as_bytes()[..]).next().unwrap_err();
+        assert!(error.to_string().contains("extension headers are over"), "{error}");
+    }
+}

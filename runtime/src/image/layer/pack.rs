@@ -1,0 +1,285 @@
+//! A directory in overlay format becomes a layer's tar stream: the same tree gives the same bytes, always.
+//!
+//! Order: depth first, the names of each directory sorted by their bytes, the opaque marker first. The root has an entry only where it
+//! differs from mode 0755, owner 0:0. Times follow [`Times`]; whiteouts and markers have time 0. Sockets are left out.
+
+use super::header::{Attribute, Entry, EntryKind, Time};
+use super::name::join;
+use super::root::timestamps;
+use super::tar_writer::TarWriter;
+use super::{DEPTH_MAX, ENTRIES_MAX, LayerError, OPAQUE_MARKER, WHITEOUT_PREFIX, is_portable_attribute};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Bytes read from a file at a time.
+const READ_BYTES: usize = 256 << 10;
+/// Attributes by which overlayfs keeps its own books in an upper directory; they mean nothing in a lower one.
+const OVERLAY_BOOKKEEPING: [&[u8]; 4] = [b"origin", b"impure", b"nlink", b"uuid"];
+
+/// 1980-01-02T00:00:00Z: the time of everything in a reproducible layer unless a build says another. Not 1970, because zip archives
+/// (Python wheels among them) cannot hold times before 1980 in any time zone.
+pub const EPOCH: Time = Time { seconds: 315_619_200, nanoseconds: 0 };
+
+/// Which modification times a layer gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Times {
+    /// Those of the files, to the nanosecond.
+    Keep,
+    /// Those of the files, but none after this many seconds since 1970: `SOURCE_DATE_EPOCH`.
+    NotAfter(i64),
+}
+
+impl Default for Times {
+    /// The same input gives the same layer on any day: nothing is after [`EPOCH`].
+    fn default() -> Self {
+        Self::NotAfter(EPOCH.seconds)
+    }
+}
+
+impl Times {
+    fn of(self, stat: &Stat) -> Time {
+        let time = Time { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec as u32 };
+        match self {
+            Self::NotAfter(seconds) => time.min(Time { seconds, nanoseconds: 0 }),
+            Self::Keep => time,
+        }
+    }
+}
+
+/// Whether the files themselves are given the times that the stream has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDisk {
+    /// Yes: what is kept is then what unpacking the stream would give.
+    Settle,
+    /// No: nothing is changed.
+    Leave,
+}
+
+/// What was packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packed {
+    /// Bytes of all files, each hard-linked one once.
+    pub size_bytes: u64,
+    /// Entries, whiteouts included; 0 for a step that changed nothing.
+    pub entries: u64,
+}
+
+/// Writes the tree below `root` as a tar stream. Nobody else may change the tree meanwhile.
+///
+/// Refused: names that begin with `.wh.` (a layer cannot say them), trees deeper than [`DEPTH_MAX`], and attributes of overlay
+/// mounts that were not made for layers (`redirect_dir`, `metacopy`).
+pub fn pack(root: &OwnedFd, times: Times, on_disk: OnDisk, sink: impl Write) -> Result<Packed, LayerError> {
+    let mut packing = Packing {
+        tar: TarWriter::new(sink),
+        times,
+        on_disk,
+        packed: Packed { size_bytes: 0, entries: 0 },
+        links: BTreeMap::new(),
+        buffer: vec![0; READ_BYTES],
+    };
+    let stat = rustix::fs::fstat(root).map_err(LayerError::system("stat", b"."))?;
+    let found = attributes(root, b".")?;
+    let plain = (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) == (0o755, 0, 0) && found.portable.is_empty();
+    if !plain {
+        packing.write(&packing.describe(b"./".to_vec(), &stat, EntryKind::Directory, found.portable))?;
+    }
+    packing.directory(root, b"", found.opaque, 0)?;
+    packing.settle(root, &stat, b".")?;
+    packing.tar.finish().map_err(LayerError::system("write the end", b""))?;
+    Ok(packing.packed)
+}
+
+struct Packing<W> {
+    tar: TarWriter<W>,
+    times: Times,
+    on_disk: OnDisk,
+    packed: Packed,
+    /// First name of each file that has several.
+    links: BTreeMap<(u64, u64), Vec<u8>>,
+    buffer: Vec<u8>,
+}
+
+impl<W: Write> Packing<W> {
+    /// Writes what is in a directory whose own entry is written.
+    fn directory(&mut self, directory: &OwnedFd, path: &[u8], opaque: bool, depth: usize) -> Result<(), LayerError> {
+        if depth > DEPTH_MAX {
+            return Err(LayerError::refused(path, format!("it is more than {DEPTH_MAX} directories deep")));
+        }
+        if opaque {
+            self.write(&marker(join(path, OPAQUE_MARKER)))?;
+        }
+        for name in sorted_names(directory).map_err(LayerError::system("list", path))? {
+            self.name(directory, path, &name, depth)?;
+        }
+        Ok(())
+    }
+
+    fn name(&mut self, parent: &OwnedFd, parent_path: &[u8], name: &[u8], depth: usize) -> Result<(), LayerError> {
+        let path = join(parent_path, name);
+        let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(LayerError::system("stat", &path))?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+        if kind == FileType::CharacterDevice && device == (0, 0) {
+            return self.write(&marker(join(parent_path, &[WHITEOUT_PREFIX, name].concat())));
+        }
+        if name.starts_with(WHITEOUT_PREFIX) {
+            return Err(LayerError::refused(&path, "a layer cannot hold a name that begins with .wh."));
+        }
+        if kind == FileType::Socket {
+            return Ok(()); // only its listener gave it meaning
+        }
+        if kind != FileType::Directory && stat.st_nlink > 1 {
+            if let Some(target) = self.links.get(&(stat.st_dev, stat.st_ino)) {
+                let kind = EntryKind::HardLink { target: target.clone() };
+                return self.write(&self.describe(path, &stat, kind, Vec::new()));
+            }
+            self.links.insert((stat.st_dev, stat.st_ino), path.clone());
+        }
+        match kind {
+            FileType::Directory => {
+                let directory = open(parent, name, OFlags::DIRECTORY, &path)?;
+                let found = attributes(&directory, &path)?;
+                self.write(&self.describe([&path, &b"/"[..]].concat(), &stat, EntryKind::Directory, found.portable))?;
+                self.directory(&directory, &path, found.opaque, depth + 1)?;
+                self.settle(&directory, &stat, &path)
+            }
+            FileType::RegularFile => self.file(parent, name, path, &stat),
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(parent, name, Vec::new()).map_err(LayerError::system("read the link", &path))?;
+                let entry = self.describe(path, &stat, EntryKind::Symlink { target: target.into_bytes() }, Vec::new());
+                self.node(parent, name, &stat, &entry)
+            }
+            FileType::CharacterDevice | FileType::BlockDevice => {
+                let (major, minor) = device;
+                let character = kind == FileType::CharacterDevice;
+                let kind = if character { EntryKind::CharacterDevice { major, minor } } else { EntryKind::BlockDevice { major, minor } };
+                let entry = self.describe(path, &stat, kind, Vec::new());
+                self.node(parent, name, &stat, &entry)
+            }
+            FileType::Fifo => {
+                let entry = self.describe(path, &stat, EntryKind::Fifo, Vec::new());
+                self.node(parent, name, &stat, &entry)
+            }
+            FileType::Socket | FileType::Unknown => Err(LayerError::refused(&path, "it is of no known type")),
+        }
+    }
+
+    fn file(&mut self, parent: &OwnedFd, name: &[u8], path: Vec<u8>, stat: &Stat) -> Result<(), LayerError> {
+        let file = open(parent, name, OFlags::empty(), &path)?;
+        let found = attributes(&file, &path)?;
+        let size = stat.st_size as u64;
+        self.write(&self.describe(path.clone(), stat, EntryKind::File { size }, found.portable))?;
+        let mut file = File::from(file);
+        let mut left = size;
+        while left > 0 {
+            let wanted = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let count = file.read(&mut self.buffer[..wanted]).map_err(LayerError::system("read", &path))?;
+            if count == 0 {
+                return Err(LayerError::refused(&path, "it shrank while it was read"));
+            }
+            self.tar.data(&self.buffer[..count]).map_err(LayerError::system("write", &path))?;
+            left -= count as u64;
+        }
+        self.packed.size_bytes += size;
+        self.settle(&file, stat, &path)
+    }
+
+    /// Writes an entry without data and settles the time of what it describes, by name because it cannot be opened.
+    fn node(&mut self, parent: &OwnedFd, name: &[u8], stat: &Stat, entry: &Entry) -> Result<(), LayerError> {
+        self.write(entry)?;
+        if self.on_disk == OnDisk::Settle && entry.modified != Times::Keep.of(stat) {
+            let set = rustix::fs::utimensat(parent, name, &timestamps(entry.modified), AtFlags::SYMLINK_NOFOLLOW);
+            set.map_err(LayerError::system("set the times of", &entry.name))?;
+        }
+        Ok(())
+    }
+
+    fn settle(&self, file: &impl AsFd, stat: &Stat, path: &[u8]) -> Result<(), LayerError> {
+        let time = self.times.of(stat);
+        if self.on_disk == OnDisk::Settle && time != Times::Keep.of(stat) {
+            rustix::fs::futimens(file, &timestamps(time)).map_err(LayerError::system("set the times of", path))?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, entry: &Entry) -> Result<(), LayerError> {
+        self.packed.entries += 1;
+        if self.packed.entries > ENTRIES_MAX {
+            return Err(LayerError::Limit(format!("more than {ENTRIES_MAX} entries")));
+        }
+        self.tar.entry(entry).map_err(LayerError::system("write the entry", &entry.name))
+    }
+
+    fn describe(&self, name: Vec<u8>, stat: &Stat, kind: EntryKind, attributes: Vec<Attribute>) -> Entry {
+        let mode = if let EntryKind::Symlink { .. } = kind { 0o777 } else { stat.st_mode & 0o7777 };
+        Entry { name, kind, mode, uid: stat.st_uid, gid: stat.st_gid, modified: self.times.of(stat), attributes }
+    }
+}
+
+/// A whiteout or an opaque marker: an empty file whose name says it all.
+fn marker(name: Vec<u8>) -> Entry {
+    let modified = Time { seconds: 0, nanoseconds: 0 };
+    Entry { name, kind: EntryKind::File { size: 0 }, mode: 0, uid: 0, gid: 0, modified, attributes: Vec::new() }
+}
+
+fn open(parent: &OwnedFd, name: &[u8], kind: OFlags, path: &[u8]) -> Result<OwnedFd, LayerError> {
+    let flags = kind | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(LayerError::system("open", path))
+}
+
+fn sorted_names(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(name.to_vec());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+struct Attributes {
+    portable: Vec<Attribute>,
+    opaque: bool,
+}
+
+/// The extended attributes of an open file, sorted.
+fn attributes(file: &OwnedFd, path: &[u8]) -> Result<Attributes, LayerError> {
+    let mut found = Attributes { portable: Vec::new(), opaque: false };
+    let fail = LayerError::system::<Errno>;
+    let size = match rustix::fs::flistxattr_query(file) {
+        Ok(0) | Err(Errno::NOTSUP) => return Ok(found),
+        Ok(size) => size,
+        Err(error) => return Err(fail("list the attributes of", path)(error)),
+    };
+    let mut names = vec![0_u8; size];
+    let size = rustix::fs::flistxattr(file, &mut names[..]).map_err(fail("list the attributes of", path))?;
+    for name in names[..size].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let overlay = name.strip_prefix(b"trusted.overlay.");
+        if overlay.is_none() && !is_portable_attribute(name) {
+            continue;
+        }
+        if overlay.is_some_and(|key| OVERLAY_BOOKKEEPING.contains(&key)) {
+            continue;
+        }
+        let length = rustix::fs::fgetxattr_query(file, name).map_err(fail("read an attribute of", path))?;
+        let mut value = vec![0_u8; length];
+        rustix::fs::fgetxattr(file, name, &mut value[..]).map_err(fail("read an attribute of", path))?;
+        match overlay {
+            None => found.portable.push((name.to_vec(), value)),
+            Some(b"opaque") => found.opaque = value == b"y",
+            Some(other) => {
+                let problem = format!("overlayfs marked it {:?}: mount with redirect_dir=off,metacopy=off", super::text(other));
+                return Err(LayerError::refused(path, problem));
+            }
+        }
+    }
+    found.portable.sort_unstable();
+    Ok(found)
+}

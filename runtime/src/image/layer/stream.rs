@@ -1,0 +1,307 @@
+//! Byte streams of layers: decompression by content, digests of both sides in the same pass, inflating on a thread of its own
+//! while the other side writes files.
+
+use super::{BYTES_MAX, RATIO_FREE_BYTES, RATIO_MAX};
+use sha2::{Digest as _, Sha256};
+use spec::value::Digest;
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+
+/// Bytes handed from the inflating thread to the writing one at a time: large enough that the hand-over costs nothing.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Chunks in flight. 2 MiB bridge the writer's pauses (a directory of small files) and bound the memory of a pull.
+const CHUNKS_MAX: usize = 8;
+/// Longest zstd window, as a power of two: the format's recommended limit, 8 MiB, is 23; `zstd --long` writes 27.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+
+/// How a stream is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// gzip, any number of members.
+    Gzip,
+    /// zstd, any number of frames.
+    Zstd,
+}
+
+impl Compression {
+    /// By the first bytes of a stream. Compressions that are not taken are an error with what to do instead.
+    pub fn detect(start: &[u8]) -> io::Result<Self> {
+        let refused = |name: &str, tool: &str| {
+            let text = format!("it is compressed with {name}, which is not taken: unpack it with `{tool} -d`, or use gzip or zstd");
+            Err(io::Error::new(io::ErrorKind::Unsupported, text))
+        };
+        match start {
+            [0x1f, 0x8b, ..] => Ok(Self::Gzip),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(Self::Zstd),
+            // A skippable frame: zstd files of several streams may begin with one.
+            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Self::Zstd),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => refused("xz", "xz"),
+            [b'B', b'Z', b'h', ..] => refused("bzip2", "bzip2"),
+            _ => Ok(Self::None),
+        }
+    }
+}
+
+/// What came out of the compressed side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compressed {
+    /// Digest of the bytes as they travelled.
+    pub digest: Digest,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// Lets `consume` read the uncompressed bytes of `source` while another thread reads, hashes and inflates them ahead.
+///
+/// Returns what `consume` returned and, if it read to the end, the digest of the compressed bytes.
+pub(crate) fn inflate_ahead<R: Read + Send, T>(source: R, consume: impl FnOnce(Ahead) -> T) -> (T, Option<Compressed>) {
+    std::thread::scope(|scope| {
+        let (filled_in, filled) = sync_channel(CHUNKS_MAX);
+        let (emptied_in, emptied) = channel();
+        let inflating = scope.spawn(move || inflate(source, &filled_in, &emptied));
+        let ahead = Ahead { filled, emptied: emptied_in, chunk: Vec::new(), position: 0, sha256: Sha256::new(), bytes: 0 };
+        // `consume` drops its end when it gives up, which ends the thread at its next chunk.
+        let consumed = consume(ahead);
+        let compressed = inflating.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (consumed, compressed)
+    })
+}
+
+/// The uncompressed side of [`inflate_ahead`].
+pub(crate) struct Ahead {
+    filled: Receiver<io::Result<Vec<u8>>>,
+    emptied: Sender<Vec<u8>>,
+    chunk: Vec<u8>,
+    position: usize,
+    sha256: Sha256,
+    bytes: u64,
+}
+
+impl Ahead {
+    /// Digest of everything read so far: the diff id, once the end was reached.
+    pub(crate) fn digest(self) -> Digest {
+        Digest::from_bytes(self.sha256.finalize().into())
+    }
+}
+
+impl BufRead for Ahead {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.position == self.chunk.len() {
+            let used = std::mem::take(&mut self.chunk);
+            if used.capacity() > 0 {
+                let _ = self.emptied.send(used); // the other side may have ended already
+            }
+            self.position = 0;
+            // A closed channel is the end of the stream.
+            if let Ok(chunk) = self.filled.recv() {
+                self.chunk = chunk?;
+                self.sha256.update(&self.chunk);
+                self.bytes += self.chunk.len() as u64;
+            }
+        }
+        Ok(&self.chunk[self.position..])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.position += count;
+    }
+}
+
+impl Read for Ahead {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let count = available.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&available[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+/// The inflating thread: fills chunks until the end, an error or until nobody wants more.
+fn inflate<R: Read>(source: R, filled: &SyncSender<io::Result<Vec<u8>>>, emptied: &Receiver<Vec<u8>>) -> Option<Compressed> {
+    let mut decoder = match Decoder::new(source) {
+        Ok(decoder) => decoder,
+        Err(error) => {
+            let _ = filled.send(Err(error));
+            return None;
+        }
+    };
+    let mut total = 0_u64;
+    loop {
+        let mut chunk = emptied.try_recv().unwrap_or_default();
+        chunk.resize(CHUNK_BYTES, 0);
+        let count = match read_full(&mut decoder, &mut chunk) {
+            Ok(count) => count,
+            Err(error) => {
+                let _ = filled.send(Err(error));
+                return None;
+            }
+        };
+        chunk.truncate(count);
+        total += count as u64;
+        if let Err(error) = check_size(total, decoder.compressed_bytes()) {
+            let _ = filled.send(Err(error));
+            return None;
+        }
+        if count == 0 {
+            return decoder.finish().map_or_else(|error| filled.send(Err(error)).map_or(None, |()| None), Some);
+        }
+        filled.send(Ok(chunk)).ok()?;
+    }
+}
+
+/// Refuses decompression bombs while they unfold.
+fn check_size(unpacked: u64, compressed: u64) -> io::Result<()> {
+    if unpacked > BYTES_MAX {
+        return Err(io::Error::other(format!("it unpacks to more than {BYTES_MAX} bytes")));
+    }
+    if unpacked > RATIO_FREE_BYTES && unpacked / RATIO_MAX > compressed {
+        return Err(io::Error::other(format!("it unpacks to more than {RATIO_MAX} times its {compressed} bytes: a decompression bomb")));
+    }
+    Ok(())
+}
+
+/// Reads until the buffer is full or the source ends.
+fn read_full(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match source.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// A decompressor chosen by content, over a hashing reader.
+pub(crate) enum Decoder<R: Read> {
+    Plain(BufReader<Hashing<R>>),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<Hashing<R>>>>),
+    Zstd(zstd::Decoder<'static, BufReader<Hashing<R>>>),
+}
+
+impl<R: Read> Decoder<R> {
+    pub(crate) fn new(source: R) -> io::Result<Self> {
+        let mut source = BufReader::with_capacity(CHUNK_BYTES, Hashing { source, sha256: Sha256::new(), bytes: 0 });
+        Ok(match Compression::detect(source.fill_buf()?)? {
+            Compression::None => Self::Plain(source),
+            Compression::Gzip => Self::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(source))),
+            Compression::Zstd => {
+                let mut decoder = zstd::Decoder::with_buffer(source)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+                Self::Zstd(decoder)
+            }
+        })
+    }
+
+    fn source(&self) -> &Hashing<R> {
+        match self {
+            Self::Plain(source) => source.get_ref(),
+            Self::Gzip(decoder) => decoder.get_ref().get_ref(),
+            Self::Zstd(decoder) => decoder.get_ref().get_ref(),
+        }
+    }
+
+    /// Compressed bytes read so far.
+    fn compressed_bytes(&self) -> u64 {
+        self.source().bytes
+    }
+
+    /// The digest of the compressed side, what follows the compressed data included.
+    fn finish(self) -> io::Result<Compressed> {
+        let mut source = match self {
+            Self::Plain(source) => source,
+            Self::Gzip(decoder) => decoder.into_inner(),
+            Self::Zstd(decoder) => decoder.finish(),
+        };
+        io::copy(&mut source, &mut io::sink())?;
+        let hashing = source.into_inner();
+        Ok(Compressed { digest: Digest::from_bytes(hashing.sha256.finalize().into()), bytes: hashing.bytes })
+    }
+}
+
+impl<R: Read> Read for Decoder<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(source) => source.read(buffer),
+            Self::Gzip(decoder) => decoder.read(buffer),
+            Self::Zstd(decoder) => decoder.read(buffer),
+        }
+    }
+}
+
+/// Counts and hashes what passes.
+pub(crate) struct Hashing<R> {
+    source: R,
+    sha256: Sha256,
+    bytes: u64,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.sha256.update(&buffer[..count]);
+        self.bytes += count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn read_all(source: &[u8]) -> (io::Result<(Vec<u8>, Digest)>, Option<Compressed>) {
+        inflate_ahead(source, |mut ahead| {
+            let mut bytes = Vec::new();
+            ahead.read_to_end(&mut bytes)?;
+            Ok((bytes, ahead.digest()))
+        })
+    }
+
+    #[test]
+    fn every_compression_gives_the_same_bytes_and_both_digests() {
+        let content: Vec<u8> = (0..3_000_000_u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+        let (half, rest) = content.split_at(content.len() / 2);
+        let two_members = [gzip(half), gzip(rest)].concat();
+        for packed in [content.clone(), gzip(&content), two_members, zstd::encode_all(&content[..], 1).unwrap()] {
+            let (read, compressed) = read_all(&packed);
+            let (bytes, digest) = read.unwrap();
+            assert!(bytes == content);
+            assert_eq!(digest, Digest::of(&content));
+            assert_eq!(compressed.unwrap(), Compressed { digest: Digest::of(&packed), bytes: packed.len() as u64 });
+        }
+    }
+
+    #[test]
+    fn truncated_and_foreign_streams_are_errors() {
+        let packed = gzip(&vec![7; 100_000]);
+        assert!(read_all(&packed[..packed.len() - 9]).0.is_err());
+        let error = read_all(b"\xfd7zXZ\0rest").0.unwrap_err().to_string();
+        assert!(error.contains("compressed with xz"), "{error}");
+    }
+
+    #[test]
+    fn giving_up_early_ends_the_thread() {
+        let packed = gzip(&vec![0; 50 << 20]);
+        let ((), compressed) = inflate_ahead(&packed[..], drop);
+        assert_eq!(compressed, None);
+    }
+
+    #[test]
+    fn a_bomb_is_stopped_by_its_ratio() {
+        assert!(check_size(RATIO_FREE_BYTES, 1).is_ok());
+        assert!(check_size(RATIO_FREE_BYTES * 2, RATIO_FREE_BYTES * 2 / 1000).is_err());
+        assert!(check_size(RATIO_FREE_BYTES * 2, RATIO_FREE_BYTES / 10).is_ok());
+    }
+}

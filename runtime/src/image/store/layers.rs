@@ -1,0 +1,195 @@
+//! Layers of the store: added by unpacking a stream or by taking over an overlay's upper directory.
+
+use super::{ImageStore, StoreError, read_record};
+use crate::image::layer::pack::Packed;
+use crate::image::layer::{LayerError, Times, pack, unpack};
+use crate::image::manifest::Descriptor;
+use crate::store::{FileError, Lock, Scratch, atomic, remove};
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use spec::value::Digest;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// A layer in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LayerRecord {
+    /// Digest of its uncompressed tar stream.
+    pub diff_id: Digest,
+    /// Bytes of its files.
+    pub size_bytes: u64,
+    /// Its entries, whiteouts included; 0 for a step that changed nothing.
+    pub entries: u64,
+    /// The form in which it travelled, if it was pulled: what a registry may have already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob: Option<Descriptor>,
+    /// The boot that wrote it; see [`super`] on power cuts.
+    boot: String,
+}
+
+/// What a stream must turn out to be; `None` is not checked.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Expected<'a> {
+    /// The diff id that the image's configuration promises.
+    pub(crate) diff_id: Option<Digest>,
+    /// The compressed blob that its manifest promises; recorded with the layer.
+    pub(crate) blob: Option<&'a Descriptor>,
+}
+
+impl ImageStore {
+    /// Whether the layer is there, complete.
+    pub fn has_layer(&self, diff_id: &Digest) -> bool {
+        self.layer_path(diff_id).join("layer.json").exists()
+    }
+
+    /// Where the unpacked layer is (or would be): a lower directory for overlayfs.
+    pub fn layer_dir(&self, diff_id: &Digest) -> PathBuf {
+        self.layer_path(diff_id).join("root")
+    }
+
+    /// The record of a layer; `None` if it is not there.
+    pub fn layer(&self, diff_id: &Digest) -> Result<Option<LayerRecord>, StoreError> {
+        read_record(&self.layer_path(diff_id).join("layer.json"))
+    }
+
+    /// Adds a layer from its tar stream: plain, gzip or zstd, recognised by content.
+    pub fn import_layer(&self, source: impl Read + Send) -> Result<LayerRecord, StoreError> {
+        self.unpack_layer(source, &Expected::default())
+    }
+
+    /// Adds a layer whose digests are known beforehand; nothing stays if they do not come true.
+    pub(crate) fn unpack_layer(&self, source: impl Read + Send, expected: &Expected<'_>) -> Result<LayerRecord, StoreError> {
+        let _lease = self.lease()?;
+        let scratch = self.scratch()?;
+        let root = open_directory(&scratch.subdirectory("root")?)?;
+        let unpacked = unpack::unpack(source, root)?;
+        let matches = |what, expected: Option<Digest>, found| match expected {
+            Some(expected) if expected != found => Err(LayerError::Digest { what, expected, found }),
+            _ => Ok(()),
+        };
+        matches("compressed layer", expected.blob.map(|blob| blob.digest), unpacked.compressed.digest)?;
+        matches("uncompressed layer", expected.diff_id, unpacked.diff_id)?;
+        let record = LayerRecord {
+            diff_id: unpacked.diff_id,
+            size_bytes: unpacked.size_bytes,
+            entries: unpacked.entries,
+            blob: expected.blob.cloned(),
+            boot: self.boot.clone(),
+        };
+        self.keep(scratch, record)
+    }
+
+    /// Takes over an overlay's upper directory as a new layer, by rename, after its overlay was unmounted; it must be on the store's
+    /// file system ([`Self::scratch`]).
+    ///
+    /// The diff id is that of the stream which [`pack::pack`] makes of it; the files are given the times that the stream has, so that
+    /// what is kept equals what pulling the layer elsewhere would give. If the layer is there already the directory is dropped.
+    pub fn commit_layer(&self, upper: &Path, times: Times) -> Result<LayerRecord, StoreError> {
+        let _lease = self.lease()?;
+        self.same_file_system(upper)?;
+        let directory = open_directory(upper)?;
+        let mut stream = Hasher(Sha256::new());
+        let packed = pack::pack(&directory, times, pack::OnDisk::Settle, &mut stream)?;
+        let diff_id = Digest::from_bytes(stream.0.finalize().into());
+        let scratch = self.scratch()?;
+        let root = scratch.path().join("root");
+        fs::rename(upper, &root).map_err(FileError::of("rename to", &root))?;
+        let Packed { size_bytes, entries } = packed;
+        self.keep(scratch, LayerRecord { diff_id, size_bytes, entries, blob: None, boot: self.boot.clone() })
+    }
+
+    /// Writes a layer of the store as an uncompressed tar stream. Its digest is the diff id for layers committed here; a layer that was
+    /// pulled had its entries in another order or form, so that its stream is equal in meaning only.
+    pub fn export_layer(&self, diff_id: &Digest, sink: impl Write) -> Result<(), StoreError> {
+        if !self.has_layer(diff_id) {
+            return Err(StoreError::NoLayer(*diff_id));
+        }
+        pack::pack(&open_directory(&self.layer_dir(diff_id))?, Times::Keep, pack::OnDisk::Leave, sink)?;
+        Ok(())
+    }
+
+    /// Waits until nobody else makes this layer. Whoever holds the lock looks again whether the layer is there.
+    pub(crate) fn lock_layer(&self, diff_id: &Digest) -> Result<Lock, StoreError> {
+        Ok(Lock::exclusive(&self.directory.join("locks").join(diff_id.hex()))?)
+    }
+
+    /// Makes layers count after a power cut: one sync of the file system for all of them, then a mark in each.
+    pub(super) fn sync_layers(&self, diff_ids: &[Digest]) -> Result<(), StoreError> {
+        let marks: Vec<_> = diff_ids.iter().map(|diff_id| self.layer_path(diff_id).join("durable")).collect();
+        let missing: Vec<_> = marks.iter().filter(|mark| !mark.exists()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let directory = open_directory(&self.directory)?;
+        rustix::fs::syncfs(&directory).map_err(FileError::of("sync", &self.directory))?;
+        for mark in missing {
+            fs::write(mark, "").map_err(FileError::of("create", mark))?;
+        }
+        Ok(())
+    }
+
+    /// Removes layers of an earlier boot that were never synced: after a power cut their files may be empty or torn.
+    pub(super) fn drop_unsynced_layers(&self) -> Result<(), StoreError> {
+        for diff_id in self.digests("layers", "")? {
+            let path = self.layer_path(&diff_id);
+            if path.join("durable").exists() {
+                continue;
+            }
+            // A record that cannot be read is as torn as the rest.
+            let of_this_boot = self.layer(&diff_id).is_ok_and(|record| record.is_some_and(|record| record.boot == self.boot));
+            if !of_this_boot {
+                self.remove_layer(&diff_id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a layer; it is gone at once, its files follow. Fine if it is absent.
+    pub(super) fn remove_layer(&self, diff_id: &Digest) -> Result<(), StoreError> {
+        let doomed = self.scratch()?;
+        match fs::rename(self.layer_path(diff_id), doomed.path().join("layer")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(FileError::of("remove", &self.layer_path(diff_id))(error).into()),
+            Ok(()) => Ok(remove::remove_tree(doomed.path())?),
+        }
+    }
+
+    fn layer_path(&self, diff_id: &Digest) -> PathBuf {
+        self.directory.join("layers").join(diff_id.hex())
+    }
+
+    /// Gives a finished layer its lasting name. Somebody else may have made the same one meanwhile: then theirs is kept.
+    fn keep(&self, scratch: Scratch, record: LayerRecord) -> Result<LayerRecord, StoreError> {
+        if let Some(existing) = self.layer(&record.diff_id)? {
+            return Ok(existing);
+        }
+        atomic::write_json(&scratch.path().join("layer.json"), &record)?;
+        match scratch.persist(&self.layer_path(&record.diff_id)) {
+            Ok(()) => Ok(record),
+            Err(error) => self.layer(&record.diff_id)?.ok_or_else(|| error.into()),
+        }
+    }
+}
+
+/// A sink that only hashes.
+struct Hasher(Sha256);
+
+impl Write for Hasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, FileError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(FileError::of("open", path))
+}

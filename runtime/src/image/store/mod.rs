@@ -1,0 +1,196 @@
+//! The image store: configurations and manifests by digest, unpacked layers by diff id, names that point at images.
+//!
+//! ```text
+//! <images>/blobs/sha256/<hex>      configurations and manifests, as they were pulled or made
+//! <images>/images/<hex>.json       an image that is complete: written last, removed first
+//! <images>/layers/<hex>/root       an unpacked layer in overlay format, named by the digest of its uncompressed stream
+//! <images>/layers/<hex>/layer.json its record; the whole directory appears by one rename
+//! <images>/records/<hex>.json      a name (registry reference or key of a site) and the image it stands for
+//! <images>/scratch/                what is being made; whatever a dead process left here is removed by the next opening
+//! <images>/locks/                  one lock a layer being made, and `use`: held shared by whoever adds, exclusively by `gc`
+//! ```
+//!
+//! Safe against a crash at every instruction: nothing has its lasting name before it is complete. Safe against a power cut too:
+//! a layer counts in later boots only once it was synced (`durable`), which [`ImageStore::put_image`] sees to, once for all layers of
+//! an image, off the path of unpacking. A layer that was not is unpacked again.
+
+mod gc;
+mod images;
+mod layers;
+
+#[cfg(test)]
+mod tests;
+
+pub use gc::{Freed, Roots};
+pub use images::{Image, ImageSummary};
+pub use layers::LayerRecord;
+
+use super::ImageId;
+use super::layer::LayerError;
+use crate::places::Places;
+use crate::store::{FileError, Lock, Scratch, ScratchSpace, atomic};
+use spec::value::Digest;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// The store of one instance. Cheap to clone; any number may be open, in any number of processes.
+#[derive(Debug, Clone)]
+pub struct ImageStore {
+    directory: PathBuf,
+    scratch: ScratchSpace,
+    /// Tells this boot from others: layers that were not synced count only in the boot that wrote them.
+    boot: String,
+}
+
+/// Why the store could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file of the store.
+    #[error("image store: {}", .0)]
+    File(#[source] FileError),
+    /// A record that is no JSON, or not of its kind: somebody wrote to the store.
+    #[error("image store: record {path:?} is broken")]
+    Record {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// No such image.
+    #[error("there is no image {0}")]
+    NoImage(ImageId),
+    /// An image cannot be added before its layers.
+    #[error("image has layer {0}, which is not in the store")]
+    NoLayer(Digest),
+    /// An upper directory must be renamed into the store.
+    #[error("{path:?} is not on the file system of the image store: make it with scratch()")]
+    OtherFileSystem {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A pull, import or build is running; nothing may be removed meanwhile.
+    #[error("the image store is in use by a pull, an import or a build: try again when it is done")]
+    Busy,
+    /// A layer that could not be unpacked or packed.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+}
+
+impl From<FileError> for StoreError {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
+}
+
+/// Keeps [`ImageStore::gc`] out while it lives: what was added under it and is not named yet stays.
+#[derive(Debug)]
+pub struct Lease {
+    _lock: Lock,
+}
+
+impl ImageStore {
+    /// Opens the store of an instance, making it if needed, and clears away what processes that died were making.
+    pub fn open(places: &Places) -> Result<Self, StoreError> {
+        Self::open_at(&places.images())
+    }
+
+    /// Opens a store in a directory of its own.
+    pub fn open_at(directory: &Path) -> Result<Self, StoreError> {
+        for part in ["blobs/sha256", "images", "layers", "records", "locks"] {
+            let path = directory.join(part);
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(FileError::of("create", &path))?;
+        }
+        let boot_id = Path::new("/proc/sys/kernel/random/boot_id");
+        let boot = fs::read_to_string(boot_id).map_err(FileError::of("read", boot_id))?.trim().to_owned();
+        let scratch = ScratchSpace::open(&directory.join("scratch"))?;
+        let store = Self { directory: directory.to_owned(), scratch, boot };
+        if let Some(_alone) = Lock::try_exclusive(&store.use_lock())? {
+            store.clear_temporary_files()?;
+            store.drop_unsynced_layers()?;
+        }
+        Ok(store)
+    }
+
+    /// Keeps [`Self::gc`] out. Take one for as long as a build adds layers and images before the last one is named.
+    /// Waits while a collection runs.
+    pub fn lease(&self) -> Result<Lease, StoreError> {
+        Ok(Lease { _lock: Lock::shared(&self.use_lock())? })
+    }
+
+    /// A temporary directory on the store's file system (for an upper and a work directory, or a file being made), removed when
+    /// dropped, or, if this process dies, by the next opening of the store.
+    pub fn scratch(&self) -> Result<Scratch, StoreError> {
+        Ok(self.scratch.create()?)
+    }
+
+    /// Adds a blob by content; returns its digest.
+    pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        let path = self.blob_path(&digest);
+        if !path.exists() {
+            atomic::write(&path, bytes)?;
+        }
+        Ok(digest)
+    }
+
+    /// A configuration or manifest, as it was added.
+    pub fn blob(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        let path = self.blob_path(digest);
+        Ok(fs::read(&path).map_err(FileError::of("read", &path))?)
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.directory.join("blobs/sha256").join(digest.hex())
+    }
+
+    fn use_lock(&self) -> PathBuf {
+        self.directory.join("locks/use")
+    }
+
+    /// Removes files that a dead process was writing. Only with the `use` lock held exclusively: then nobody writes.
+    fn clear_temporary_files(&self) -> Result<(), StoreError> {
+        for part in ["blobs/sha256", "images", "records"] {
+            for name in self.names(part)? {
+                if name.starts_with(atomic::TEMPORARY_PREFIX) {
+                    atomic::remove_file(&self.directory.join(part).join(name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The names in a directory of the store, sorted. All of them are ours and text.
+    fn names(&self, part: &str) -> Result<Vec<String>, StoreError> {
+        let path = self.directory.join(part);
+        let entries = fs::read_dir(&path).map_err(FileError::of("list", &path))?;
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+        let mut names = names.collect::<Result<Vec<_>, _>>().map_err(FileError::of("list", &path))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The digests that name the files of a directory, `<hex><suffix>` each; other names are passed over.
+    fn digests(&self, part: &str, suffix: &str) -> Result<Vec<Digest>, StoreError> {
+        let names = self.names(part)?;
+        Ok(names.iter().filter_map(|name| format!("sha256:{}", name.strip_suffix(suffix)?).parse().ok()).collect())
+    }
+
+    fn same_file_system(&self, path: &Path) -> Result<(), StoreError> {
+        let device = |path: &Path| fs::symlink_metadata(path).map(|found| found.dev()).map_err(FileError::of("stat", path));
+        if device(path)? == device(&self.directory)? { Ok(()) } else { Err(StoreError::OtherFileSystem { path: path.to_owned() }) }
+    }
+}
+
+/// Reads a record; `None` if there is none.
+fn read_record<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+    match fs::read(path) {
+        Ok(bytes) => match serde_json::from_slice(&bytes) {
+            Ok(record) => Ok(Some(record)),
+            Err(source) => Err(StoreError::Record { path: path.to_owned(), source }),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FileError::of("read", path)(error).into()),
+    }
+}

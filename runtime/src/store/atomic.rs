@@ -1,0 +1,91 @@
+//! Files written whole or not at all: temporary file in the same directory, fsync, rename, fsync of the directory.
+
+use super::FileError;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Begins the names of files that were being written when their writer died. Readers of a directory skip them.
+pub const TEMPORARY_PREFIX: &str = ".tmp-";
+
+/// Makes `path` hold exactly `bytes`, mode 0600: after a crash it has its old content or the new one.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let temporary = temporary_beside(path);
+    let written = write_synced(&temporary, bytes).and_then(|()| rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary); // the error already on its way is the one to report
+    }
+    written
+}
+
+/// Makes `path` a file of one JSON document, see [`write`].
+pub fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(std::io::Error::other).map_err(FileError::of("encode", path))?;
+    bytes.push(b'\n');
+    write(path, &bytes)
+}
+
+/// Renames within a file system and makes the new name last.
+pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    fs::rename(from, to).map_err(FileError::of("rename to", to))?;
+    sync_parent(to)
+}
+
+/// Makes the names in the directory that holds `path` last.
+pub fn sync_parent(path: &Path) -> Result<(), FileError> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    File::open(parent).and_then(|directory| directory.sync_all()).map_err(FileError::of("sync", parent))
+}
+
+/// Removes a file; fine if it is absent.
+pub fn remove_file(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(FileError::of("remove", path)),
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(FileError::of("create", path))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(FileError::of("write", path))
+}
+
+/// A name in the same directory that no other writer uses.
+fn temporary_beside(path: &Path) -> PathBuf {
+    path.with_file_name(format!("{TEMPORARY_PREFIX}{}", unique()))
+}
+
+/// A text that no other call on this host returns: time, process and a counter.
+pub(crate) fn unique() -> String {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let nanoseconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    format!("{nanoseconds:x}-{:x}-{:x}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_the_whole_file_and_leaves_nothing_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("record.json");
+        write(&path, b"a long first content").unwrap();
+        write(&path, b"short").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"short");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_failed_write_names_the_path_and_keeps_the_old_content() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("taken");
+        fs::create_dir(&path).unwrap();
+        let error = write(&path, b"x").unwrap_err();
+        assert_eq!(error.to_string(), format!("rename to {path:?}"));
+        assert!(path.is_dir());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,122 @@
+//! Locks on files, flock(2): the kernel releases them when their holder dies, however it dies.
+//!
+//! A lock file may be removed by its holder: a waiter that got the lock of a removed file notices and begins again.
+
+use super::FileError;
+use rustix::fs::FlockOperation;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// A held lock. Dropping it releases it; other processes and other threads of this one compete alike.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Waits until nobody else holds the lock in any way.
+    pub fn exclusive(path: &Path) -> Result<Self, FileError> {
+        let lock = Self::acquire(path, FlockOperation::LockExclusive)?;
+        Ok(lock.expect_held())
+    }
+
+    /// Waits until nobody holds the lock exclusively.
+    pub fn shared(path: &Path) -> Result<Self, FileError> {
+        let lock = Self::acquire(path, FlockOperation::LockShared)?;
+        Ok(lock.expect_held())
+    }
+
+    /// Takes the lock if nobody else holds it in any way; `None` if somebody does.
+    pub fn try_exclusive(path: &Path) -> Result<Option<Self>, FileError> {
+        Ok(match Self::acquire(path, FlockOperation::NonBlockingLockExclusive)? {
+            Acquired::Held(lock) => Some(lock),
+            Acquired::Busy => None,
+        })
+    }
+
+    /// Removes the lock file, then releases the lock. Only for an exclusive lock.
+    pub fn remove(self) -> Result<(), FileError> {
+        super::atomic::remove_file(&self.path)
+    }
+
+    fn acquire(path: &Path, operation: FlockOperation) -> Result<Acquired, FileError> {
+        loop {
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+            let file = file.map_err(FileError::of("open", path))?;
+            match rustix::io::retry_on_intr(|| rustix::fs::flock(&file, operation)) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Acquired::Busy),
+                Err(error) => return Err(FileError::of("flock", path)(error)),
+            }
+            // The holder we waited for may have removed the file: then this lock guards a name nobody else can reach.
+            let held = file.metadata().map_err(FileError::of("stat", path))?;
+            if std::fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino())) {
+                return Ok(Acquired::Held(Self { file, path: path.to_owned() }));
+            }
+        }
+    }
+
+    /// The locked file itself, for a holder that keeps a word in it.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+enum Acquired {
+    Held(Lock),
+    Busy,
+}
+
+impl Acquired {
+    fn expect_held(self) -> Lock {
+        match self {
+            Self::Held(lock) => lock,
+            Self::Busy => unreachable!("a blocking flock(2) never answers that it would block"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exclusive_excludes_and_dropping_releases() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let held = Lock::exclusive(&path).unwrap();
+        assert!(Lock::try_exclusive(&path).unwrap().is_none());
+        drop(held);
+        assert!(Lock::try_exclusive(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn shared_locks_live_together_and_keep_an_exclusive_one_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let _one = Lock::shared(&path).unwrap();
+        let _two = Lock::shared(&path).unwrap();
+        assert!(Lock::try_exclusive(&path).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_removed_lock_file_never_lets_two_holders_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let inside = std::sync::atomic::AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let lock = Lock::exclusive(&path).unwrap();
+                        assert_eq!(inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
+                        inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                        lock.remove().unwrap();
+                    }
+                });
+            }
+        });
+    }
+}
