@@ -2,6 +2,7 @@
 
 mod capability;
 pub mod cgroup;
+pub mod builder;
 pub mod container;
 pub mod network;
 pub mod image;
