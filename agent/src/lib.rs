@@ -1,3 +1,5 @@
 //! The agent: sources, plans, application, the watch, the command line.
 
+pub mod ledger;
 pub mod plan;
+pub mod source;
