@@ -2,4 +2,6 @@
 
 pub mod apply;
 pub mod host;
+pub mod ledger;
 pub mod plan;
+pub mod source;

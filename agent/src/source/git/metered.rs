@@ -1,0 +1,43 @@
+//! A reader that gives up after so many bytes or so much time, and what its errors mean.
+
+use crate::source::FetchError;
+use crate::source::time_limit::TimeLimit;
+use std::io::{self, Read};
+
+/// Counts what the other side sends.
+pub(super) struct Metered<R> {
+    inner: R,
+    left: u64,
+    limit: TimeLimit,
+}
+
+impl<R> Metered<R> {
+    /// Lets at most `bytes` through until the time is over.
+    pub(super) fn new(inner: R, bytes: u64, limit: TimeLimit) -> Self {
+        Self { inner, left: bytes, limit }
+    }
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.limit.is_over() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let count = self.inner.read(buffer)?;
+        let bytes = u64::try_from(count).unwrap_or(u64::MAX);
+        self.left = self.left.checked_sub(bytes).ok_or(io::ErrorKind::FileTooLarge)?;
+        Ok(count)
+    }
+}
+
+/// What a reading error of a transfer means: `bytes` and `limit` are those of its [`Metered`].
+pub(super) fn explain(error: io::Error, repository: &str, bytes: u64, limit: TimeLimit) -> FetchError {
+    let repository = repository.to_owned();
+    match error.kind() {
+        io::ErrorKind::TimedOut => FetchError::TimedOut { repository, limit: limit.span },
+        io::ErrorKind::FileTooLarge => FetchError::TooMuch { what: "received bytes", of: repository, limit: bytes },
+        io::ErrorKind::InvalidData => FetchError::Protocol { repository, problem: error.to_string() },
+        io::ErrorKind::UnexpectedEof => FetchError::Protocol { repository, problem: "the connection ended early".into() },
+        _ => FetchError::Unreachable { repository, source: error.into() },
+    }
+}
