@@ -1,10 +1,24 @@
 //! Manifests of the agent: what a site may say, and the checked form of what it says.
 //!
 //! ```text
-//! bytes ─parse─► Manifest ─resolve─► Desired
+//! bytes ─parse─► Document (a Manifest with positions) ─resolve─► Desired
 //! ```
 //!
-//! No I/O, no clock, no logging, no async: files reach [`resolve`] through a trait that the caller implements.
+//! No I/O, no clock, no logging, no async: files reach [`resolve`] through [`SiteFiles`], which the caller implements.
+//! Every problem of every file is reported in one pass, each with file, line, column and the way out.
 
 pub mod desired;
+pub mod diagnostic;
+pub mod manifest;
+mod parse;
+mod resolve;
+mod schema;
+mod site;
 pub mod value;
+mod yaml;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use parse::{Document, FILE_BYTES_MAX, Parsed, parse};
+pub use resolve::{Resolved, load, resolve};
+pub use schema::schema;
+pub use site::{BuildContext, SiteContent, SiteFileError, SiteFileKind, SiteFiles};

@@ -83,7 +83,7 @@ impl FromStr for ImageReference {
 /// One part of a repository path, distribution specification: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
 fn is_component(part: &str) -> bool {
     let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let edges = part.as_bytes().first().is_some_and(|b| alphanumeric(b)) && part.as_bytes().last().is_some_and(|b| alphanumeric(b));
+    let edges = part.as_bytes().first().is_some_and(alphanumeric) && part.as_bytes().last().is_some_and(alphanumeric);
     let separators = || part.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
     edges && separators().all(|s| matches!(s, "" | "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
 }

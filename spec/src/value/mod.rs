@@ -30,8 +30,10 @@ pub use subnet::Subnet;
 pub use user::UserSpec;
 
 /// Why a text is not the value it should be: what was read, and what would be accepted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{problem}")]
+///
+/// Displays as the problem; the alternate form `{:#}` adds the hint on a second line, `help: …`, which is how a hint
+/// travels through [`serde::de::Error::custom`].
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValueError {
     /// What is wrong, in one clause, without the position: `"8o80" is not a port number`.
     pub problem: String,
@@ -50,6 +52,17 @@ impl ValueError {
         Self { problem: problem.into(), hint: Some(hint.into()) }
     }
 }
+
+impl std::fmt::Display for ValueError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.hint {
+            Some(hint) if f.alternate() => write!(f, "{}\nhelp: {hint}", self.problem),
+            Some(_) | None => f.pad(&self.problem),
+        }
+    }
+}
+
+impl std::error::Error for ValueError {}
 
 /// Serialises a value through `Display` and reads it back through `FromStr`, as every short form does.
 macro_rules! serde_as_text {

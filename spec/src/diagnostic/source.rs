@@ -1,0 +1,111 @@
+//! The text of one file, and positions in it.
+
+use super::{Place, Severity};
+use crate::desired::Location;
+use std::sync::Arc;
+
+/// Longest line that is quoted; a minified file is named by position only.
+const LINE_BYTES_MAX: usize = 1_000;
+
+/// A stretch of a file in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Span {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+/// A file's path and text. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Source(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: String,
+    text: String,
+    /// Where each line begins.
+    lines: Vec<usize>,
+}
+
+impl Source {
+    /// `path` is relative to the site's root.
+    pub(crate) fn new(path: &str, text: &str) -> Self {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self(Arc::new(Inner { path: path.to_owned(), text: text.to_owned(), lines }))
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    /// The first line of the stretch, quoted.
+    pub(crate) fn place(&self, span: Span) -> Place {
+        let text = &self.0.text;
+        let start = floor(text, span.start);
+        let line = self.0.lines.partition_point(|begin| *begin <= start).saturating_sub(1);
+        let line_start = self.0.lines[line];
+        let line_text = text[line_start..].split(['\n', '\r']).next().unwrap_or_default();
+        let line_end = line_start + line_text.len();
+        // A stretch over several lines is underlined to the end of its first one.
+        let end = floor(text, span.end).clamp(start.min(line_end), line_end);
+        let characters = |from: usize, to: usize| u32::try_from(text[from.min(to)..to].trim_end().chars().count()).unwrap_or(u32::MAX);
+        let before = text[line_start..start.min(line_end)].chars().count();
+        let location = Location {
+            file: self.0.path.clone(),
+            line: u32::try_from(line + 1).unwrap_or(u32::MAX),
+            column: u32::try_from(before + 1).unwrap_or(u32::MAX),
+        };
+        let quoted = line_text.len() <= LINE_BYTES_MAX;
+        Place { location, length: characters(start, end), text: quoted.then(|| line_text.to_owned()), label: None }
+    }
+
+    /// An error at a stretch of this file.
+    pub(crate) fn error(&self, span: Span, message: impl Into<String>) -> super::Diagnostic {
+        super::Diagnostic { severity: Severity::Error, ..super::Diagnostic::error(self.place(span), message) }
+    }
+}
+
+/// The nearest character boundary at or before a byte.
+fn floor(text: &str, mut byte: usize) -> usize {
+    byte = byte.min(text.len());
+    while !text.is_char_boundary(byte) {
+        byte -= 1;
+    }
+    byte
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str, start: usize, end: usize) -> (u32, u32, u32, String) {
+        let place = Source::new("a.yaml", text).place(Span { start, end });
+        (place.location.line, place.location.column, place.length, place.text.unwrap_or_default())
+    }
+
+    #[test]
+    fn columns_count_characters_not_bytes() {
+        assert_eq!(at("é: x\n", 4, 5), (1, 4, 1, "é: x".to_owned()));
+    }
+
+    #[test]
+    fn a_stretch_over_lines_ends_with_its_first() {
+        assert_eq!(at("a:\r\n  b: 1\r\n  c: 2\r\n", 6, 18), (2, 3, 4, "  b: 1".to_owned()));
+    }
+
+    #[test]
+    fn a_stretch_outside_the_text_is_its_end() {
+        assert_eq!(at("a: 1", 99, 100), (1, 5, 0, "a: 1".to_owned()));
+        assert_eq!(at("", 0, 0), (1, 1, 0, String::new()));
+        assert_eq!(at("a\n", 2, 2), (2, 1, 0, String::new()));
+    }
+
+    #[test]
+    fn an_overlong_line_is_not_quoted() {
+        let text = "x".repeat(LINE_BYTES_MAX + 1);
+        assert_eq!(Source::new("a.yaml", &text).place(Span { start: 5, end: 7 }).text, None);
+    }
+}

@@ -1,0 +1,46 @@
+//! `kind: Image`: where an image comes from.
+
+use super::{Pairs, TextOrMap};
+use crate::value::{ImageReference, ValueError};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// An image: exactly one of `build`, `pull` and `archive`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Image")]
+pub struct Image {
+    /// Build it from a directory: the context's path, or a map.
+    pub build: Option<TextOrMap<ContextPath, Build>>,
+    /// Pull it from a registry: `docker.io/library/nginx:1.29`.
+    pub pull: Option<ImageReference>,
+    /// Import it from a file: a root file system tar, an OCI archive or a docker archive. Relative to this manifest.
+    pub archive: Option<String>,
+}
+
+/// A build.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Build {
+    /// The context: a directory relative to this manifest.
+    pub context: String,
+    /// The Dockerfile, relative to the context; `Dockerfile` unless said.
+    pub dockerfile: Option<String>,
+    /// Build arguments: a map, or a list of KEY=value.
+    pub args: Option<Pairs>,
+    /// The stage to stop at; the last one unless said.
+    pub target: Option<String>,
+}
+
+/// A directory relative to this manifest.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(inline)]
+pub struct ContextPath(pub String);
+
+impl std::str::FromStr for ContextPath {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        Ok(Self(text.to_owned()))
+    }
+}

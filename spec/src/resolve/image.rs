@@ -1,0 +1,167 @@
+//! `kind: Image`: one source each, and no image built from itself.
+
+use super::index::Index;
+use super::pairs::{self, PairKind};
+use super::{Resolver, dependencies, path};
+use crate::desired::{Desired, Image, ImageKey, ImageSource, Kind};
+use crate::diagnostic::Diagnostic;
+use crate::manifest::{self, TextOrMap};
+use crate::parse::{Document, Spot};
+use crate::site::{SiteFileError, SiteFileKind};
+use crate::value::{ImageReference, Name, ValueError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
+
+/// The Dockerfile unless a manifest names another.
+const DOCKERFILE: &str = "Dockerfile";
+
+impl Resolver<'_> {
+    pub(super) fn image(&mut self, document: &Document, name: Name, image: &manifest::Image) {
+        let written: Vec<&str> = [("build", image.build.is_some()), ("pull", image.pull.is_some()), ("archive", image.archive.is_some())]
+            .into_iter()
+            .filter_map(|(field, written)| (written || document.lost(field)).then_some(field))
+            .collect();
+        let spec = document.spec();
+        match written.as_slice() {
+            [] => {
+                let problem = spec.key_error(format!("image {name} has no source"));
+                return self.report(problem.help("add one of build, pull and archive".to_owned()));
+            }
+            [_] => {}
+            [first, second, ..] => {
+                let problem = spec.key(second).key_error(format!("image {name} has more than one source"));
+                return self.report(problem.related(spec.key(first).place(), "the first one"));
+            }
+        }
+        let source = match (&image.build, &image.pull, &image.archive) {
+            (Some(build), _, _) => self.build(document, build),
+            (_, Some(reference), _) => Some(ImageSource::Pull { reference: reference.clone() }),
+            (_, _, Some(archive)) => self.archive(document, archive),
+            (None, None, None) => None,
+        };
+        if let Some(source) = source {
+            self.desired.images.insert(ImageKey::Named(name), Image { source });
+        }
+    }
+
+    fn build(&mut self, document: &Document, build: &TextOrMap<manifest::image::ContextPath, manifest::Build>) -> Option<ImageSource> {
+        let spot = document.spec().key("build");
+        let (context, context_spot, long) = match build {
+            TextOrMap::Short(context) => (&context.0, spot, None),
+            TextOrMap::Long(build) => (&build.context, spot.key("context"), Some(build)),
+        };
+        let dockerfile = long.and_then(|build| build.dockerfile.as_deref()).unwrap_or(DOCKERFILE);
+        let args = pairs::resolve(long.and_then(|build| build.args.as_ref()), spot.key("args"), PairKind::Argument, &mut self.problems);
+        // The Dockerfile is named relative to the context and may not leave the site either.
+        let context = self.site_path(document, context, context_spot)?;
+        let dockerfile = match path::relative_to("-", dockerfile) {
+            Ok(dockerfile) => dockerfile,
+            Err(problem) => {
+                self.bad_value(spot.key("dockerfile"), problem);
+                return None;
+            }
+        };
+        match self.site.build_context(&context, &dockerfile) {
+            Ok(found) => {
+                let bases = found.references.iter().filter_map(|reference| reference.parse().ok());
+                let bases = bases.filter(|name| self.index.contains(Kind::Image, name)).collect();
+                let target = long.and_then(|build| build.target.clone());
+                Some(ImageSource::Build { context, dockerfile, args, target, content: found.content, bases })
+            }
+            Err(error) => {
+                // A missing Dockerfile is about the field that names it, if one does.
+                let of_dockerfile = long.is_some_and(|build| build.dockerfile.is_some()) && context_is_fine(&error, &context);
+                self.unusable_file(if of_dockerfile { spot.key("dockerfile") } else { context_spot }, &error);
+                None
+            }
+        }
+    }
+
+    fn archive(&mut self, document: &Document, archive: &str) -> Option<ImageSource> {
+        let spot = document.spec().key("archive");
+        let path = self.site_path(document, archive, spot)?;
+        match self.site.content(&path) {
+            Ok(content) if content.kind == SiteFileKind::File => Some(ImageSource::Archive { path, content: content.digest }),
+            Ok(_) => {
+                self.report(spot.error(format!("{path} is a directory, an archive is a file")));
+                None
+            }
+            Err(error) => {
+                self.unusable_file(spot, &error);
+                None
+            }
+        }
+    }
+
+    /// What a container's `image` names. A name without a manifest is a reference, as in Docker.
+    pub(super) fn image_key(&mut self, document: &Document, written: &str) -> Option<ImageKey> {
+        let spot = document.spec().key("image");
+        if let Some(name) = written.parse().ok().filter(|name| self.index.contains(Kind::Image, name)) {
+            return Some(ImageKey::Named(name));
+        }
+        let reference: ImageReference = match written.parse() {
+            Ok(reference) => reference,
+            Err(problem) => {
+                self.bad_value(spot, problem);
+                return None;
+            }
+        };
+        let plain = !written.contains(['/', ':', '@']);
+        if let Some(near) = self.index.nearest(Kind::Image, written).filter(|_| plain) {
+            let doubt = spot.warning(format!("no Image of this site is called {written}: {reference} will be pulled"));
+            self.report(doubt.help(format!("did you mean {near}?")));
+        }
+        let key = ImageKey::Reference(reference.clone());
+        self.desired.images.insert(key.clone(), Image { source: ImageSource::Pull { reference } });
+        Some(key)
+    }
+
+    /// A path written in this document, relative to the site's root.
+    pub(super) fn site_path(&mut self, document: &Document, written: &str, spot: Spot<'_>) -> Option<String> {
+        path::relative_to(document.file(), written).map_err(|problem| self.bad_value(spot, problem)).ok()
+    }
+
+    pub(super) fn bad_value(&mut self, spot: Spot<'_>, problem: ValueError) {
+        self.report(spot.error(problem.problem).help(problem.hint));
+    }
+
+    pub(super) fn unusable_file(&mut self, spot: Spot<'_>, error: &SiteFileError) {
+        let mut problem = spot.error(error.to_string());
+        let mut source = error.source();
+        while let Some(cause) = source {
+            problem = problem.note(cause.to_string());
+            source = cause.source();
+        }
+        self.report(problem);
+    }
+}
+
+fn context_is_fine(error: &SiteFileError, context: &str) -> bool {
+    match error {
+        SiteFileError::Missing { path }
+        | SiteFileError::WrongType { path, .. }
+        | SiteFileError::Outside { path }
+        | SiteFileError::TooLarge { path, .. }
+        | SiteFileError::NotText { path }
+        | SiteFileError::Dockerfile { path, .. }
+        | SiteFileError::Read { path, .. } => path != context,
+    }
+}
+
+/// Reports every cycle among images built from one another.
+pub(super) fn check_cycles(index: &Index<'_>, desired: &Desired, problems: &mut Vec<Diagnostic>) {
+    let graph: BTreeMap<&Name, BTreeSet<&Name>> = desired
+        .images
+        .iter()
+        .filter_map(|(key, image)| match (key, &image.source) {
+            (ImageKey::Named(name), ImageSource::Build { bases, .. }) => Some((name, bases.iter().collect())),
+            (ImageKey::Named(_) | ImageKey::Reference(_), _) => None,
+        })
+        .collect();
+    for cycle in dependencies::cycles(&graph) {
+        let Some(document) = cycle.first().and_then(|name| index.find(Kind::Image, name)) else { continue };
+        let path = cycle.iter().chain(cycle.first()).map(|name| name.as_str()).collect::<Vec<_>>().join(" -> ");
+        let problem = document.spec().key("build").key_error(format!("image {} is built from itself: {path}", cycle[0]));
+        problems.push(problem.help("name an image of a registry in full in FROM, such as docker.io/library/debian:12".to_owned()));
+    }
+}

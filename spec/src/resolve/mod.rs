@@ -1,0 +1,119 @@
+//! Manifests to the desired state: defaults applied, references resolved, everything checked against everything. Pure.
+//!
+//! Nothing stops at the first problem: each part notes what it finds and goes on with a harmless stand-in, and the result is
+//! handed out only if no error was noted.
+
+mod attachments;
+mod container;
+mod dependencies;
+mod env_file;
+mod health;
+mod image;
+mod index;
+mod mounts;
+mod network;
+mod origins;
+mod pairs;
+mod path;
+mod ports;
+mod process;
+mod security;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use crate::desired::{Desired, Volume};
+use crate::diagnostic::{self, Diagnostic, Severity};
+use crate::manifest::Spec;
+use crate::parse::{Document, parse};
+use crate::site::SiteFiles;
+use index::Index;
+
+/// A site that may be applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// What the host should be.
+    pub desired: Desired,
+    /// Doubts that do not stop it, in the order of the files.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads and resolves a whole site: parses every file (path relative to the site's root, bytes), then resolves what was read.
+///
+/// Errors: every problem of every file, in the order of the files; warnings are among them.
+pub fn load<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>, site: &dyn SiteFiles) -> Result<Resolved, Vec<Diagnostic>> {
+    let mut documents = Vec::new();
+    let mut problems = Vec::new();
+    for (path, bytes) in files {
+        let mut parsed = parse(path, bytes);
+        documents.append(&mut parsed.documents);
+        problems.append(&mut parsed.problems);
+    }
+    match resolve(&documents, site) {
+        Ok(resolved) if problems.is_empty() => return Ok(resolved),
+        Ok(resolved) => problems.extend(resolved.warnings),
+        Err(more) => problems.extend(more),
+    }
+    diagnostic::sort(&mut problems);
+    Err(problems)
+}
+
+/// Resolves parsed documents. Their order does not matter. What a document lost while it was parsed has been reported
+/// there ([`crate::Parsed::problems`]) and is not reported again; such a site must not be applied.
+///
+/// Errors: every problem, in the order of the files; warnings are among them.
+pub fn resolve(documents: &[Document], site: &dyn SiteFiles) -> Result<Resolved, Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let index = Index::new(documents, &mut problems);
+    let mut resolver = Resolver { index: &index, site, desired: Desired::default(), problems };
+    for document in index.documents() {
+        resolver.document(document);
+    }
+    resolver.check();
+    let Resolver { desired, mut problems, .. } = resolver;
+    diagnostic::sort(&mut problems);
+    if problems.iter().any(|problem| problem.severity == Severity::Error) {
+        return Err(problems);
+    }
+    Ok(Resolved { desired, warnings: problems })
+}
+
+/// The work in progress.
+struct Resolver<'a> {
+    index: &'a Index<'a>,
+    site: &'a dyn SiteFiles,
+    desired: Desired,
+    problems: Vec<Diagnostic>,
+}
+
+impl<'a> Resolver<'a> {
+    /// Turns one document into its desired resource.
+    fn document(&mut self, document: &'a Document) {
+        let Some(manifest) = &document.manifest else { return };
+        let name = manifest.metadata.name.clone();
+        origins::insert(&mut self.desired.origins, document, &name);
+        match &manifest.spec {
+            Spec::Image(image) => self.image(document, name, image),
+            Spec::Network(network) => self.network(document, name, &manifest.metadata, network),
+            Spec::Volume(volume) => {
+                let labels = self.labels(document, &manifest.metadata, volume.labels.as_ref());
+                self.desired.volumes.insert(name, Volume { labels });
+            }
+            Spec::Container(container) => self.container(document, name, &manifest.metadata, container),
+        }
+    }
+
+    /// Checks that need the whole site.
+    fn check(&mut self) {
+        image::check_cycles(self.index, &self.desired, &mut self.problems);
+        network::check_overlaps(self.index, &self.desired, &mut self.problems);
+        attachments::check_addresses(self.index, &self.desired, &mut self.problems);
+        ports::check_conflicts(self.index, &self.desired, &mut self.problems);
+        dependencies::check(self.index, &self.desired, &mut self.problems);
+    }
+
+    fn report(&mut self, problem: Diagnostic) {
+        self.problems.push(problem);
+    }
+}
