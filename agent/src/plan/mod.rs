@@ -1,9 +1,41 @@
 //! PURE: no I/O, no clock, no randomness. `plan(desired, actual, policy)` decides everything; applying a plan decides nothing.
+//!
+//! ```text
+//! images ─► networks, volumes ─► verdict a container ─► steps up ─► steps down
+//!  obtain     addresses            leave, in place,      in the order   removals, dependents
+//!  first      are chosen           replace, blocked      of dependsOn   first, last of all
+//! ```
+//!
+//! Verdicts ([`verdict`]) are made before any step is written, in an order in which whoever is waited for comes first; steps
+//! ([`up`], [`down`]) only write them out. What is unreadable or not ours is never written to.
 
 pub mod action;
 pub mod actual;
+mod addresses;
+mod container;
+mod down;
+mod draft;
+mod field;
+mod gate;
+mod image;
+mod incarnation;
+mod liveness;
+mod need;
+mod network;
+mod order;
+mod requirement;
+pub mod simulate;
+mod site;
+pub mod text;
+mod up;
+mod verdict;
+mod volume;
 
-use actual::SiteId;
+use action::Plan;
+use actual::{Actual, SiteId};
+use draft::Draft;
+use site::Site;
+use spec::desired::Desired;
 
 /// What the planner is told besides the two states.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,4 +54,28 @@ pub enum Volumes {
     Keep,
     /// They go: `destroy` with the flag that says so.
     Remove,
+}
+
+impl Policy {
+    /// Every plan but a `destroy` that was told to take the volumes too.
+    pub fn keep(site: SiteId) -> Self {
+        Self { site, volumes: Volumes::Keep }
+    }
+}
+
+/// What has to be done so that the host is as desired. Total and deterministic; an empty `desired` is a `destroy`.
+///
+/// The steps of a provisional plan may all be carried out; then observe and plan again.
+pub fn plan(desired: &Desired, actual: &Actual, policy: &Policy) -> Plan {
+    let site = Site::new(desired, actual, policy);
+    let mut draft = Draft::default();
+    let firewall = up::firewall(&site, &mut draft);
+    let images = image::plan(&site, &mut draft);
+    let volumes = volume::plan(&site, &mut draft);
+    let (networks, verdicts) = verdict::decide(&site, &images, &volumes);
+    let ground = up::Ground { firewall, volumes: &volumes };
+    let done = up::write(&site, &networks, &verdicts, &ground, &mut draft);
+    down::write(&site, &networks, &verdicts, done, &mut draft);
+    site.note_unreadable(&mut draft);
+    draft.finish()
 }

@@ -1,0 +1,237 @@
+//! A plan as people read it, without colours, and as lines of JSON.
+//!
+//! ```text
+//! ~ container/web  update while it runs
+//!     resources.memory: 256Mi → 512Mi  (web.yaml:12)
+//!
+//! Plan: 1 to update.
+//! ```
+
+use super::action::{Blocked, Cause, Change, Consequence, Note, Plan, Step, Verb};
+use serde::Serialize;
+use spec::desired::{Kind, Location};
+use std::fmt;
+
+/// Characters of a value that are shown; the whole of it is in the JSON.
+const VALUE_CHARS_MAX: usize = 60;
+/// Version of the lines of JSON: the minor part grows when something is added, the major part when something changes.
+const JSON_VERSION: &str = "1.0";
+
+/// The plan as text: a block a resource, what is blocked, what is worth knowing, and counts in the last line.
+pub fn render(plan: &Plan) -> String {
+    plan.to_string()
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for change in &self.changes {
+            writeln!(f, "{change}")?;
+        }
+        if !self.blocked.is_empty() {
+            writeln!(f, "Blocked:")?;
+            for Blocked { resource, why } in &self.blocked {
+                writeln!(f, "  {resource}: {}", printable_whole(why))?;
+            }
+            writeln!(f)?;
+        }
+        if !self.notes.is_empty() {
+            writeln!(f, "Left alone:")?;
+            for Note { resource, text } in &self.notes {
+                writeln!(f, "  {resource}: {}", printable_whole(text))?;
+            }
+            writeln!(f)?;
+        }
+        if self.provisional {
+            writeln!(f, "What follows from images or networks that come first is known once they are there; then it is planned again.")?;
+        }
+        writeln!(f, "{}", Summary::of(self))
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} {}  {}", self.glyph(), self.resource, self.words())?;
+        for cause in &self.causes {
+            writeln!(f, "    {cause}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Change {
+    /// One sign for what happens: `+ ~ +/- -/+ ! > -`.
+    pub fn glyph(&self) -> &'static str {
+        match (self.verb, self.consequence) {
+            (Verb::Create, _) => "+",
+            (Verb::Update, _) => "~",
+            (Verb::Replace, Consequence::Replace) => "+/-",
+            (Verb::Replace, Consequence::None | Consequence::LiveUpdate | Consequence::Restart | Consequence::Downtime) => "-/+",
+            (Verb::Repair, _) => "!",
+            (Verb::Start, _) => ">",
+            (Verb::Remove, _) => "-",
+        }
+    }
+
+    /// What happens and what it means for what runs.
+    pub fn words(&self) -> &'static str {
+        match (self.verb, self.consequence) {
+            (Verb::Create, _) => "create",
+            (Verb::Update, _) if self.resource.kind == Kind::Image => "obtain again",
+            (Verb::Update, Consequence::None) => "update the record; nothing that runs is touched",
+            (Verb::Update, Consequence::Restart) => "update and start",
+            (Verb::Update, Consequence::LiveUpdate | Consequence::Replace | Consequence::Downtime) => "update while it runs",
+            (Verb::Replace, Consequence::Replace) => "replace: the new one is ready before the old one goes",
+            (Verb::Replace, Consequence::Downtime) => "replace: the old one goes first, downtime until the new one is ready",
+            (Verb::Replace, Consequence::None | Consequence::LiveUpdate | Consequence::Restart) => "replace: the old one does not run",
+            (Verb::Repair, Consequence::Restart) => "repair and start",
+            (Verb::Repair, Consequence::None | Consequence::LiveUpdate | Consequence::Replace | Consequence::Downtime) => "repair",
+            (Verb::Start, _) => "start",
+            (Verb::Remove, Consequence::Downtime) => "stop and remove",
+            (Verb::Remove, Consequence::None | Consequence::LiveUpdate | Consequence::Replace | Consequence::Restart) => "remove",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = |location: &Option<Location>| location.as_ref().map(|at| format!("  ({at})")).unwrap_or_default();
+        match self {
+            Self::New { location } => write!(f, "new{}", place(location)),
+            Self::Field { field, old, new, location, forces_replacement } => {
+                let mark = if *forces_replacement { "  # forces replacement" } else { "" };
+                write!(f, "{}: {} → {}{}{mark}", printable(field), printable(old), printable(new), place(location))
+            }
+            Self::Unnamed => f.write_str("no manifest names it any more"),
+            Self::Drift { what } => f.write_str(&printable_whole(what)),
+            Self::Follows { resource, what } => write!(f, "{resource}: {}", printable_whole(what)),
+        }
+    }
+}
+
+/// How many resources meet which fate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// New ones.
+    pub create: usize,
+    /// Changed in place.
+    pub update: usize,
+    /// Another takes their place.
+    pub replace: usize,
+    /// Mended.
+    pub repair: usize,
+    /// Started again.
+    pub start: usize,
+    /// Removed.
+    pub remove: usize,
+    /// Wanted and impossible now.
+    pub blocked: usize,
+    /// Whether the plan is made again after its first steps.
+    pub provisional: bool,
+}
+
+impl Summary {
+    /// Counts a plan's changes.
+    pub fn of(plan: &Plan) -> Self {
+        let count = |verb| plan.changes.iter().filter(|change| change.verb == verb).count();
+        Self {
+            create: count(Verb::Create),
+            update: count(Verb::Update),
+            replace: count(Verb::Replace),
+            repair: count(Verb::Repair),
+            start: count(Verb::Start),
+            remove: count(Verb::Remove),
+            blocked: plan.blocked.len(),
+            provisional: plan.provisional,
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fates = [
+            (self.create, "to create"),
+            (self.update, "to update"),
+            (self.replace, "to replace"),
+            (self.repair, "to repair"),
+            (self.start, "to start"),
+            (self.remove, "to remove"),
+        ];
+        let some: Vec<String> = fates.iter().filter(|(count, _)| *count > 0).map(|(count, fate)| format!("{count} {fate}")).collect();
+        match (some.is_empty(), self.blocked) {
+            (true, 0) => f.write_str("Nothing to do: the host matches the site."),
+            (true, blocked) => write!(f, "Nothing to do, {blocked} blocked."),
+            (false, 0) => write!(f, "Plan: {}.", some.join(", ")),
+            (false, blocked) => write!(f, "Plan: {}, {blocked} blocked.", some.join(", ")),
+        }
+    }
+}
+
+/// One line of the machine-readable form. Readers ignore types and fields they do not know.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+enum Line<'a> {
+    /// Always the first.
+    Version { version: &'static str },
+    /// What happens to one resource.
+    Change {
+        #[serde(flatten)]
+        change: &'a Change,
+        message: &'static str,
+    },
+    /// One step, with its place.
+    Step {
+        place: usize,
+        #[serde(flatten)]
+        step: &'a Step,
+    },
+    /// What cannot be done.
+    Blocked {
+        #[serde(flatten)]
+        blocked: &'a Blocked,
+    },
+    /// What is left alone.
+    Note {
+        #[serde(flatten)]
+        note: &'a Note,
+    },
+    /// Always the last.
+    Summary {
+        #[serde(flatten)]
+        summary: Summary,
+    },
+}
+
+/// The plan as lines of JSON: the version, then one object a change, step, blocked resource and note, then the summary.
+pub fn json_lines(plan: &Plan) -> String {
+    let lines = [Line::Version { version: JSON_VERSION }]
+        .into_iter()
+        .chain(plan.changes.iter().map(|change| Line::Change { change, message: change.words() }))
+        .chain(plan.steps.iter().enumerate().map(|(place, step)| Line::Step { place, step }))
+        .chain(plan.blocked.iter().map(|blocked| Line::Blocked { blocked }))
+        .chain(plan.notes.iter().map(|note| Line::Note { note }))
+        .chain([Line::Summary { summary: Summary::of(plan) }]);
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(&serde_json::to_string(&line).expect("our own values have text keys and finite numbers"));
+        text.push('\n');
+    }
+    text
+}
+
+/// A value on one line of a terminal: control characters escaped, the middle of a long one left out.
+fn printable(text: &str) -> String {
+    let clean = printable_whole(text);
+    let length = clean.chars().count();
+    if length <= VALUE_CHARS_MAX {
+        return clean;
+    }
+    let half = VALUE_CHARS_MAX / 2;
+    let head: String = clean.chars().take(half).collect();
+    let tail: String = clean.chars().skip(length - half).collect();
+    format!("{head}…{tail}")
+}
+
+fn printable_whole(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
