@@ -4,10 +4,12 @@
 //! the digest of their uncompressed tar stream. Nothing of an image is trusted: every digest is checked, every size is bounded, and
 //! what a layer holds is only ever reached through descriptors beneath its root.
 
+pub mod archive;
 pub mod config;
 pub mod layer;
 pub mod manifest;
 pub mod platform;
+pub mod registry;
 pub mod store;
 
 /// The identity of an image: the digest of its configuration's bytes.

@@ -50,6 +50,8 @@ pub(crate) struct TarReader<R> {
     /// Bytes of the current entry's data not read yet, and the padding after them.
     data_left: u64,
     padding: u64,
+    /// Bytes taken from the source so far.
+    position: u64,
     last_name: Vec<u8>,
 }
 
@@ -69,7 +71,7 @@ struct Extensions {
 
 impl<R: BufRead> TarReader<R> {
     pub(crate) fn new(source: R) -> Self {
-        Self { source, data_left: 0, padding: 0, last_name: Vec::new() }
+        Self { source, data_left: 0, padding: 0, position: 0, last_name: Vec::new() }
     }
 
     /// The next entry, or `None` at the end of the archive. Data of the entry before that was not read is skipped.
@@ -95,6 +97,11 @@ impl<R: BufRead> TarReader<R> {
         }
     }
 
+    /// Where in the stream the reader stands: after [`Self::next`], the offset of the entry's data.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Some of the current entry's data; empty at its end. Follow with [`Self::consume`].
     pub(crate) fn data(&mut self) -> Result<&[u8], LayerError> {
         if self.data_left == 0 {
@@ -111,6 +118,7 @@ impl<R: BufRead> TarReader<R> {
     /// Takes `count` of the bytes that [`Self::data`] gave.
     pub(crate) fn consume(&mut self, count: usize) {
         self.source.consume(count);
+        self.position += count as u64;
         self.data_left -= count as u64;
     }
 
@@ -138,6 +146,7 @@ impl<R: BufRead> TarReader<R> {
                 Err(error) => return Err(broken(&self.last_name, error)),
             }
         }
+        self.position += BLOCK as u64;
         if block.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
@@ -158,6 +167,7 @@ impl<R: BufRead> TarReader<R> {
         }
         let mut bytes = vec![0; usize::try_from(size).map_err(|_| self.bad(header, "its extension header is too large"))?];
         io::Read::read_exact(&mut self.source, &mut bytes).map_err(|error| broken(&self.last_name, error))?;
+        self.position += size;
         self.skip(padding(size))?;
         Ok(bytes)
     }
@@ -216,6 +226,7 @@ impl<R: BufRead> TarReader<R> {
             }
             let step = available.min(usize::try_from(count).unwrap_or(usize::MAX));
             self.source.consume(step);
+            self.position += step as u64;
             count -= step as u64;
         }
         Ok(())

@@ -3,8 +3,8 @@
 //! In overlay format a deleted name is a character device 0:0 and a directory that hides everything below it has the extended
 //! attribute `trusted.overlay.opaque=y` (kernel documentation, overlayfs "whiteouts and opaque directories").
 
-mod header;
-mod name;
+pub(crate) mod header;
+pub(crate) mod name;
 pub mod pack;
 mod root;
 pub mod stream;

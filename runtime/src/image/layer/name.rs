@@ -37,7 +37,7 @@ pub(super) fn classify(name: &[u8]) -> Result<Target, LayerError> {
 
 /// A name as a path below the root: no leading slash, no `.`, no empty part, `..` resolved by text as containerd does.
 /// Refused: a name that climbs above the root, holds a NUL, or is longer or deeper than the limits.
-pub(super) fn clean(name: &[u8]) -> Result<Vec<u8>, LayerError> {
+pub(crate) fn clean(name: &[u8]) -> Result<Vec<u8>, LayerError> {
     if name.contains(&0) {
         return Err(LayerError::refused(name, "it holds a NUL byte"));
     }
@@ -67,7 +67,7 @@ pub(super) fn clean(name: &[u8]) -> Result<Vec<u8>, LayerError> {
 }
 
 /// Directory and last part of a cleaned path.
-pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|b| *b == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),

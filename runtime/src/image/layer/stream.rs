@@ -198,6 +198,21 @@ impl<R: Read> Decoder<R> {
         })
     }
 
+    /// Writes all that is left to a sink, with the same limits as a layer.
+    pub(crate) fn copy_to(&mut self, sink: &mut impl io::Write) -> io::Result<()> {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut total = 0;
+        loop {
+            let count = read_full(self, &mut chunk)?;
+            total += count as u64;
+            check_size(total, self.compressed_bytes())?;
+            if count == 0 {
+                return Ok(());
+            }
+            sink.write_all(&chunk[..count])?;
+        }
+    }
+
     fn source(&self) -> &Hashing<R> {
         match self {
             Self::Plain(source) => source.get_ref(),

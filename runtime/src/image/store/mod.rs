@@ -23,6 +23,7 @@ mod tests;
 
 pub use gc::{Freed, Roots};
 pub use images::{Image, ImageSummary};
+pub(crate) use layers::Expected;
 pub use layers::LayerRecord;
 
 use super::ImageId;

@@ -1,0 +1,186 @@
+//! What an archive holds: its files by name, readable in any order; a root file system or an image, by what is at its top.
+
+use super::ImportError;
+use crate::image::layer::LayerError;
+use crate::image::layer::header::{EntryKind, TarReader};
+use crate::image::layer::name;
+use crate::image::layer::stream::{Compression, Decoder};
+use crate::store::FileError;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// Most files an image archive may have: each layer is one or three, and an image has at most 500.
+const FILES_MAX: usize = 20_000;
+/// Links in a row from one layer's file to another's in old `docker save` archives.
+const LINKS_MAX: usize = 4;
+
+/// What an archive is.
+pub(super) enum Kind {
+    /// An image with its layers.
+    Image(Contents),
+    /// A tree of files; the archive from its beginning.
+    RootFileSystem(File),
+}
+
+/// The files of an image archive.
+pub(super) enum Contents {
+    /// A directory. It may come from a site's repository: nothing in it is reached through a symbolic link.
+    Directory { path: PathBuf, directory: OwnedFd },
+    /// An uncompressed tar file.
+    Tar { path: PathBuf, files: BTreeMap<Vec<u8>, Place> },
+}
+
+/// Where a file is within a tar.
+pub(super) enum Place {
+    Data { offset: u64, size: u64 },
+    Link { target: Vec<u8> },
+}
+
+impl Contents {
+    pub(super) fn directory(path: &Path) -> Result<Self, ImportError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(FileError::of("open", path))?;
+        let contents = Self::Directory { path: path.to_owned(), directory };
+        if contents.has("oci-layout") {
+            return Ok(contents);
+        }
+        let problem =
+            "it is a directory without a file named oci-layout: give an OCI layout, or pack a root file system with tar".to_owned();
+        Err(ImportError::Image { path: path.to_owned(), problem })
+    }
+
+    /// Whether there is a file of that name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Directory { .. } => self.open(name).is_ok_and(|file| file.is_some()),
+            Self::Tar { files, .. } => files.contains_key(name.as_bytes()),
+        }
+    }
+
+    /// Opens a file by its name; `None` if there is none.
+    pub(super) fn open(&self, name: &str) -> Result<Option<Box<dyn Read + Send>>, FileError> {
+        let clean = match name::clean(name.as_bytes()) {
+            Ok(clean) if !clean.is_empty() => clean,
+            Ok(_) | Err(_) => return Ok(None), // a name that leads elsewhere names nothing here
+        };
+        match self {
+            Self::Directory { path, directory } => {
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+                match rustix::fs::openat2(directory, &clean[..], flags, Mode::empty(), within) {
+                    Ok(file) => Ok(Some(Box::new(File::from(file)))),
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+                    Err(error) => Err(FileError::of("open", &path.join(name))(error)),
+                }
+            }
+            Self::Tar { path, files } => {
+                let mut name = clean;
+                for _ in 0..LINKS_MAX {
+                    match files.get(&name) {
+                        None => return Ok(None),
+                        Some(Place::Link { target }) => name = target.clone(),
+                        Some(Place::Data { offset, size }) => {
+                            let mut file = File::open(path).map_err(FileError::of("open", path))?;
+                            file.seek(SeekFrom::Start(*offset)).map_err(FileError::of("seek in", path))?;
+                            return Ok(Some(Box::new(file.take(*size))));
+                        }
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads a small file whole; `None` if there is none.
+    pub(super) fn read(&self, archive: &Path, name: &str, limit: u64) -> Result<Option<Vec<u8>>, ImportError> {
+        let Some(file) = self.open(name)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(FileError::of("read", archive))?;
+        if bytes.len() as u64 > limit {
+            let problem = format!("{name} is larger than {limit} bytes");
+            return Err(ImportError::Image { path: archive.to_owned(), problem });
+        }
+        Ok(Some(bytes))
+    }
+}
+
+/// Tells what a file is, by its content. A compressed image archive is unpacked into `scratch`, because its parts are needed out of order.
+pub(super) fn recognise(path: &Path, mut file: File, scratch: &Path) -> Result<Kind, ImportError> {
+    let wrong = |source| ImportError::Archive { path: path.to_owned(), source: Box::new(source) };
+    let format = |error: io::Error| wrong(LayerError::Format(error.to_string()));
+    let mut start = [0; 8];
+    let mut filled = 0;
+    while filled < start.len() {
+        match file.read(&mut start[filled..]).map_err(FileError::of("read", path))? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    let compression = Compression::detect(&start[..filled]).map_err(format)?;
+    if filled == 0 {
+        return Err(wrong(LayerError::Format("the file is empty".to_owned())));
+    }
+    file.rewind().map_err(FileError::of("seek in", path))?;
+    let decoder = Decoder::new(&file).map_err(format)?;
+    let Some(mut files) = list(decoder).map_err(wrong)? else {
+        file.rewind().map_err(FileError::of("seek in", path))?;
+        return Ok(Kind::RootFileSystem(file));
+    };
+    file.rewind().map_err(FileError::of("seek in", path))?;
+    if !files.contains_key(&b"manifest.json"[..]) && !files.contains_key(&b"index.json"[..]) {
+        return Ok(Kind::RootFileSystem(file));
+    }
+    let plain = match compression {
+        Compression::None => path.to_owned(),
+        Compression::Gzip | Compression::Zstd => {
+            let plain = scratch.join("plain.tar");
+            let mut sink = File::create(&plain).map_err(FileError::of("create", &plain))?;
+            let mut decoder = Decoder::new(&file).map_err(format)?;
+            decoder.copy_to(&mut sink).map_err(FileError::of("unpack", path))?;
+            plain
+        }
+    };
+    files.retain(|_, place| !matches!(place, Place::Link { target } if target.is_empty()));
+    Ok(Kind::Image(Contents::Tar { path: plain, files }))
+}
+
+/// The files of a tar that may be an image archive; `None` as soon as something shows that it is not one.
+fn list(source: impl Read) -> Result<Option<BTreeMap<Vec<u8>, Place>>, LayerError> {
+    let mut tar = TarReader::new(BufReader::with_capacity(256 << 10, source));
+    let mut files = BTreeMap::new();
+    while let Some(entry) = tar.next()? {
+        let name = name::clean(&entry.name)?;
+        if !is_archive_name(&name) || files.len() >= FILES_MAX {
+            return Ok(None);
+        }
+        match entry.kind {
+            EntryKind::File { size } => drop(files.insert(name, Place::Data { offset: tar.position(), size })),
+            EntryKind::Directory => {}
+            EntryKind::Symlink { target } => {
+                let beside = [name::split(&name).0, &b"/"[..], &target].concat();
+                let target = name::clean(&beside).unwrap_or_default();
+                files.insert(name, Place::Link { target });
+            }
+            EntryKind::HardLink { target } => {
+                let target = name::clean(&target)?;
+                files.insert(name, Place::Link { target });
+            }
+            EntryKind::CharacterDevice { .. } | EntryKind::BlockDevice { .. } | EntryKind::Fifo => return Ok(None),
+        }
+    }
+    Ok(Some(files))
+}
+
+/// Names that `docker save`, `podman save`, `skopeo` and BuildKit put at the top of an image archive.
+fn is_archive_name(name: &[u8]) -> bool {
+    let first = name.split(|byte| *byte == b'/').next().unwrap_or_default();
+    let hex = |text: &[u8]| text.len() == 64 && text.iter().all(u8::is_ascii_hexdigit);
+    let known: [&[u8]; 6] = [b"", b"blobs", b"oci-layout", b"index.json", b"manifest.json", b"repositories"];
+    let by_digest = hex(first) || first.strip_suffix(b".json").is_some_and(hex) || first.strip_suffix(b".tar").is_some_and(hex);
+    known.contains(&first) || by_digest
+}

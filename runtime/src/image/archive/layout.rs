@@ -1,0 +1,143 @@
+//! Images within an archive: an OCI layout (`oci-layout`, `index.json`) or a `docker save` archive (`manifest.json`).
+
+use super::ImportError;
+use super::contents::Contents;
+use crate::image::ImageId;
+use crate::image::config::ImageConfig;
+use crate::image::manifest::{self, CONFIG_BYTES_MAX, Descriptor, Document, LAYERS_MAX, MANIFEST_BYTES_MAX, Manifest};
+use crate::image::platform::Platform;
+use crate::image::store::{Expected, ImageStore};
+use serde::Deserialize;
+use spec::value::Digest;
+use std::path::Path;
+
+/// Indexes within indexes; `docker buildx` writes two.
+const INDEX_DEPTH_MAX: usize = 4;
+
+/// One image of a `docker save` archive.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct SavedImage {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// Imports the image of an archive. Where it is both (as new docker versions write), the OCI layout is read: it says all digests.
+pub(super) fn import(store: &ImageStore, path: &Path, contents: &Contents) -> Result<ImageId, ImportError> {
+    let archive = Archive { store, path, contents };
+    if contents.has("oci-layout") && contents.has("index.json") { archive.oci() } else { archive.docker() }
+}
+
+struct Archive<'a> {
+    store: &'a ImageStore,
+    path: &'a Path,
+    contents: &'a Contents,
+}
+
+impl Archive<'_> {
+    fn oci(&self) -> Result<ImageId, ImportError> {
+        let mut bytes = self.required("index.json", MANIFEST_BYTES_MAX)?;
+        for _ in 0..INDEX_DEPTH_MAX {
+            let wrong = |source| ImportError::Manifest { path: self.path.to_owned(), source: Box::new(source) };
+            match manifest::parse(&bytes, None).map_err(wrong)? {
+                Document::Manifest(manifest) => return self.manifest(&manifest, &bytes),
+                Document::Index(index) => {
+                    let unmarked = index.manifests.iter().filter(|entry| entry.platform.is_none()).count();
+                    if unmarked > 1 {
+                        return Err(self.image(format!("it holds {unmarked} images: save one only")));
+                    }
+                    let chosen = manifest::choose(&index, &Platform::host());
+                    let alone = || index.manifests.iter().find(|entry| entry.platform.is_none());
+                    let chosen = chosen.or_else(|error| alone().ok_or(error)).map_err(wrong)?;
+                    bytes = self.blob(&chosen.digest, MANIFEST_BYTES_MAX)?;
+                }
+            }
+        }
+        Err(self.image(format!("its indexes nest deeper than {INDEX_DEPTH_MAX}")))
+    }
+
+    fn manifest(&self, manifest: &Manifest, bytes: &[u8]) -> Result<ImageId, ImportError> {
+        let config_bytes = self.blob(&manifest.config.digest, CONFIG_BYTES_MAX)?;
+        let diff_ids = self.diff_ids(&config_bytes, manifest.layers.len())?;
+        for (layer, diff_id) in manifest.layers.iter().zip(&diff_ids) {
+            self.layer(&blob_name(&layer.digest), diff_id, Some(layer))?;
+        }
+        self.store.put_image_bytes(&config_bytes, Some(bytes)).map_err(|source| self.store_error(source))
+    }
+
+    fn docker(&self) -> Result<ImageId, ImportError> {
+        let bytes = self.required("manifest.json", MANIFEST_BYTES_MAX)?;
+        let images: Vec<SavedImage> =
+            serde_json::from_slice(&bytes).map_err(|error| self.image(format!("its manifest.json is not docker's: {error}")))?;
+        let [image] = images.as_slice() else {
+            let names: Vec<_> = images.iter().flat_map(|image| image.repo_tags.iter().flatten()).map(String::as_str).collect();
+            return Err(self.image(format!("it holds {} images ({}): save one only", images.len(), names.join(", "))));
+        };
+        let config_bytes = self.required(&image.config, CONFIG_BYTES_MAX)?;
+        // The file is named by its digest: `<hex>.json`, or `blobs/sha256/<hex>`.
+        let hex = image.config.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
+        if let Ok(expected) = format!("sha256:{hex}").parse() {
+            self.verify(&image.config, expected, &config_bytes)?;
+        }
+        let diff_ids = self.diff_ids(&config_bytes, image.layers.len())?;
+        for (layer, diff_id) in image.layers.iter().zip(&diff_ids) {
+            self.layer(layer, diff_id, None)?;
+        }
+        self.store.put_image_bytes(&config_bytes, None).map_err(|source| self.store_error(source))
+    }
+
+    fn layer(&self, name: &str, diff_id: &Digest, blob: Option<&Descriptor>) -> Result<(), ImportError> {
+        let lock = self.store.lock_layer(diff_id).map_err(|source| self.store_error(source))?;
+        if !self.store.has_layer(diff_id) {
+            let file = self.contents.open(name)?.ok_or_else(|| self.image(format!("its layer {name} is missing")))?;
+            let expected = Expected { diff_id: Some(*diff_id), blob };
+            self.store.unpack_layer(file, &expected).map_err(|source| self.store_error(source))?;
+        }
+        Ok(lock.remove()?)
+    }
+
+    /// The layers that a configuration names, as many as there are files for.
+    fn diff_ids(&self, config: &[u8], layers: usize) -> Result<Vec<Digest>, ImportError> {
+        let config: ImageConfig =
+            serde_json::from_slice(config).map_err(|error| self.image(format!("its configuration is not valid: {error}")))?;
+        let diff_ids = config.rootfs.diff_ids;
+        if diff_ids.len() != layers || layers > LAYERS_MAX {
+            let count = diff_ids.len();
+            return Err(self.image(format!("its manifest has {layers} layers, its configuration {count} (at most {LAYERS_MAX})")));
+        }
+        Ok(diff_ids)
+    }
+
+    fn blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, ImportError> {
+        let name = blob_name(digest);
+        let bytes = self.required(&name, limit)?;
+        self.verify(&name, *digest, &bytes)?;
+        Ok(bytes)
+    }
+
+    fn required(&self, name: &str, limit: u64) -> Result<Vec<u8>, ImportError> {
+        self.contents.read(self.path, name, limit)?.ok_or_else(|| self.image(format!("{name} is missing")))
+    }
+
+    fn verify(&self, name: &str, expected: Digest, bytes: &[u8]) -> Result<(), ImportError> {
+        let found = Digest::of(bytes);
+        if found == expected {
+            return Ok(());
+        }
+        Err(ImportError::Digest { path: self.path.to_owned(), name: name.to_owned(), expected, found })
+    }
+
+    fn image(&self, problem: String) -> ImportError {
+        ImportError::Image { path: self.path.to_owned(), problem }
+    }
+
+    fn store_error(&self, source: crate::image::store::StoreError) -> ImportError {
+        ImportError::Store { path: self.path.to_owned(), source: Box::new(source) }
+    }
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}

@@ -1,0 +1,90 @@
+//! A blob as a stream that survives broken connections: resumed with `Range` from the byte reached.
+
+use super::Progress;
+use super::client::{Client, RequestError};
+use crate::image::manifest::Descriptor;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Progress is told this often: a line of output need not move more than some ten times a second on a fast link.
+const PROGRESS_BYTES: u64 = 1 << 20;
+/// So much must come for a connection to count as working again. Less, and a server that cuts after each byte is given up on.
+const RECOVERED_BYTES: u64 = 4 << 20;
+
+/// Reads exactly the bytes that the descriptor announces. Whether they are the right ones is for the reader's digest to say.
+pub(super) struct BlobReader<'a> {
+    client: &'a Client<'a>,
+    descriptor: &'a Descriptor,
+    cancelled: &'a AtomicBool,
+    body: Option<ureq::BodyReader<'static>>,
+    position: u64,
+    told: u64,
+    failures: u32,
+    failed_at: u64,
+}
+
+impl<'a> BlobReader<'a> {
+    pub(super) fn new(client: &'a Client<'a>, descriptor: &'a Descriptor, cancelled: &'a AtomicBool) -> Self {
+        Self { client, descriptor, cancelled, body: None, position: 0, told: 0, failures: 0, failed_at: 0 }
+    }
+
+    /// Waits before another attempt, or gives up with the error.
+    fn failed(&mut self, error: RequestError) -> io::Result<()> {
+        self.body = None;
+        if self.position >= self.failed_at + RECOVERED_BYTES {
+            self.failures = 0;
+        }
+        self.failed_at = self.position;
+        self.failures += 1;
+        let what = format!("layer {} from byte {}", self.descriptor.digest, self.position);
+        self.client.wait_or_give_up(&what, self.failures, error).map_err(io::Error::other)
+    }
+
+    fn open(&mut self) -> Result<ureq::BodyReader<'static>, RequestError> {
+        let (body, begins_at) = self.client.blob(&self.descriptor.digest, self.position)?;
+        let mut body = body;
+        if begins_at == self.position {
+            return Ok(body);
+        }
+        // The server knows no ranges and sends all again: pass over what we have.
+        let skipped = io::copy(&mut Read::by_ref(&mut body).take(self.position), &mut io::sink()).map_err(RequestError::Body)?;
+        if skipped == self.position { Ok(body) } else { Err(RequestError::Body(io::ErrorKind::UnexpectedEof.into())) }
+    }
+}
+
+impl Read for BlobReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.descriptor.size - self.position;
+        if left == 0 || buffer.is_empty() {
+            return Ok(0);
+        }
+        let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        loop {
+            if self.cancelled.load(Ordering::Relaxed) {
+                return Err(io::Error::other("another layer failed"));
+            }
+            let body = match &mut self.body {
+                Some(body) => body,
+                None => match self.open() {
+                    Ok(body) => self.body.insert(body),
+                    Err(error) => {
+                        self.failed(error)?;
+                        continue;
+                    }
+                },
+            };
+            match body.read(&mut buffer[..wanted]) {
+                Ok(0) => self.failed(RequestError::Body(io::ErrorKind::UnexpectedEof.into()))?,
+                Err(error) => self.failed(RequestError::Body(error))?,
+                Ok(count) => {
+                    self.position += count as u64;
+                    if self.position >= self.told + PROGRESS_BYTES || self.position == self.descriptor.size {
+                        self.told = self.position;
+                        self.client.tell(Progress::LayerBytes { layer: self.descriptor, done: self.position });
+                    }
+                    return Ok(count);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Images from registries: the pull side of the distribution specification, OCI and Docker media types.
+//!
+//! Every byte is verified by digest before it counts. Layers are unpacked while they arrive, [`LAYERS_AT_ONCE`] at a time, and a layer
+//! that another process is just unpacking is waited for, not fetched twice. A connection that breaks is resumed from the byte reached.
+
+mod authentication;
+mod blob;
+mod client;
+mod retry;
+
+#[cfg(test)]
+mod tests;
+
+pub use client::RequestError;
+pub use retry::Retry;
+
+use super::ImageId;
+use super::config::ImageConfig;
+use super::layer::BYTES_MAX;
+use super::manifest::{self, CONFIG_BYTES_MAX, Descriptor, Document, MANIFEST_BYTES_MAX, Manifest, ManifestError};
+use super::platform::Platform;
+use super::store::{ImageStore, StoreError};
+use blob::BlobReader;
+use client::Client;
+use spec::value::{Digest, ImageReference};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Layers fetched and unpacked at the same time: what Docker does; more only makes the disk and the registry busy.
+pub const LAYERS_AT_ONCE: usize = 3;
+/// An index may point at an index; a real one never nests deeper.
+const INDEX_DEPTH_MAX: usize = 3;
+
+/// How to pull.
+pub struct PullOptions<'a> {
+    /// What to choose from an index.
+    pub platform: Platform,
+    /// Docker's `config.json`, for its `auths`; see [`docker_config`]. A file that is absent is fine.
+    pub credentials: Option<PathBuf>,
+    /// Registries (`host` or `host:port`) that may be spoken to without TLS, besides those on loopback.
+    pub plain_http: BTreeSet<String>,
+    /// How often to try again.
+    pub retry: Retry,
+    /// Told what happens, from several threads at once.
+    pub progress: &'a (dyn Fn(Progress<'_>) + Sync),
+}
+
+impl Default for PullOptions<'_> {
+    fn default() -> Self {
+        let plain_http = BTreeSet::new();
+        Self { platform: Platform::host(), credentials: None, plain_http, retry: Retry::default(), progress: &|_| {} }
+    }
+}
+
+/// What a pull is doing.
+#[derive(Debug, Clone, Copy)]
+pub enum Progress<'a> {
+    /// The manifest for this platform is known.
+    Resolved {
+        /// Its digest.
+        manifest: &'a Digest,
+        /// How many layers it has.
+        layers: usize,
+    },
+    /// The layer is in the store already.
+    LayerPresent {
+        /// The compressed layer.
+        layer: &'a Descriptor,
+    },
+    /// Some of a layer has come.
+    LayerBytes {
+        /// The compressed layer.
+        layer: &'a Descriptor,
+        /// How many of its bytes have come.
+        done: u64,
+    },
+    /// The layer is unpacked and verified.
+    LayerDone {
+        /// The compressed layer.
+        layer: &'a Descriptor,
+    },
+    /// A request failed and is tried again.
+    Retrying {
+        /// What was asked for.
+        what: &'a str,
+        /// Why it failed.
+        reason: &'a str,
+        /// When it is tried again.
+        wait: Duration,
+    },
+}
+
+/// Why an image could not be pulled.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// The registry did not give it.
+    #[error("get {what} of {repository} from registry {registry}")]
+    Request {
+        /// The registry.
+        registry: String,
+        /// The repository.
+        repository: String,
+        /// What was asked for.
+        what: String,
+        /// Why not.
+        #[source]
+        source: Box<RequestError>,
+    },
+    /// What it gave is no image for this host.
+    #[error("image {reference}")]
+    Manifest {
+        /// The image.
+        reference: Box<ImageReference>,
+        /// What is wrong.
+        #[source]
+        source: Box<ManifestError>,
+    },
+    /// Not the bytes that were promised.
+    #[error("registry {registry} served {what} with digest {found} instead of {expected}: nothing of it was kept")]
+    Digest {
+        /// The registry.
+        registry: String,
+        /// Manifest or configuration.
+        what: &'static str,
+        /// The promised digest.
+        expected: Digest,
+        /// That of what came.
+        found: Digest,
+    },
+    /// Manifest and configuration contradict each other or this host.
+    #[error("image {reference}: {problem}")]
+    Inconsistent {
+        /// The image.
+        reference: Box<ImageReference>,
+        /// How.
+        problem: String,
+    },
+    /// A layer could not be fetched, unpacked or verified.
+    #[error("layer {layer} of {reference}")]
+    Layer {
+        /// The image.
+        reference: Box<ImageReference>,
+        /// The compressed layer.
+        layer: Digest,
+        /// Why.
+        #[source]
+        source: Box<StoreError>,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Docker's configuration file by its own rules: `$DOCKER_CONFIG/config.json`, else `$HOME/.docker/config.json`.
+pub fn docker_config(docker_config: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
+    docker_config.or_else(|| home.map(|home| home.join(".docker"))).map(|directory| directory.join("config.json"))
+}
+
+/// Makes ring the TLS library of this process; every call but the first does nothing.
+pub fn install_crypto_provider() {
+    // An error means that a provider is installed already, which is all we want.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Pulls an image and names it by its reference. What is in the store already is not fetched again.
+///
+/// Nothing of an image that fails is visible afterwards but layers that are whole and verified; they serve the next attempt.
+pub fn pull(store: &ImageStore, reference: &ImageReference, options: &PullOptions<'_>) -> Result<ImageId, PullError> {
+    let _lease = store.lease()?;
+    let pull = Pull { store, reference, options, client: Client::new(reference, options) };
+    let (manifest, bytes) = pull.resolve()?;
+    (options.progress)(Progress::Resolved { manifest: &Digest::of(&bytes), layers: manifest.layers.len() });
+    let id = if store.has_image(&manifest.config.digest) {
+        manifest.config.digest
+    } else {
+        let config_bytes = pull.config(&manifest)?;
+        let config = pull.check(&manifest, &config_bytes)?;
+        pull.layers(&manifest, &config.rootfs.diff_ids)?;
+        store.put_image_bytes(&config_bytes, Some(&bytes))?
+    };
+    store.tag(&reference.to_string(), &id)?;
+    Ok(id)
+}
+
+struct Pull<'a> {
+    store: &'a ImageStore,
+    reference: &'a ImageReference,
+    options: &'a PullOptions<'a>,
+    client: Client<'a>,
+}
+
+impl Pull<'_> {
+    /// The manifest for the platform, with its exact bytes.
+    fn resolve(&self) -> Result<(Manifest, Vec<u8>), PullError> {
+        let wrong = |source| PullError::Manifest { reference: Box::new(self.reference.clone()), source: Box::new(source) };
+        let mut expected = self.reference.digest().copied();
+        let tag = self.reference.tag().unwrap_or_default();
+        let mut name = expected.map_or_else(|| tag.to_owned(), |digest| digest.to_string());
+        for _ in 0..INDEX_DEPTH_MAX {
+            let what = format!("manifest {name}");
+            let document = self.client.document(&format!("manifests/{name}"), &what, MANIFEST_BYTES_MAX)?;
+            self.verify("a manifest", expected, &document.bytes)?;
+            match manifest::parse(&document.bytes, document.media_type.as_deref()).map_err(wrong)? {
+                Document::Manifest(manifest) => return Ok((manifest, document.bytes)),
+                Document::Index(index) => {
+                    let chosen = manifest::choose(&index, &self.options.platform).map_err(wrong)?;
+                    expected = Some(chosen.digest);
+                    name = chosen.digest.to_string();
+                }
+            }
+        }
+        Err(self.inconsistent(format!("its indexes nest deeper than {INDEX_DEPTH_MAX}")))
+    }
+
+    fn config(&self, manifest: &Manifest) -> Result<Vec<u8>, PullError> {
+        let digest = manifest.config.digest;
+        let document = self.client.document(&format!("blobs/{digest}"), &format!("configuration {digest}"), CONFIG_BYTES_MAX)?;
+        self.verify("a configuration", Some(digest), &document.bytes)?;
+        Ok(document.bytes)
+    }
+
+    /// Refuses what does not fit together or does not run here, before any layer is fetched.
+    fn check(&self, manifest: &Manifest, config: &[u8]) -> Result<ImageConfig, PullError> {
+        let config: ImageConfig =
+            serde_json::from_slice(config).map_err(|error| self.inconsistent(format!("its configuration is not valid: {error}")))?;
+        let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
+        if layers != diff_ids {
+            return Err(self.inconsistent(format!("its manifest has {layers} layers, its configuration {diff_ids}")));
+        }
+        let offered = Platform { os: config.os.clone(), architecture: config.architecture.clone(), variant: config.variant.clone() };
+        let wanted = &self.options.platform;
+        if wanted.rank(&offered).is_none() {
+            return Err(self.inconsistent(format!("it is for {offered}, and {wanted} is wanted")));
+        }
+        for layer in &manifest.layers {
+            let kind = layer.media_type.as_str();
+            let is_layer = kind.starts_with("application/vnd.oci.image.layer.") || kind.starts_with("application/vnd.docker.image.rootfs.");
+            if !is_layer || kind.ends_with("+encrypted") {
+                return Err(self.inconsistent(format!("layer {} is of type {kind:?}, which is not a layer we can read", layer.digest)));
+            }
+            if layer.size > BYTES_MAX {
+                return Err(self.inconsistent(format!("layer {} has {} bytes, at most {BYTES_MAX} are taken", layer.digest, layer.size)));
+            }
+        }
+        Ok(config)
+    }
+
+    /// Fetches and unpacks what is missing, several layers at a time. After the first failure no new layer is begun.
+    fn layers(&self, manifest: &Manifest, diff_ids: &[Digest]) -> Result<(), PullError> {
+        let next = AtomicUsize::new(0);
+        let cancelled = AtomicBool::new(false);
+        let failure: Mutex<Option<PullError>> = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for _ in 0..LAYERS_AT_ONCE.min(diff_ids.len()) {
+                scope.spawn(|| {
+                    while !cancelled.load(Ordering::Relaxed) {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        let (Some(layer), Some(diff_id)) = (manifest.layers.get(at), diff_ids.get(at)) else { break };
+                        if let Err(source) = self.layer(layer, diff_id, &cancelled) {
+                            // The others fail because of the cancellation: the first failure is the one to report.
+                            let first = !cancelled.swap(true, Ordering::Relaxed);
+                            if first && let Ok(mut failure) = failure.lock() {
+                                let (reference, source) = (Box::new(self.reference.clone()), Box::new(source));
+                                *failure = Some(PullError::Layer { reference, layer: layer.digest, source });
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        match failure.into_inner() {
+            Ok(Some(error)) => Err(error),
+            Ok(None) => Ok(()),
+            Err(_) => Err(self.inconsistent("a thread of the pull panicked".to_owned())),
+        }
+    }
+
+    fn layer(&self, layer: &Descriptor, diff_id: &Digest, cancelled: &AtomicBool) -> Result<(), StoreError> {
+        if self.store.has_layer(diff_id) {
+            (self.options.progress)(Progress::LayerPresent { layer });
+            return Ok(());
+        }
+        let lock = self.store.lock_layer(diff_id)?;
+        // Whoever held the lock before us may have been pulling this very layer.
+        if self.store.has_layer(diff_id) {
+            (self.options.progress)(Progress::LayerPresent { layer });
+            return Ok(lock.remove()?);
+        }
+        let reader = BlobReader::new(&self.client, layer, cancelled);
+        let expected = super::store::Expected { diff_id: Some(*diff_id), blob: Some(layer) };
+        self.store.unpack_layer(reader, &expected)?;
+        (self.options.progress)(Progress::LayerDone { layer });
+        Ok(lock.remove()?)
+    }
+
+    fn verify(&self, what: &'static str, expected: Option<Digest>, bytes: &[u8]) -> Result<(), PullError> {
+        let found = Digest::of(bytes);
+        match expected {
+            Some(expected) if expected != found => {
+                Err(PullError::Digest { registry: self.reference.registry().to_owned(), what, expected, found })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn inconsistent(&self, problem: String) -> PullError {
+        PullError::Inconsistent { reference: Box::new(self.reference.clone()), problem }
+    }
+}
