@@ -107,8 +107,7 @@ impl Unpacking<'_> {
                 let target = entry.link_name_bytes().unwrap_or_default().into_owned();
                 let first = self.root.find(&target, Missing::Fail, LastLink::Keep)?;
                 let first_name = first.name.as_deref().unwrap_or_default();
-                return rustix::fs::linkat(&*first.directory, first_name, &*spot.directory, name, AtFlags::empty())
-                    .map_err(failed("link"));
+                return rustix::fs::linkat(&*first.directory, first_name, &*spot.directory, name, AtFlags::empty()).map_err(failed("link"));
             }
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
                 let number = |part: io::Result<Option<u32>>| part.map(Option::unwrap_or_default).map_err(header);

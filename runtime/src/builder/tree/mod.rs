@@ -9,7 +9,7 @@ mod times;
 
 pub use archive::unpack;
 pub use copy::{Attributes, Chmod, Copier, Ownership};
-pub use overlay::{Overlay, Writing};
+pub use overlay::{Overlay, OverlayError, Writing};
 pub use root::{LastLink, Missing, Owner, Root, Spot};
 pub use scan::{Content, Entry, Scan};
 pub use times::settle;
@@ -58,6 +58,11 @@ impl TreeError {
 
     fn refused(path: &[u8], problem: &str) -> Self {
         Self::Refused { problem: problem.to_owned(), path: shown(path) }
+    }
+
+    /// A file that could not be read.
+    pub fn reading(path: &str, source: io::Error) -> Self {
+        Self::System { operation: "read", path: path.to_owned(), source }
     }
 
     /// Whether it is because something is not there.

@@ -76,7 +76,8 @@ impl Root {
     /// Opens a directory of our own.
     pub fn open(path: &Path) -> Result<Self, TreeError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let descriptor = rustix::fs::open(path, flags, Mode::empty()).map_err(TreeError::of("open", path.as_os_str().as_encoded_bytes()))?;
+        let descriptor =
+            rustix::fs::open(path, flags, Mode::empty()).map_err(TreeError::of("open", path.as_os_str().as_encoded_bytes()))?;
         Ok(Self::of(descriptor))
     }
 

@@ -1,0 +1,187 @@
+//! The build context: the directory COPY and ADD take from, less what `.dockerignore` hides, and its digests.
+
+use super::file::DOCKERFILE_BYTES_MAX;
+use super::ignore::{IGNORE_BYTES_MAX, IgnoreError, IgnoreRules};
+use super::index::StatIndex;
+use super::tree::{Content, Entry, LastLink, Missing, Root, Scan, TreeError};
+use rustix::fs::{Mode, OFlags};
+use sha2::{Digest as _, Sha256};
+use spec::value::Digest;
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::SystemTime;
+
+/// Bytes read from a file at a time.
+const READ_BYTES: usize = 256 << 10;
+
+/// The context of one build.
+pub struct Context {
+    /// The directory.
+    pub root: Root,
+    /// What is left out.
+    pub rules: IgnoreRules,
+    index: RefCell<StatIndex>,
+}
+
+/// Why a context cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ContextError {
+    /// Something in it.
+    #[error("build context {context:?}")]
+    Tree {
+        /// The directory.
+        context: String,
+        /// What.
+        #[source]
+        source: TreeError,
+    },
+    /// There is no such Dockerfile.
+    #[error("there is no {dockerfile:?} in the build context {context:?}")]
+    NoDockerfile {
+        /// The path given.
+        dockerfile: String,
+        /// The directory.
+        context: String,
+    },
+    /// A text that is none, or too long to be one.
+    #[error("{file:?} is not UTF-8 text of at most {limit} bytes")]
+    NotText {
+        /// The file.
+        file: String,
+        /// Most bytes.
+        limit: u64,
+    },
+    /// A `.dockerignore` that cannot be read.
+    #[error(transparent)]
+    Ignore(#[from] IgnoreError),
+}
+
+impl Context {
+    /// Opens a context with the rules of `<Dockerfile>.dockerignore` or else `.dockerignore`. `index` is where digests are kept.
+    pub fn open(context: &Path, dockerfile: &Path, index: Option<&Path>) -> Result<Self, ContextError> {
+        let root = Root::open(context).map_err(|source| ContextError::Tree { context: context.display().to_string(), source })?;
+        let own = format!("{}.dockerignore", dockerfile.display());
+        let rules = match read_text(&root, context, Path::new(&own), IGNORE_BYTES_MAX)? {
+            Some(text) => IgnoreRules::parse(&own, &text)?,
+            None => match read_text(&root, context, Path::new(".dockerignore"), IGNORE_BYTES_MAX)? {
+                Some(text) => IgnoreRules::parse(".dockerignore", &text)?,
+                None => IgnoreRules::default(),
+            },
+        };
+        Ok(Self { root, rules, index: RefCell::new(index.map(StatIndex::open).unwrap_or_default()) })
+    }
+
+    /// The Dockerfile's text; `dockerfile` is relative to the context, or absolute. `.dockerignore` does not hide it from this.
+    pub fn dockerfile(&self, context: &Path, dockerfile: &Path) -> Result<String, ContextError> {
+        read_text(&self.root, context, dockerfile, DOCKERFILE_BYTES_MAX)?.ok_or_else(|| ContextError::NoDockerfile {
+            dockerfile: dockerfile.display().to_string(),
+            context: context.display().to_string(),
+        })
+    }
+
+    /// The digest of a scanned entry: names, kinds, permission bits, link texts and bytes; never times or owners, which Git does not
+    /// keep and COPY does not copy.
+    pub fn digest(&self, from: &OwnedFd, entry: &Entry) -> Result<Digest, io::Error> {
+        let mut hash = Sha256::new();
+        self.hash(&mut hash, from, entry)?;
+        Ok(Digest::from_bytes(hash.finalize().into()))
+    }
+
+    /// Keeps what was learnt for the next build. That it cannot be written only makes the next build slower.
+    pub fn save_index(&self) {
+        let _ = self.index.borrow().save();
+    }
+
+    fn hash(&self, hash: &mut Sha256, from: &OwnedFd, entry: &Entry) -> Result<(), io::Error> {
+        let mut field = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        field(&entry.name);
+        field(&entry.stat.st_mode.to_le_bytes());
+        match &entry.content {
+            Content::File => field(self.file(from, entry)?.as_bytes()),
+            Content::Link(target) => field(target),
+            Content::Special => field(&entry.stat.st_rdev.to_le_bytes()),
+            Content::Directory(children) => {
+                field(&(children.len() as u64).to_le_bytes());
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let name: &[u8] = if entry.name.is_empty() { b"." } else { &entry.name };
+                let directory = rustix::fs::openat(from, name, flags, Mode::empty())?;
+                for child in children {
+                    self.hash(hash, &directory, child)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&self, from: &OwnedFd, entry: &Entry) -> Result<Digest, io::Error> {
+        if let Some(digest) = self.index.borrow_mut().get(&entry.stat) {
+            return Ok(digest);
+        }
+        let read_at = SystemTime::now();
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::openat(from, entry.name.as_slice(), flags, Mode::empty())?);
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; READ_BYTES.min(usize::try_from(entry.stat.st_size).unwrap_or(READ_BYTES) + 1)];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                read => hash.update(&buffer[..read]),
+            }
+        }
+        let digest = Digest::from_bytes(hash.finalize().into());
+        self.index.borrow_mut().put(&entry.stat, digest, read_at);
+        Ok(digest)
+    }
+}
+
+/// The digest of a Dockerfile and of its whole context after `.dockerignore`: what decides whether to build again.
+///
+/// `dockerfile` is relative to the context, or absolute; `index` is a file that makes the next call fast.
+pub fn context_digest(context: &Path, dockerfile: &Path, index: Option<&Path>) -> Result<Digest, ContextError> {
+    let failed = |source| ContextError::Tree { context: context.display().to_string(), source };
+    let opened = Context::open(context, dockerfile, index)?;
+    let text = opened.dockerfile(context, dockerfile)?;
+    let spot = opened.root.find(b"/", Missing::Fail, LastLink::Follow).map_err(failed)?;
+    let entry = Scan::new(&opened.rules).spot(&spot).map_err(failed)?;
+    let mut bytes = Digest::of(text.as_bytes()).as_bytes().to_vec();
+    if let Some(mut entry) = entry {
+        // The root's own mode is the checkout's, not the site's.
+        entry.stat.st_mode = 0;
+        let digest = opened.digest(&spot.directory, &entry).map_err(|error| failed(TreeError::reading("/", error)))?;
+        bytes.extend_from_slice(digest.as_bytes());
+    }
+    opened.save_index();
+    Ok(Digest::of(&bytes))
+}
+
+/// Reads a text of the context, or of the host if the path is absolute; `None` if there is none.
+fn read_text(root: &Root, context: &Path, path: &Path, limit: u64) -> Result<Option<String>, ContextError> {
+    let failed = |source| ContextError::Tree { context: context.display().to_string(), source };
+    let bytes = if path.is_absolute() {
+        match File::open(path) {
+            Ok(file) => {
+                let mut bytes = Vec::new();
+                file.take(limit + 1)
+                    .read_to_end(&mut bytes)
+                    .map_err(|error| failed(TreeError::reading(&path.display().to_string(), error)))?;
+                Some(bytes)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(TreeError::reading(&path.display().to_string(), error))),
+        }
+    } else {
+        root.read(path.as_os_str().as_encoded_bytes(), limit + 1).map_err(failed)?
+    };
+    let not_text = || ContextError::NotText { file: path.display().to_string(), limit };
+    match bytes {
+        None => Ok(None),
+        Some(bytes) if bytes.len() as u64 > limit => Err(not_text()),
+        Some(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| not_text()),
+    }
+}

@@ -1,0 +1,110 @@
+//! Why a build did not work, and where in the Dockerfile.
+
+use super::context::ContextError;
+use super::file::{Place, SyntaxError};
+use super::tree::{OverlayError, TreeError};
+use super::words::WordError;
+use crate::image::store::StoreError;
+use crate::store::FileError;
+use std::io;
+
+/// Why a build did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The Dockerfile is not one; all that is wrong with it.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Syntax(Vec<SyntaxError>),
+    /// The context or the Dockerfile cannot be read.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// A step failed.
+    #[error("{place}: {}\n{}", .instruction.lines().next().unwrap_or_default(), .place.excerpt())]
+    Step {
+        /// Where it stands.
+        place: Place,
+        /// It as written.
+        instruction: String,
+        /// Why.
+        #[source]
+        source: Box<StepError>,
+    },
+    /// The image store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The build cache.
+    #[error("build cache: {}", .0)]
+    Cache(#[source] FileError),
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// Substitution.
+    #[error(transparent)]
+    Words(#[from] WordError),
+    /// A command that did not end with 0.
+    #[error("the command ended with exit code {code}: {}{}", .command.join(" "), tail(.output))]
+    Exit {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// Exit code; 128 + signal for a signal.
+        code: i32,
+        /// Last lines of its output.
+        output: Vec<String>,
+    },
+    /// A process that could not be started or waited for.
+    #[error("{operation} {program}")]
+    Process {
+        /// What was tried.
+        operation: &'static str,
+        /// On which program.
+        program: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A source that is not there.
+    #[error("{source_path:?} is not in {origin}{}", if *.hidden { ": it is hidden by .dockerignore" } else { "" })]
+    NoSource {
+        /// As written, after substitution.
+        source_path: String,
+        /// Where it was looked for.
+        origin: String,
+        /// Whether it is there but hidden.
+        hidden: bool,
+    },
+    /// A base image that cannot be had.
+    #[error("image {reference}")]
+    Image {
+        /// As written, after substitution.
+        reference: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An argument that makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// Something the builder does not do yet.
+    #[error("not supported yet: {0}")]
+    Unsupported(String),
+    /// Files.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// Mounts.
+    #[error(transparent)]
+    Overlay(#[from] OverlayError),
+    /// The image store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Files of our own.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// An ONBUILD trigger of the base image.
+    #[error("ONBUILD of the base image: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Trigger(Vec<SyntaxError>),
+}
+
+fn tail(output: &[String]) -> String {
+    output.iter().map(|line| format!("\n    {line}")).collect()
+}

@@ -1,0 +1,212 @@
+//! Stages and what they need of each other: what has to be built for a target, and in which order. Pure.
+
+use super::file::{Dockerfile, From, Instruction, Place, Statement, SyntaxError};
+use super::scope::Globals;
+use super::words::Lexer;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A Dockerfile as stages.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    /// All stages in the file's order.
+    pub stages: Vec<Stage>,
+    /// The one to build.
+    pub target: usize,
+    /// Arguments before the first FROM.
+    pub globals: Globals,
+}
+
+/// One stage.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// Its name, in lower case.
+    pub name: Option<String>,
+    /// What it begins with.
+    pub base: Origin,
+    /// Its FROM.
+    pub from: Statement,
+    /// What follows.
+    pub statements: Vec<Statement>,
+}
+
+/// Where files come from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// Nothing: `FROM scratch`.
+    Scratch,
+    /// An earlier stage.
+    Stage(usize),
+    /// An image, as written after substitution.
+    Image(String),
+}
+
+impl Graph {
+    /// Cuts a file into stages. `target` is a stage's name or number; the last one if `None`.
+    pub fn new(file: &Dockerfile, args: &BTreeMap<String, String>, target: Option<&str>) -> Result<Self, SyntaxError> {
+        let lexer = Lexer::new(file.escape);
+        let mut globals = Globals::new(target);
+        let mut stages: Vec<Stage> = Vec::new();
+        for statement in &file.statements {
+            let failed = |problem: String| SyntaxError { place: statement.place.clone(), problem, hint: None };
+            match (&statement.instruction, stages.last_mut()) {
+                (Instruction::From(from), _) => {
+                    let base = base(from, &stages, &globals, &lexer).map_err(failed)?;
+                    stages.push(Stage { name: from.name.clone(), base, from: statement.clone(), statements: Vec::new() });
+                }
+                (_, Some(stage)) => stage.statements.push(statement.clone()),
+                (Instruction::Arg(declared), None) => {
+                    for (name, default) in declared {
+                        globals.declare(name, default.as_deref(), args, &lexer).map_err(|error| failed(error.to_string()))?;
+                    }
+                }
+                (_, None) => return Err(failed("the first instruction is FROM; only ARG may stand before it".to_owned())),
+            }
+        }
+        let target = target_of(file, &stages, target)?;
+        Ok(Self { stages, target, globals })
+    }
+
+    /// The stages that the target needs, itself included, each after those it needs.
+    pub fn needed(&self) -> Vec<usize> {
+        let mut needed = BTreeSet::new();
+        let mut open = vec![self.target];
+        while let Some(index) = open.pop() {
+            if needed.insert(index) {
+                open.extend(self.needs(index));
+            }
+        }
+        // A stage only ever needs earlier ones: the file's order is an order of dependencies.
+        needed.into_iter().collect()
+    }
+
+    /// The stages that one stage needs directly.
+    pub fn needs(&self, index: usize) -> BTreeSet<usize> {
+        let stage = &self.stages[index];
+        let copied = stage.statements.iter().flat_map(|statement| sources(&statement.instruction));
+        let copied = copied.filter_map(|from| self.origin(index, &from).ok());
+        let stages = copied.chain([stage.base.clone()]).filter_map(|origin| match origin {
+            Origin::Stage(index) => Some(index),
+            Origin::Scratch | Origin::Image(_) => None,
+        });
+        stages.collect()
+    }
+
+    /// What `--from=text` in a stage means: an earlier stage by name or number, else an image.
+    pub fn origin(&self, index: usize, from: &str) -> Result<Origin, String> {
+        if let Some(stage) = named(&self.stages[..index], from) {
+            return Ok(Origin::Stage(stage));
+        }
+        match from.parse::<usize>() {
+            Ok(number) if number < index => Ok(Origin::Stage(number)),
+            Ok(number) => Err(format!("there is no stage {number} before this one")),
+            Err(_) if from.is_empty() => Err("--from is empty".to_owned()),
+            Err(_) => Ok(Origin::Image(from.to_owned())),
+        }
+    }
+
+    /// The images that the needed stages begin with or copy from, as written after substitution, sorted.
+    pub fn images(&self) -> BTreeSet<String> {
+        let mut images = BTreeSet::new();
+        for index in self.needed() {
+            let stage = &self.stages[index];
+            let copied = stage.statements.iter().flat_map(|statement| sources(&statement.instruction));
+            let origins = copied.filter_map(|from| self.origin(index, &from).ok()).chain([stage.base.clone()]);
+            images.extend(origins.filter_map(|origin| match origin {
+                Origin::Image(image) => Some(image),
+                Origin::Scratch | Origin::Stage(_) => None,
+            }));
+        }
+        images
+    }
+}
+
+/// The `--from` of an instruction: of COPY, and of RUN's mounts.
+fn sources(instruction: &Instruction) -> Vec<String> {
+    match instruction {
+        Instruction::Copy { from, .. } => from.iter().cloned().collect(),
+        Instruction::Run(run) => {
+            let options = run.mounts.iter().flat_map(|mount| mount.split(','));
+            options.filter_map(|option| option.strip_prefix("from=").map(str::to_owned)).collect()
+        }
+        Instruction::From(_)
+        | Instruction::Arg(_)
+        | Instruction::Env(_)
+        | Instruction::Label(_)
+        | Instruction::Add { .. }
+        | Instruction::Cmd(_)
+        | Instruction::Entrypoint(_)
+        | Instruction::Shell(_)
+        | Instruction::Workdir(_)
+        | Instruction::User(_)
+        | Instruction::Expose(_)
+        | Instruction::Volume(_)
+        | Instruction::StopSignal(_)
+        | Instruction::HealthCheck(_)
+        | Instruction::OnBuild(_)
+        | Instruction::Maintainer(_) => Vec::new(),
+    }
+}
+
+fn base(from: &From, earlier: &[Stage], globals: &Globals, lexer: &Lexer) -> Result<Origin, String> {
+    let image = lexer.word(&from.image, &|name| globals.get(name)).map_err(|error| error.to_string())?;
+    match image.as_str() {
+        "" => Err(format!("{} names no image: is its argument declared with a default before the first FROM?", from.image)),
+        "scratch" => Ok(Origin::Scratch),
+        _ => Ok(named(earlier, &image).map_or(Origin::Image(image), Origin::Stage)),
+    }
+}
+
+/// The last stage of a name, in any case.
+fn named(stages: &[Stage], name: &str) -> Option<usize> {
+    stages.iter().rposition(|stage| stage.name.as_ref().is_some_and(|known| known.eq_ignore_ascii_case(name)))
+}
+
+fn target_of(file: &Dockerfile, stages: &[Stage], target: Option<&str>) -> Result<usize, SyntaxError> {
+    let Some(target) = target else { return Ok(stages.len() - 1) };
+    let by_number = || target.parse::<usize>().ok().filter(|number| *number < stages.len());
+    named(stages, target).or_else(by_number).ok_or_else(|| {
+        let place = stages.last().map(|stage| stage.from.place.clone());
+        let place = place.unwrap_or(Place { file: file.name.clone(), line: 1, column: 1, text: String::new() });
+        let names: Vec<_> = stages.iter().filter_map(|stage| stage.name.as_deref()).collect();
+        let hint = (!names.is_empty()).then(|| format!("the named stages are {}", names.join(", ")));
+        SyntaxError { place, problem: format!("there is no stage {target:?} to build"), hint }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::file::parse;
+
+    fn graph(text: &str, target: Option<&str>) -> Graph {
+        let args = BTreeMap::from([("V".to_owned(), "9".to_owned())]);
+        Graph::new(&parse("Dockerfile", text).expect("parses"), &args, target).expect("stages")
+    }
+
+    #[test]
+    fn only_needed_stages_in_order() {
+        let text = "FROM a AS one\nFROM b AS two\nFROM one AS three\nCOPY --from=two x y\nFROM c AS four\nFROM three\nCOPY --from=0 x y\nRUN --mount=type=bind,from=d,target=/x true";
+        let all = graph(text, None);
+        assert_eq!(all.needed(), [0, 1, 2, 4]);
+        assert_eq!(all.images().into_iter().collect::<Vec<_>>(), ["a", "b", "d"]);
+        assert_eq!(graph(text, Some("two")).needed(), [1]);
+        assert_eq!(graph(text, Some("THREE")).needed(), [0, 1, 2]);
+        assert_eq!(graph(text, Some("3")).images().into_iter().collect::<Vec<_>>(), ["c"]);
+    }
+
+    #[test]
+    fn names_and_arguments() {
+        let base = |text: &str| graph(text, None).stages.last().map(|stage| stage.base.clone()).expect("a stage");
+        assert_eq!(base("ARG V=1\nFROM a:$V"), Origin::Image("a:9".to_owned()));
+        assert_eq!(base("ARG W=1\nFROM a:${W}-${U:-x}"), Origin::Image("a:1-x".to_owned()));
+        assert_eq!(base("FROM scratch"), Origin::Scratch);
+        assert_eq!(base("FROM a AS a"), Origin::Image("a".to_owned()));
+        assert_eq!(base("FROM a AS x\nFROM X"), Origin::Stage(0));
+        assert_eq!(graph("FROM a AS x\nFROM b", None).origin(1, "X"), Ok(Origin::Stage(0)));
+        assert!(graph("FROM a\nFROM b", None).origin(1, "1").is_err());
+        let file = parse("Dockerfile", "FROM $U").expect("parses");
+        assert!(Graph::new(&file, &BTreeMap::new(), None).is_err());
+        let file = parse("Dockerfile", "FROM a").expect("parses");
+        assert!(Graph::new(&file, &BTreeMap::new(), Some("x")).is_err());
+    }
+}
