@@ -1,5 +1,6 @@
 //! The agent: sources, plans, application, the watch, the command line.
 
+pub mod daemon;
 pub mod ledger;
 pub mod plan;
 pub mod source;
