@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod host;
+pub mod daemon;
 pub mod ledger;
 pub mod plan;
 pub mod source;

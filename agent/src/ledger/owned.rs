@@ -142,7 +142,7 @@ fn owner(transaction: &Transaction<'_>, resource: &ResourceId) -> rusqlite::Resu
 fn insert(transaction: &Transaction<'_>, ownership: &Ownership<'_>, state: OwnedState) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO owned (kind, name, site, state, applied, revision, changed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     let Ownership { resource, site, applied, revision, at } = ownership;
-    let revision = revision.map(|revision| to_json(revision)).transpose()?;
+    let revision = revision.map(to_json).transpose()?;
     let parameters = params![resource.kind.to_string(), resource.name, site.0, state.as_str(), applied.to_string(), revision, at.0];
     transaction.execute(sql, parameters).map(|_| ())
 }
@@ -177,7 +177,7 @@ fn unexpected(column: usize, text: &str) -> rusqlite::Error {
 }
 
 /// A value as the text of a column.
-pub(super) fn to_json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
+pub(super) fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 

@@ -251,10 +251,10 @@ fn scp_like(text: &str) -> Result<Option<GitAddress>, AddressError> {
 fn host_and_port(text: &str) -> Result<(String, Option<u16>), AddressError> {
     let bad = || refused(format!("{text:?} is not a host with an optional port"), "write host, host:port or [::1]:port");
     let (host, port) = match text.strip_prefix('[') {
-        Some(inner) => {
-            let (host, rest) = inner.split_once(']').ok_or_else(bad)?;
-            (host, rest.strip_prefix(':').or(if rest.is_empty() { None } else { return Err(bad()) }))
-        }
+        Some(inner) => match inner.split_once(']').ok_or_else(bad)? {
+            (host, "") => (host, None),
+            (host, rest) => (host, Some(rest.strip_prefix(':').ok_or_else(bad)?)),
+        },
         None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
@@ -348,7 +348,7 @@ mod tests {
             ("http://git.test/x", "error: http://git.test is not encrypted: whoever is on the way decides what runs on this host"),
             ("https://host/x?a=b", "error: a repository's address has no query or fragment"),
             ("https://host:port/x", "error: \"host:port\" is not a host with an optional port"),
-            ("ssh://-oProxyCommand=true/x", "error: the ssh host or user is empty, has spaces or begins with '-'"),
+            ("ssh://-oProxyCommand/x", "error: the ssh host or user is empty, has spaces or begins with '-'"),
             ("-oProxyCommand=true:x", "error: the ssh host or user is empty, has spaces or begins with '-'"),
             ("host:-x", "error: the path on the ssh host is empty or begins with '-'"),
             ("file://other/x", "error: file:// with a host is another machine"),

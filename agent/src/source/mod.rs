@@ -40,7 +40,7 @@ pub struct Source {
 #[derive(Debug)]
 enum Kind {
     Directory(PathBuf),
-    Git(git::Remote),
+    Git(Box<git::Remote>),
 }
 
 /// A site's files as they were at one revision.
@@ -73,7 +73,7 @@ impl Source {
             Place::Git { address, branch, folder } => {
                 let site = SiteId(spec.site.unwrap_or_else(|| address.site(folder.as_deref())));
                 let remote = git::Remote::new(address, branch, folder, spec.access, state);
-                Ok(Self { site, kind: Kind::Git(remote) })
+                Ok(Self { site, kind: Kind::Git(Box::new(remote)) })
             }
         }
     }

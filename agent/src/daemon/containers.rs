@@ -1,0 +1,139 @@
+//! Hints that a container changed: its shim has replaced its `state.json`, or its directory has come or gone.
+//!
+//! Bare inotify instead of notify, which cannot leave events out: the directories also hold the named pipes of the containers' output,
+//! and a watch for modifications would wake us at every line that any container writes.
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use tokio::io::unix::AsyncFd;
+
+/// Some hundred events at once.
+const BUFFER_BYTES: usize = 16 << 10;
+
+/// The watch over `<run>/containers`.
+#[derive(Debug)]
+pub(super) struct ContainerWatch {
+    root: PathBuf,
+    events: AsyncFd<OwnedFd>,
+    /// Watched directories of containers, by watch descriptor.
+    directories: BTreeMap<i32, PathBuf>,
+    root_watch: i32,
+}
+
+impl ContainerWatch {
+    /// Watches all containers, those to come too. The directory is made if it is not there.
+    pub(super) fn start(root: &Path) -> io::Result<Self> {
+        fs::create_dir_all(root)?;
+        let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let come_and_go = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM;
+        let root_watch = inotify::add_watch(&descriptor, root, come_and_go | WatchFlags::ONLYDIR)?;
+        let mut watch = Self { root: root.to_owned(), events: register(descriptor)?, directories: BTreeMap::new(), root_watch };
+        watch.watch_all()?;
+        Ok(watch)
+    }
+
+    /// Waits until something changed. Everything that has changed by then is one hint.
+    pub(super) async fn changed(&mut self) -> io::Result<()> {
+        loop {
+            let mut ready = self.events.readable().await?;
+            ready.clear_ready();
+            if self.read()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads all there is; true if it matters.
+    fn read(&mut self) -> io::Result<bool> {
+        let mut matters = false;
+        let mut missed = false;
+        let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
+        let mut gone = Vec::new();
+        let mut reader = inotify::Reader::new(self.events.get_ref(), &mut buffer);
+        loop {
+            let event = match reader.next() {
+                Ok(event) => event,
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(errno.into()),
+            };
+            if event.events().contains(ReadFlags::QUEUE_OVERFLOW) || event.wd() == self.root_watch {
+                (matters, missed) = (true, true);
+            } else if event.events().contains(ReadFlags::IGNORED) {
+                gone.push(event.wd());
+            } else if event.file_name().is_some_and(|name| name.to_bytes() == b"state.json") {
+                matters = true;
+            }
+        }
+        for watch in gone {
+            self.directories.remove(&watch);
+        }
+        if missed {
+            self.watch_all()?;
+        }
+        Ok(matters)
+    }
+
+    /// Watches every directory that is there; those that are watched already stay so.
+    fn watch_all(&mut self) -> io::Result<()> {
+        let replaced = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::CLOSE_WRITE | WatchFlags::DELETE;
+        for entry in fs::read_dir(&self.root)? {
+            let path = entry?.path();
+            match inotify::add_watch(self.events.get_ref(), &path, replaced | WatchFlags::ONLYDIR) {
+                Ok(watch) => {
+                    self.directories.insert(watch, path);
+                }
+                // It has gone again, or is no container's directory.
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[expect(deprecated, reason = "its successor is unsafe for descriptors that may change or close early; an OwnedFd does neither")]
+fn register(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(descriptor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    async fn hinted(watch: &mut ContainerWatch) -> bool {
+        timeout(Duration::from_millis(500), watch.changed()).await.is_ok_and(|changed| changed.is_ok())
+    }
+
+    async fn settle(watch: &mut ContainerWatch) {
+        while timeout(Duration::from_millis(100), watch.changed()).await.is_ok() {}
+    }
+
+    #[tokio::test]
+    async fn state_changes_hint_and_output_does_not() {
+        let run = tempfile::tempdir().unwrap();
+        let root = run.path().join("containers");
+        let mut watch = ContainerWatch::start(&root).unwrap();
+        fs::create_dir(root.join("web@1")).unwrap();
+        assert!(hinted(&mut watch).await, "a container came");
+        settle(&mut watch).await;
+        fs::write(root.join("web@1/stdout"), "line\n").unwrap();
+        assert!(!hinted(&mut watch).await, "output is no change");
+        fs::write(root.join("web@1/new"), "{}").unwrap();
+        fs::rename(root.join("web@1/new"), root.join("web@1/state.json")).unwrap();
+        assert!(hinted(&mut watch).await, "its state was replaced");
+        settle(&mut watch).await;
+        fs::remove_dir_all(root.join("web@1")).unwrap();
+        assert!(hinted(&mut watch).await, "it went");
+        settle(&mut watch).await;
+        assert!(watch.directories.is_empty());
+    }
+}

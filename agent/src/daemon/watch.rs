@@ -1,0 +1,396 @@
+//! The loop itself: what the two keys of the queue do, and what wakes them.
+
+use super::backoff::{Backoff, jittered};
+use super::call_off::{CallOff, CalledOffFor};
+use super::containers::ContainerWatch;
+use super::drive::{Handle, Inbox, drive, random};
+use super::queue::Verdict;
+use super::status::{CycleStatus, FetchStatus, Status, WatchLock};
+use super::wake::{CycleOutcome, CycleResult, Reason, Wake, WatchError, WatchOptions};
+use crate::source::watch::DirectoryWatch;
+use crate::source::{Checkout, FetchError, Revision, Source};
+use runtime::container::state::Timestamp;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+/// A source that does not answer is asked again after seconds, then ever more rarely, but at least every ten minutes. Hints (a change in
+/// a directory that could not be read before) are followed almost at once.
+const FETCH_BACKOFF: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(600), floor: Duration::from_secs(1) };
+/// A cycle that failed is tried again after a second, then ever more rarely, but at least every minute. What changes on the host in
+/// between is followed within five seconds, so that one container that cannot be mended does not hold up the repair of others.
+const CYCLE_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60), floor: Duration::from_secs(5) };
+/// A directory has settled when nothing happens in it for so long.
+const DIRECTORY_QUIET: Duration = Duration::from_millis(200);
+/// A directory that never settles is looked at nonetheless.
+const DIRECTORY_PATIENCE: Duration = Duration::from_secs(2);
+/// Changes of containers come in bursts.
+const CONTAINER_QUIET: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Fetch,
+    Converge,
+}
+
+/// Keeps a host at what its source says, until SIGTERM or SIGINT: then the step that runs is finished, and containers stay as they
+/// are. A second signal ends it at once. SIGHUP asks the source now.
+///
+/// `cycle` is called on a thread of its own, never twice at a time. It brings the host to `wake.checkout`, whatever it did before; it
+/// also prunes old checkouts ([`Source::prune`]), because only it knows which one was the last to work.
+pub fn watch<C>(source: Arc<Source>, options: WatchOptions, cycle: C) -> Result<(), WatchError>
+where
+    C: FnMut(Wake) -> CycleOutcome + Send + 'static,
+{
+    let system = |action| move |source| WatchError::System { action, source };
+    let run = options.places.run.clone();
+    std::fs::create_dir_all(&run).map_err(system("make the run directory"))?;
+    let Some(_lock) = WatchLock::take(&run)? else { return Err(WatchError::AlreadyWatched { run }) };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_name("agent-work")
+        .build()
+        .map_err(system("start the event loop"))?;
+    let ended = runtime.block_on(run_loop(source, options, Box::new(cycle)));
+    // A fetch may still hang in the network: nobody waits for it.
+    runtime.shutdown_background();
+    ended
+}
+
+type Cycle = Box<dyn FnMut(Wake) -> CycleOutcome + Send>;
+
+/// What the loop knows. All of it lives on the loop's thread.
+struct Desk {
+    source: Arc<Source>,
+    options: WatchOptions,
+    handle: Handle<Key>,
+    closing: CancellationToken,
+    newest: Option<Checkout>,
+    directory_watch: Option<DirectoryWatch>,
+    reasons: BTreeSet<Reason>,
+    /// Away while a cycle runs.
+    cycle: Option<Cycle>,
+    running: Option<CallOff>,
+    status: Status,
+    broken: Option<WatchError>,
+}
+
+type Shared = Rc<RefCell<Desk>>;
+
+async fn run_loop(source: Arc<Source>, options: WatchOptions, cycle: Cycle) -> Result<(), WatchError> {
+    let (handle, inbox) = Handle::new();
+    let system = |action| move |source| WatchError::System { action, source };
+    let signals = Signals::new().map_err(system("listen to signals"))?;
+    let (hint, hints) = mpsc::channel(1);
+    let directory_watch = source.watched().and_then(|root| {
+        let watch = DirectoryWatch::start(root, move || {
+            // One hint that waits says as much as a thousand.
+            let _ = hint.try_send(());
+        });
+        watch.map_err(|error| warn!(error = chain(&error), "changes are noticed by looking only")).ok()
+    });
+    let containers = ContainerWatch::start(&options.places.run.join("containers"))
+        .map_err(|error| warn!(%error, "changes of containers are noticed by looking only"))
+        .ok();
+    let status = Status {
+        pid: std::process::id(),
+        started: now(),
+        site: source.site().clone(),
+        source: source.describe(),
+        revision: None,
+        fetch: FetchStatus::default(),
+        cycle: None,
+    };
+    status.write(&options.places.run)?;
+    info!(source = status.source, site = status.site.0, "watching");
+    let closing = CancellationToken::new();
+    let desk = Rc::new(RefCell::new(Desk {
+        source,
+        options,
+        handle: handle.clone(),
+        closing: closing.clone(),
+        newest: None,
+        directory_watch,
+        reasons: BTreeSet::new(),
+        cycle: Some(cycle),
+        running: None,
+        status,
+        broken: None,
+    }));
+    handle.reset(Key::Fetch);
+    tokio::select! {
+        () = work(&desk, inbox, closing) => {}
+        () = listen(&desk, signals) => warn!("ended at once"),
+        () = heed_directory(&desk, hints) => {}
+        () = heed_containers(&desk, containers) => {}
+    }
+    let broken = desk.borrow_mut().broken.take();
+    info!("watch ended; containers stay as they are");
+    broken.map_or(Ok(()), Err)
+}
+
+async fn work(desk: &Shared, inbox: Inbox<Key>, closing: CancellationToken) {
+    const KEYS: usize = 2;
+    let start = |key| {
+        let desk = desk.clone();
+        async move {
+            match key {
+                Key::Fetch => fetch(&desk).await,
+                Key::Converge => converge(&desk).await,
+            }
+        }
+    };
+    let scheduled = |key: &Key, due: Option<Instant>| match key {
+        Key::Fetch => {
+            let mut desk = desk.borrow_mut();
+            desk.status.fetch.next = due.map(|due| now().after(due.saturating_duration_since(Instant::now())));
+            desk.write_status();
+        }
+        Key::Converge => {}
+    };
+    drive(inbox, KEYS, closing, start, scheduled).await;
+}
+
+/// Asks the source. The answer is noted; if it is a new revision, the cycle gets it.
+async fn fetch(desk: &Shared) -> Verdict {
+    let (source, first, closing) = {
+        let mut desk = desk.borrow_mut();
+        desk.status.fetch.asked = Some(now());
+        // Before the look, so that what changes during it is noticed.
+        if let Some(Err(error)) = desk.directory_watch.as_mut().map(DirectoryWatch::ensure) {
+            warn!(error = chain(&error), "changes are noticed by looking only");
+        }
+        (desk.source.clone(), desk.newest.is_none(), desk.closing.clone())
+    };
+    let ask = spawn_blocking(move || {
+        let answer = source.fetch();
+        let kept = if first && answer.is_err() { source.kept().ok().flatten() } else { None };
+        (answer, kept)
+    });
+    let answer = tokio::select! {
+        answer = ask => answer,
+        // Nobody waits for the network when we are to end.
+        () = closing.cancelled() => return Verdict::Done { again: None },
+    };
+    let mut desk = desk.borrow_mut();
+    match answer {
+        Ok((Ok(checkout), _)) => {
+            desk.answered(checkout);
+            Verdict::Done { again: Some(jittered(desk.options.poll_interval, random())) }
+        }
+        Ok((Err(error), kept)) => {
+            desk.unanswered(explain(&error), kept);
+            Verdict::Failed { backoff: FETCH_BACKOFF }
+        }
+        Err(panic) => {
+            desk.unanswered(format!("the fetch broke off: {panic}"), None);
+            Verdict::Failed { backoff: FETCH_BACKOFF }
+        }
+    }
+}
+
+/// Runs one cycle on the newest checkout.
+async fn converge(desk: &Shared) -> Verdict {
+    let (mut cycle, wake) = {
+        let mut desk = desk.borrow_mut();
+        // Without a checkout there is nothing to converge to; the first answer of the source brings one.
+        let (Some(checkout), Some(cycle)) = (desk.newest.clone(), desk.cycle.take()) else { return Verdict::Done { again: None } };
+        let mut reasons = std::mem::take(&mut desk.reasons);
+        if reasons.is_empty() {
+            reasons.insert(Reason::Due);
+        }
+        let call_off = CallOff::default();
+        desk.running = Some(call_off.clone());
+        debug!(revision = %checkout.revision, ?reasons, "cycle");
+        (cycle, Wake { checkout, reasons, fetch_problem: desk.status.fetch.problem.clone(), call_off })
+    };
+    let (revision, started) = (wake.checkout.revision.clone(), now());
+    let ended = spawn_blocking(move || {
+        let outcome = cycle(wake);
+        (cycle, outcome)
+    });
+    let ended = ended.await;
+    let mut desk = desk.borrow_mut();
+    desk.running = None;
+    match ended {
+        Ok((cycle, outcome)) => {
+            desk.cycle = Some(cycle);
+            desk.cycled(revision, started, outcome)
+        }
+        Err(panic) => {
+            desk.broken = Some(WatchError::Cycle { problem: panic.to_string() });
+            desk.closing.cancel();
+            Verdict::Done { again: None }
+        }
+    }
+}
+
+/// Follows signals. Returns at the second one that says to end.
+async fn listen(desk: &Shared, mut signals: Signals) {
+    let mut ending = false;
+    loop {
+        let end = tokio::select! {
+            _ = signals.terminate.recv() => true,
+            _ = signals.interrupt.recv() => true,
+            _ = signals.hang_up.recv() => false,
+        };
+        let mut desk = desk.borrow_mut();
+        if !end {
+            info!("asked to look now");
+            desk.handle.reset(Key::Fetch);
+            desk.wake(Reason::Asked, Duration::ZERO);
+        } else if ending {
+            return;
+        } else {
+            ending = true;
+            info!("told to end: the step that runs is finished first");
+            if let Some(running) = &desk.running {
+                running.call_off(CalledOffFor::End);
+            }
+            desk.closing.cancel();
+        }
+    }
+}
+
+/// Lets a directory settle, then has it looked at.
+async fn heed_directory(desk: &Shared, mut hints: mpsc::Receiver<()>) {
+    loop {
+        if hints.recv().await.is_none() {
+            return std::future::pending().await;
+        }
+        let patience = Instant::now() + DIRECTORY_PATIENCE;
+        while let Ok(Ok(Some(()))) = timeout_at(patience, timeout(DIRECTORY_QUIET, hints.recv())).await {}
+        desk.borrow().handle.add(Key::Fetch, Duration::ZERO);
+    }
+}
+
+/// Has the host looked at when a container changes.
+async fn heed_containers(desk: &Shared, containers: Option<ContainerWatch>) {
+    let Some(mut containers) = containers else { return std::future::pending().await };
+    loop {
+        match containers.changed().await {
+            Ok(()) => desk.borrow_mut().wake(Reason::ContainerChanged, CONTAINER_QUIET),
+            Err(error) => {
+                warn!(%error, "changes of containers are noticed by looking only");
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+impl Desk {
+    fn answered(&mut self, checkout: Checkout) {
+        self.status.fetch.answered = Some(now());
+        if self.status.fetch.problem.take().is_some() {
+            info!("the source answers again");
+        }
+        if self.newest.as_ref().is_some_and(|newest| newest.revision == checkout.revision) {
+            return;
+        }
+        info!(revision = %checkout.revision, "the source moved");
+        self.moved_to(checkout);
+    }
+
+    fn unanswered(&mut self, problem: String, kept: Option<Checkout>) {
+        // The same problem again is no news.
+        if self.status.fetch.problem.as_ref() != Some(&problem) {
+            warn!(problem, "the source does not answer; what runs stays as it is");
+        }
+        self.status.fetch.problem = Some(problem);
+        if let (None, Some(kept)) = (&self.newest, kept) {
+            info!(revision = %kept.revision, "going on with the last good checkout");
+            self.moved_to(kept);
+        }
+    }
+
+    fn moved_to(&mut self, checkout: Checkout) {
+        if let Some(running) = &self.running {
+            running.call_off(CalledOffFor::NewerRevision);
+        }
+        self.status.revision = Some(checkout.revision.clone());
+        self.newest = Some(checkout);
+        self.reasons.insert(Reason::SourceMoved);
+        self.handle.reset(Key::Converge);
+    }
+
+    fn cycled(&mut self, revision: Revision, started: Timestamp, outcome: CycleOutcome) -> Verdict {
+        let (result, errors) = match outcome.result {
+            CycleResult::Settled => ("settled", Vec::new()),
+            CycleResult::Failed(errors) => ("failed", errors),
+            CycleResult::CalledOff => ("calledOff", Vec::new()),
+        };
+        let before = self.status.cycle.as_ref();
+        let failures = if result == "failed" { before.map_or(0, |before| before.failures) + 1 } else { 0 };
+        // A cycle that found nothing to do leaves no trace, unless it ends a series of failures or is the first of its revision.
+        let news = result != "settled"
+            || !outcome.summary.is_empty()
+            || before.is_none_or(|before| before.revision != revision || before.failures > 0);
+        if news {
+            let summary = outcome.summary;
+            let result = result.to_owned();
+            self.status.cycle = Some(CycleStatus { revision, started, finished: now(), result, summary, errors, failures });
+            self.write_status();
+        }
+        let soon = outcome.again.unwrap_or(self.options.drift_interval).min(self.options.drift_interval);
+        match result {
+            "failed" => Verdict::Failed { backoff: CYCLE_BACKOFF },
+            "calledOff" => Verdict::Done { again: Some(Duration::ZERO) },
+            _ => Verdict::Done { again: Some(soon) },
+        }
+    }
+
+    fn wake(&mut self, reason: Reason, delay: Duration) {
+        self.reasons.insert(reason);
+        self.handle.add(Key::Converge, delay);
+    }
+
+    fn write_status(&self) {
+        if let Err(error) = self.status.write(&self.options.places.run) {
+            warn!(error = chain(&error), "the status is not up to date");
+        }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// An error with its causes, and what to do about it.
+fn explain(error: &FetchError) -> String {
+    match error.remedy() {
+        Some(remedy) => format!("{}; {remedy}", chain(error)),
+        None => chain(error),
+    }
+}
+
+/// An error and its causes in one line, outermost first.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| (*error).source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
