@@ -24,6 +24,8 @@ mod need;
 mod network;
 mod order;
 mod requirement;
+#[cfg(test)]
+mod scenario;
 pub mod simulate;
 mod site;
 pub mod text;

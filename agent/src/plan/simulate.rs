@@ -123,7 +123,7 @@ fn start(actual: &mut Actual, id: &ContainerId, traffic: Traffic) {
     };
     with(actual.containers.get_mut(id), |one| {
         let health = if is_probed { Health::Starting } else { Health::Unchecked };
-        one.phase = Phase::Running { process: ProcessRef { pid: 0, start_time: 0 }, since: Timestamp(0), health };
+        one.phase = running(health);
         one.stopped_by_user = false;
         one.completed = false;
         one.faults.clear();
@@ -135,15 +135,18 @@ fn come_far(one: &mut ActualContainer, until: DependencyCondition) {
     match until {
         DependencyCondition::Started => {}
         DependencyCondition::Healthy => {
-            if let Phase::Running { health, .. } = &mut one.phase {
-                *health = if *health == Health::Unchecked { Health::Unchecked } else { Health::Healthy };
-            }
+            let unchecked = matches!(one.phase, Phase::Running { health: Health::Unchecked, .. });
+            one.phase = running(if unchecked { Health::Unchecked } else { Health::Healthy });
         }
         DependencyCondition::Completed => {
             one.phase = Phase::Exited { exit: exit(0, ExitCause::Own) };
             one.completed = true;
         }
     }
+}
+
+fn running(health: Health) -> Phase {
+    Phase::Running { process: ProcessRef { pid: 0, start_time: 0 }, since: Timestamp(0), health }
 }
 
 fn exit(code: i32, cause: ExitCause) -> Exit {
