@@ -3,7 +3,6 @@
 use rustix::io::Errno;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
-    set_keep_capabilities,
 };
 use spec::value::Capability;
 use std::collections::BTreeSet;
@@ -21,19 +20,13 @@ pub(crate) fn limit_bounding_set(kept: &BTreeSet<Capability>) -> io::Result<()> 
     Ok(())
 }
 
-/// Lets the permitted set survive the change to another user, until [`set_own`] decides.
-pub(crate) fn keep_over_user_change() -> io::Result<()> {
-    Ok(set_keep_capabilities(true)?)
-}
-
 /// Sets what this thread holds: permitted and effective as given, nothing to inherit. Exec of a program by root gives it the bounding
 /// set again; to anybody else, nothing.
 pub(crate) fn set_own(held: &BTreeSet<Capability>) -> io::Result<()> {
     // What we do not hold ourselves (a host without CAP_SYS_RESOURCE) cannot be given.
     let held = bits(held.iter().copied()) & capabilities(None)?.permitted;
     clear_ambient_capability_set()?;
-    set_capabilities(None, CapabilitySets { effective: held, permitted: held, inheritable: CapabilitySet::empty() })?;
-    Ok(set_keep_capabilities(false)?)
+    Ok(set_capabilities(None, CapabilitySets { effective: held, permitted: held, inheritable: CapabilitySet::empty() })?)
 }
 
 fn bits(capabilities: impl IntoIterator<Item = Capability>) -> CapabilitySet {

@@ -1,15 +1,29 @@
 //! Starting the first process of a container, and one more in a running one. Blocking; the caller must have one thread.
 //!
 //! ```text
-//! start(&StartRequest) -> Result<Started, StartError>
-//! exec(&ExecRequest)   -> Result<Started, StartError>
+//! protect_own_binary()     first thing in main of a binary that starts or execs
+//! start(&StartRequest)  -> Result<Started, StartError>
+//! exec(&ExecRequest)    -> Result<Started, StartError>
 //! pidfd::{open, send_signal, wait, reap, exit_status_of_stranger, start_time}
-//! protect_own_binary() -> Result<(), StartError>      first thing in main of every binary that starts or execs
 //! ```
 
+mod channel;
+mod environment;
 mod error;
+mod exec;
+mod launch;
+mod limits;
+mod namespace;
 pub mod pidfd;
+mod protect;
 mod request;
+mod spawn;
+mod start;
+mod user;
 
+pub(crate) use error::During;
 pub use error::{StartError, Step};
+pub use exec::exec;
+pub use protect::protect_own_binary;
 pub use request::{ExecRequest, StartRequest, Started, Stdio, TerminalSize};
+pub use start::start;

@@ -22,7 +22,7 @@ pub(crate) use keyring::join_new_session_keyring;
 pub(crate) use mount::{MountAttributes, Reach, set_mount_attributes};
 pub(crate) use page::page_size;
 pub(crate) use pidfd::{pidfd_exit_status, pidfd_send_signal};
-pub(crate) use seccomp::{Filter, load_seccomp_filter};
+pub(crate) use seccomp::load_seccomp_filter;
 pub(crate) use signal::reset_signals;
 
 /// The result of a call that returns -1 and sets `errno`.

@@ -3,11 +3,8 @@
 use super::checked;
 use std::io;
 
-/// A classic BPF program that judges system calls.
-pub(crate) type Filter = [libc::sock_filter];
-
-/// Puts the calling thread under a filter for good. Needs no_new_privs or CAP_SYS_ADMIN.
-pub(crate) fn load_seccomp_filter(filter: &Filter) -> io::Result<()> {
+/// Puts the calling thread under a classic BPF filter for good. Needs no_new_privs or CAP_SYS_ADMIN.
+pub(crate) fn load_seccomp_filter(filter: &[libc::sock_filter]) -> io::Result<()> {
     let len = libc::c_ushort::try_from(filter.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
     let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut() };
     // SAFETY: `program` points at `len` instructions, which the kernel copies and does not write.
