@@ -38,7 +38,7 @@ pub fn ensure_network(places: &Places, network: &NetworkRecord) -> Result<(), Ne
     // A bridge that is made again is empty; the links of its containers are still there.
     for link in link::links(&mut socket).map_err(failed("list links".to_owned()))? {
         if is_link_alias_of(places, &link.alias, &network.name) && link.bridge != Some(bridge.index) {
-            requests.push(link::join_bridge(link.index, bridge.index));
+            requests.extend([link::join_bridge(link.index, bridge.index), link::set_up_port(&link.name, &link.alias)]);
         }
     }
     socket.transact(&requests).map_err(failed(format!("set up bridge {name}")))?;

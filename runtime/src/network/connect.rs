@@ -150,7 +150,7 @@ fn create(host: &mut Socket, inside: &mut Socket, pinned: &OwnedFd, wiring: &Wir
         peer: name,
         peer_hardware: hardware_address(wiring.endpoint.address),
     };
-    host.transact(&[link::create_pair(&pair), link::set_alias(&wiring.name, &wiring.alias)]).map_err(failed("create link"))?;
+    host.transact(&[link::create_pair(&pair), link::set_up_port(&wiring.name, &wiring.alias)]).map_err(failed("create link"))?;
     let peer = link::find(inside, name).map_err(failed("find link"))?;
     let index = peer.map(|peer| peer.index).unwrap_or_default();
     inside.transact(&[link::set_up(name), link::add_address(&address(wiring, index))]).map_err(failed("set up link"))

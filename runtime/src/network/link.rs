@@ -3,7 +3,10 @@
 use super::netlink::{Answer, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NetlinkError, Request, Socket};
 use netlink_packet_core::{Emitable, Parseable};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    LinkMessage,
+};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::net::{IpAddr, Ipv4Addr};
@@ -102,6 +105,20 @@ pub(super) fn create_pair(pair: &Pair<'_>) -> Request {
 /// Gives a link an alias. The kernel ignores one in the message that makes the link.
 pub(super) fn set_alias(name: &str, alias: &str) -> Request {
     set(0, vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::IfAlias(alias.to_owned())], LinkFlags::empty())
+}
+
+/// Gives a port of a bridge an alias, and lets its own packets come back to it. That is how a container reaches a port that it
+/// publishes itself where the kernel's `br_netfilter` translates packets inside the bridge instead of above it.
+pub(super) fn set_up_port(name: &str, alias: &str) -> Request {
+    let hairpin = LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]));
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::IfAlias(alias.to_owned()),
+        LinkAttribute::LinkInfo(vec![LinkInfo::PortKind(InfoPortKind::Bridge), hairpin]),
+    ];
+    // Of a link that exists: RTM_SETLINK does not know the settings of ports.
+    request(RouteNetlinkMessage::NewLink(message), 0)
 }
 
 /// Switches a link on, by name.

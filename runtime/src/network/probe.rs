@@ -45,13 +45,13 @@ pub fn missing_features() -> Vec<(Feature, NetworkError)> {
         if let Err(source) = namespace::unshare_network() {
             return vec![(Feature::Links, failed("make", source))];
         }
-        let tries: [(Feature, fn() -> Result<(), NetworkError>); 4] = [
-            (Feature::Bridge, try_bridge),
-            (Feature::Veth, try_veth),
-            (Feature::Nftables, firewall::try_layout),
-            (Feature::Conntrack, try_conntrack),
+        let tried = [
+            (Feature::Bridge, try_bridge()),
+            (Feature::Veth, try_veth()),
+            (Feature::Nftables, firewall::try_layout()),
+            (Feature::Conntrack, try_conntrack()),
         ];
-        tries.into_iter().filter_map(|(feature, attempt)| Some((feature, attempt().err()?))).collect()
+        tried.into_iter().filter_map(|(feature, result)| Some((feature, result.err()?))).collect()
     });
     match thread.map(std::thread::JoinHandle::join) {
         Ok(Ok(missing)) => missing,

@@ -33,7 +33,9 @@ pub(crate) enum Meta {
 /// A part of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Field {
-    /// First byte of the source address of IPv4.
+    /// Source address of IPv4.
+    Source,
+    /// Its first byte.
     SourceFirstByte,
     /// Destination address of IPv4.
     Destination,
@@ -92,6 +94,7 @@ impl Expressions {
         const NETWORK_HEADER: u32 = 1;
         const TRANSPORT_HEADER: u32 = 2;
         let (base, offset, bytes) = match field {
+            Field::Source => (NETWORK_HEADER, 12, 4),
             Field::SourceFirstByte => (NETWORK_HEADER, 12, 1),
             Field::Destination => (NETWORK_HEADER, 16, 4),
             Field::DestinationFirstByte => (NETWORK_HEADER, 16, 1),
@@ -138,7 +141,7 @@ impl Expressions {
 
     /// Goes on only if the set has what begins in this register.
     #[must_use]
-    pub(crate) fn is_in(self, set: &str, key: Register) -> Self {
+    pub(crate) fn within(self, set: &str, key: Register) -> Self {
         self.push("lookup", &Attributes::new().text(1, set).u32(2, key.0))
     }
 

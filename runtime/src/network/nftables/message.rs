@@ -34,27 +34,53 @@ pub(crate) struct Base {
     pub(crate) priority: i32,
 }
 
-/// A data type as `nft` knows it (its `enum datatypes`): 6 bits each, the first component in the highest bits.
+/// What keys and data are made of; each component fills whole registers of four bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DataType {
-    number: u32,
-    bytes: u32,
+pub(crate) enum Component {
+    /// An address of IPv4.
+    Address,
+    /// The number of a transport protocol.
+    Transport,
+    /// A port.
+    Port,
+    /// The name of a link.
+    LinkName,
 }
 
-impl DataType {
-    /// `ipv4_addr`
-    pub(crate) const ADDRESS: Self = Self { number: 7, bytes: 4 };
-    /// `inet_proto`, padded to a register.
-    pub(crate) const TRANSPORT: Self = Self { number: 12, bytes: 4 };
-    /// `inet_service`, padded to a register.
-    pub(crate) const PORT: Self = Self { number: 13, bytes: 4 };
-    /// `ifname`
-    pub(crate) const LINK_NAME: Self = Self { number: 41, bytes: 16 };
-
-    /// This, then that: `self . next`.
-    pub(crate) const fn then(self, next: Self) -> Self {
-        Self { number: self.number << 6 | next.number, bytes: self.bytes + next.bytes }
+impl Component {
+    /// Its number among the types of `nft` (its `enum datatypes`), by which `nft list` knows how to show it.
+    fn number(self) -> u32 {
+        match self {
+            Self::Address => 7,
+            Self::Transport => 12,
+            Self::Port => 13,
+            Self::LinkName => 41,
+        }
     }
+
+    fn bytes(self) -> u32 {
+        match self {
+            Self::Address | Self::Transport | Self::Port => 4,
+            Self::LinkName => 16,
+        }
+    }
+}
+
+/// What a set holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Keys.
+    Keys,
+    /// Keys that lead to data of this type.
+    Map(&'static [Component]),
+    /// Ranges of keys: the first, and as its data the last.
+    Ranges,
+}
+
+/// The number of a concatenation, six bits a component, and its size.
+fn data_type(components: &[Component]) -> (u32, u32) {
+    let number = components.iter().fold(0, |number, component| number << 6 | component.number());
+    (number, components.iter().map(|component| component.bytes()).sum())
 }
 
 /// Messages to one table of family `ip` that take effect together.
@@ -65,7 +91,7 @@ pub(crate) struct Batch<'a> {
     sets: u32,
 }
 
-/// A key and, in a map, what it leads to; empty in a set.
+/// A key and, in a map, what it leads to; with ranges the last of one.
 pub(crate) type Element<'a> = (&'a [u8], &'a [u8]);
 
 impl<'a> Batch<'a> {
@@ -109,31 +135,47 @@ impl<'a> Batch<'a> {
         self.push(kind::NEW_RULE, NLM_F_CREATE | NLM_F_APPEND, attributes);
     }
 
-    /// Makes a set of keys, or a map from keys to data.
-    pub(crate) fn create_set(&mut self, name: &str, key: DataType, data: Option<DataType>) {
+    /// Makes a set or map.
+    pub(crate) fn create_set(&mut self, name: &str, key: &[Component], shape: Shape) {
         self.sets += 1;
+        let flags = match shape {
+            Shape::Keys => 0,
+            Shape::Map(_) => set::FLAG_MAP,
+            Shape::Ranges => set::FLAG_INTERVAL | set::FLAG_CONCATENATION,
+        };
+        let (key_type, key_bytes) = data_type(key);
         let mut attributes = self
             .body()
             .text(set::TABLE, self.table)
             .text(set::NAME, name)
-            .u32(set::FLAGS, data.map_or(0, |_| set::FLAG_MAP))
-            .u32(set::KEY_TYPE, key.number)
-            .u32(set::KEY_BYTES, key.bytes)
+            .u32(set::FLAGS, flags)
+            .u32(set::KEY_TYPE, key_type)
+            .u32(set::KEY_BYTES, key_bytes)
             .u32(set::ID, self.sets);
-        if let Some(data) = data {
-            attributes = attributes.u32(set::DATA_TYPE, data.number).u32(set::DATA_BYTES, data.bytes);
+        match shape {
+            Shape::Keys => {}
+            Shape::Map(data) => {
+                let (data_type, data_bytes) = data_type(data);
+                attributes = attributes.u32(set::DATA_TYPE, data_type).u32(set::DATA_BYTES, data_bytes);
+            }
+            Shape::Ranges => {
+                let field = |component: &Component| Attributes::new().u32(set::FIELD_BYTES, component.bytes());
+                let fields = key.iter().fold(Attributes::new(), |fields, component| fields.nested(LIST_ELEMENT, &field(component)));
+                let description = Attributes::new().nested(set::DESCRIPTION_FIELDS, &fields);
+                attributes = attributes.nested(set::DESCRIPTION, &description);
+            }
         }
         self.push(kind::NEW_SET, NLM_F_CREATE, attributes);
     }
 
     /// Adds elements. Refused if a key is there and leads elsewhere.
-    pub(crate) fn add_elements<'e>(&mut self, set: &str, elements: impl IntoIterator<Item = Element<'e>>) {
-        self.elements(kind::NEW_ELEMENT, NLM_F_CREATE, set, elements);
+    pub(crate) fn add_elements<'e>(&mut self, set: &str, shape: Shape, elements: impl IntoIterator<Item = Element<'e>>) {
+        self.elements((kind::NEW_ELEMENT, NLM_F_CREATE), set, shape, elements);
     }
 
     /// Deletes elements. Refused if one is absent.
-    pub(crate) fn delete_elements<'e>(&mut self, set: &str, elements: impl IntoIterator<Item = Element<'e>>) {
-        self.elements(kind::DELETE_ELEMENT, 0, set, elements);
+    pub(crate) fn delete_elements<'e>(&mut self, set: &str, shape: Shape, elements: impl IntoIterator<Item = Element<'e>>) {
+        self.elements((kind::DELETE_ELEMENT, 0), set, shape, elements);
     }
 
     /// Makes it so, all at once. An empty batch does nothing.
@@ -149,13 +191,17 @@ impl<'a> Batch<'a> {
         socket.transact(&requests)
     }
 
-    fn elements<'e>(&mut self, kind: u16, flags: u16, set: &str, elements: impl IntoIterator<Item = Element<'e>>) {
+    fn elements<'e>(&mut self, (kind, flags): (u16, u16), set: &str, shape: Shape, elements: impl IntoIterator<Item = Element<'e>>) {
         let elements: Vec<Element<'e>> = elements.into_iter().collect();
         for chunk in elements.chunks(ELEMENTS_PER_MESSAGE) {
             let list = chunk.iter().fold(Attributes::new(), |list, (key, data)| {
                 let value = |bytes: &[u8]| Attributes::new().bytes(DATA_VALUE, bytes);
                 let element = Attributes::new().nested(set::ELEMENT_KEY, &value(key));
-                let element = if data.is_empty() { element } else { element.nested(set::ELEMENT_DATA, &value(data)) };
+                let element = match shape {
+                    Shape::Keys => element,
+                    Shape::Map(_) => element.nested(set::ELEMENT_DATA, &value(data)),
+                    Shape::Ranges => element.nested(set::ELEMENT_KEY_END, &value(data)),
+                };
                 list.nested(LIST_ELEMENT, &element)
             });
             let attributes = self.body().text(set::LIST_TABLE, self.table).text(set::LIST_SET, set).nested(set::LIST_ELEMENTS, &list);

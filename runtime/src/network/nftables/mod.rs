@@ -62,12 +62,18 @@ mod set {
     pub(super) const DATA_TYPE: u16 = 6;
     pub(super) const DATA_BYTES: u16 = 7;
     pub(super) const ID: u16 = 10;
+    pub(super) const DESCRIPTION: u16 = 9;
+    pub(super) const DESCRIPTION_FIELDS: u16 = 2;
+    pub(super) const FIELD_BYTES: u16 = 1;
+    pub(super) const FLAG_INTERVAL: u32 = 0x4;
     pub(super) const FLAG_MAP: u32 = 0x8;
+    pub(super) const FLAG_CONCATENATION: u32 = 0x80;
     pub(super) const LIST_TABLE: u16 = 1;
     pub(super) const LIST_SET: u16 = 2;
     pub(super) const LIST_ELEMENTS: u16 = 3;
     pub(super) const ELEMENT_KEY: u16 = 1;
     pub(super) const ELEMENT_DATA: u16 = 2;
+    pub(super) const ELEMENT_KEY_END: u16 = 10;
 }
 
 /// `NFTA_LIST_ELEM`.

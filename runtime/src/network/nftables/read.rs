@@ -14,6 +14,9 @@ pub(crate) struct Chain {
     pub(crate) rules: Vec<String>,
 }
 
+/// Elements of a set or map: key to data, first to last of a range, or key to nothing.
+pub(crate) type Elements = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// The comment of the table, empty if it has none; `None` if there is no such table.
 pub(crate) fn table_comment(socket: &mut Socket, name: &str) -> Result<Option<String>, NetlinkError> {
     let request = request(kind::GET_TABLE, Attributes::after_header(&header(FAMILY_IP, 0)).text(table::NAME, name));
@@ -53,19 +56,20 @@ pub(crate) fn chains(socket: &mut Socket, name: &str) -> Result<BTreeMap<String,
     Ok(chains)
 }
 
-/// The elements of a set or map: key to data, empty data in a set. `None` if there is no such set.
-pub(crate) fn elements(socket: &mut Socket, name: &str, set: &str) -> Result<Option<BTreeMap<Vec<u8>, Vec<u8>>>, NetlinkError> {
+/// The elements of a set or map. `None` if there is no such set.
+pub(crate) fn elements(socket: &mut Socket, name: &str, set: &str) -> Result<Option<Elements>, NetlinkError> {
     let attributes = Attributes::after_header(&header(FAMILY_IP, 0)).text(set::LIST_TABLE, name).text(set::LIST_SET, set);
     let answers = match socket.dump(&request(kind::GET_ELEMENT, attributes)) {
         Ok(answers) => answers,
         Err(error) if error.refusal() == Some(libc::ENOENT) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut elements = BTreeMap::new();
+    let mut elements = Elements::new();
     for answer in &answers {
         for (_, element) in read(find(attributes_of(answer), set::LIST_ELEMENTS).unwrap_or_default()) {
-            let value = |kind| find(element, kind).and_then(|data| find(data, DATA_VALUE)).unwrap_or_default().to_vec();
-            elements.insert(value(set::ELEMENT_KEY), value(set::ELEMENT_DATA));
+            let value = |kind| find(element, kind).and_then(|data| find(data, DATA_VALUE)).map(<[u8]>::to_vec);
+            let data = value(set::ELEMENT_DATA).or_else(|| value(set::ELEMENT_KEY_END));
+            elements.insert(value(set::ELEMENT_KEY).unwrap_or_default(), data.unwrap_or_default());
         }
     }
     Ok(Some(elements))
