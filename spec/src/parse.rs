@@ -242,12 +242,6 @@ impl Document {
             }
         }
     }
-
-    /// Whether something under this key of `spec` was written and could not be read.
-    pub(crate) fn lost(&self, key: &str) -> bool {
-        let spec = self.tree.entry(self.tree.root(), "spec");
-        spec.and_then(|spec| self.tree.entry(spec.value, key)).is_some_and(|entry| self.cut.contains(&entry.value))
-    }
 }
 
 impl<'a> Spot<'a> {
@@ -277,6 +271,12 @@ impl<'a> Spot<'a> {
             // `tmpfs: /run` is a list of one.
             None => Self { node: None, ..self },
         }
+    }
+
+    /// Whether something was written under this key that could not be read.
+    pub(crate) fn lost(self, key: &str) -> bool {
+        let entry = self.node.and_then(|node| self.document.tree.entry(node, key));
+        entry.is_some_and(|entry| self.document.cut.contains(&entry.value))
     }
 
     /// Every field below this one with its dotted path; an item `KEY=value` or `name` of a list counts as the field `KEY`.

@@ -1,9 +1,9 @@
 //! Short and long forms of one field: the shape of the value (text, list, map) says which one was written.
 
 use crate::value::{ValueError, duration};
+use crate::yaml::SHAPES;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, EnumAccess, VariantAccess, Visitor};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -63,88 +63,104 @@ pub enum ListOrMap<I, M> {
     Map(M),
 }
 
+/// The shapes a value may have, by the names of [`SHAPES`].
+#[derive(Clone, Copy, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Shape {
+    Text,
+    List,
+    Map,
+}
+
+/// Reads a value in the shape it was written in: the reader answers a question for an enum of this name with the value's
+/// shape, and refuses shapes that are not asked for ([`SHAPES`]).
+struct Forms<R>(R);
+
+impl<'de, T, R: ReadForm<'de, Value = T>> Visitor<'de> for Forms<R> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text, a list or a map")
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<T, A::Error> {
+        let (shape, content) = access.variant::<Shape>()?;
+        self.0.read(shape, content)
+    }
+}
+
+/// What to make of each shape.
+trait ReadForm<'de> {
+    type Value;
+    fn read<V: VariantAccess<'de>>(self, shape: Shape, content: V) -> Result<Self::Value, V::Error>;
+}
+
+fn parse<'de, S: FromStr<Err = ValueError>, V: VariantAccess<'de>>(content: V) -> Result<S, V::Error> {
+    content.newtype_variant::<String>()?.parse().map_err(de::Error::custom)
+}
+
 impl<'de> Deserialize<'de> for TextOrList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Forms;
-        impl<'de> Visitor<'de> for Forms {
+        struct Read;
+        impl<'de> ReadForm<'de> for Read {
             type Value = TextOrList;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text or a list of texts")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<TextOrList, E> {
-                Ok(TextOrList::Text(text.to_owned()))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<TextOrList, A::Error> {
-                Ok(TextOrList::List(collect(items)?))
+            fn read<V: VariantAccess<'de>>(self, shape: Shape, content: V) -> Result<TextOrList, V::Error> {
+                match shape {
+                    Shape::Text => content.newtype_variant().map(TextOrList::Text),
+                    Shape::List | Shape::Map => content.newtype_variant().map(TextOrList::List),
+                }
             }
         }
-        deserializer.deserialize_any(Forms)
+        deserializer.deserialize_enum(SHAPES, &["text", "list"], Forms(Read))
     }
 }
 
 impl<'de, S: FromStr<Err = ValueError> + Deserialize<'de>> Deserialize<'de> for OneOrMany<S> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Forms<S>(PhantomData<S>);
-        impl<'de, S: FromStr<Err = ValueError> + Deserialize<'de>> Visitor<'de> for Forms<S> {
+        struct Read<S>(PhantomData<S>);
+        impl<'de, S: FromStr<Err = ValueError> + Deserialize<'de>> ReadForm<'de> for Read<S> {
             type Value = OneOrMany<S>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text or a list of texts")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                text.parse().map(|one| OneOrMany(vec![one])).map_err(E::custom)
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
-                collect(items).map(OneOrMany)
+            fn read<V: VariantAccess<'de>>(self, shape: Shape, content: V) -> Result<OneOrMany<S>, V::Error> {
+                match shape {
+                    Shape::Text => parse(content).map(|one| OneOrMany(vec![one])),
+                    Shape::List | Shape::Map => content.newtype_variant().map(OneOrMany),
+                }
             }
         }
-        deserializer.deserialize_any(Forms(PhantomData))
+        deserializer.deserialize_enum(SHAPES, &["text", "list"], Forms(Read(PhantomData)))
     }
 }
 
 impl<'de, S: FromStr<Err = ValueError>, M: Deserialize<'de>> Deserialize<'de> for TextOrMap<S, M> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Forms<S, M>(PhantomData<(S, M)>);
-        impl<'de, S: FromStr<Err = ValueError>, M: Deserialize<'de>> Visitor<'de> for Forms<S, M> {
+        struct Read<S, M>(PhantomData<(S, M)>);
+        impl<'de, S: FromStr<Err = ValueError>, M: Deserialize<'de>> ReadForm<'de> for Read<S, M> {
             type Value = TextOrMap<S, M>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text or a map")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                text.parse().map(TextOrMap::Short).map_err(E::custom)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                M::deserialize(MapAccessDeserializer::new(map)).map(TextOrMap::Long)
+            fn read<V: VariantAccess<'de>>(self, shape: Shape, content: V) -> Result<TextOrMap<S, M>, V::Error> {
+                match shape {
+                    Shape::Text => parse(content).map(TextOrMap::Short),
+                    Shape::List | Shape::Map => content.newtype_variant().map(TextOrMap::Long),
+                }
             }
         }
-        deserializer.deserialize_any(Forms(PhantomData))
+        deserializer.deserialize_enum(SHAPES, &["text", "map"], Forms(Read(PhantomData)))
     }
 }
 
 impl<'de, I: Deserialize<'de>, M: Deserialize<'de>> Deserialize<'de> for ListOrMap<I, M> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Forms<I, M>(PhantomData<(I, M)>);
-        impl<'de, I: Deserialize<'de>, M: Deserialize<'de>> Visitor<'de> for Forms<I, M> {
+        struct Read<I, M>(PhantomData<(I, M)>);
+        impl<'de, I: Deserialize<'de>, M: Deserialize<'de>> ReadForm<'de> for Read<I, M> {
             type Value = ListOrMap<I, M>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list or a map")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
-                collect(items).map(ListOrMap::List)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                M::deserialize(MapAccessDeserializer::new(map)).map(ListOrMap::Map)
+            fn read<V: VariantAccess<'de>>(self, shape: Shape, content: V) -> Result<ListOrMap<I, M>, V::Error> {
+                match shape {
+                    Shape::List => content.newtype_variant().map(ListOrMap::List),
+                    Shape::Text | Shape::Map => content.newtype_variant().map(ListOrMap::Map),
+                }
             }
         }
-        deserializer.deserialize_any(Forms(PhantomData))
+        deserializer.deserialize_enum(SHAPES, &["list", "map"], Forms(Read(PhantomData)))
     }
-}
-
-fn collect<'de, I: Deserialize<'de>, A: SeqAccess<'de>>(mut access: A) -> Result<Vec<I>, A::Error> {
-    let mut items = Vec::new();
-    while let Some(item) = access.next_element()? {
-        items.push(item);
-    }
-    Ok(items)
 }
 
 impl JsonSchema for TextOrList {

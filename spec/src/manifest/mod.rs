@@ -63,10 +63,11 @@ pub struct Metadata {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Envelope<T> {
+    /// Checked by the parser before the rest, as is `kind`.
     #[serde(rename = "apiVersion")]
-    _api_version: String,
+    _api_version: Option<Text>,
     #[serde(rename = "kind")]
-    _kind: String,
+    _kind: Option<Text>,
     pub(crate) metadata: Metadata,
     #[serde(default = "Option::default")]
     pub(crate) spec: Option<T>,
@@ -111,5 +112,5 @@ pub(crate) const SYNONYMS: &[(&str, &str)] = &[
     ("host_ip", "hostAddress"),
     ("ipv4_address", "address"),
     ("ip", "address"),
-    ("read", "readOnly"),
+    ("condition", "policy"),
 ];

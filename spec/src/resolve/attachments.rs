@@ -96,7 +96,7 @@ pub(super) fn check_addresses(index: &Index<'_>, desired: &Desired, problems: &m
             };
             let spot = document.spec().key("networks").key(name.as_str()).key("address");
             let Some(subnet) = network.subnet else {
-                if !of_network.lost("subnet") {
+                if !of_network.spec().lost("subnet") {
                     let problem = spot.error(format!("network {name} has no subnet of its own to fix an address in"));
                     problems.push(problem.help(format!("add subnet to network {name}")));
                 }

@@ -19,7 +19,7 @@ impl Resolver<'_> {
     pub(super) fn image(&mut self, document: &Document, name: Name, image: &manifest::Image) {
         let written: Vec<&str> = [("build", image.build.is_some()), ("pull", image.pull.is_some()), ("archive", image.archive.is_some())]
             .into_iter()
-            .filter_map(|(field, written)| (written || document.lost(field)).then_some(field))
+            .filter_map(|(field, written)| (written || document.spec().lost(field)).then_some(field))
             .collect();
         let spec = document.spec();
         match written.as_slice() {

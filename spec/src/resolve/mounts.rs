@@ -48,6 +48,8 @@ impl<'a> Resolver<'a> {
     fn mount(&mut self, document: &Document, entry: &TextOrMap<crate::manifest::ShortMount, MountEntry>, spot: Spot<'_>) -> Option<Mount> {
         let (kind, source, target, read_only, source_spot) = match entry {
             TextOrMap::Short(short) => (None, short.source.as_str(), &short.target, short.read_only, spot),
+            // What kind of mount it was to be is not known: that has been said.
+            TextOrMap::Long(_) if spot.lost("type") || spot.lost("source") => return None,
             TextOrMap::Long(long) => {
                 self.check_tmpfs_fields(long, spot);
                 let read_only = long.read_only.unwrap_or_default();
@@ -91,7 +93,8 @@ impl<'a> Resolver<'a> {
             Ok(name) => name,
             Err(problem) => {
                 let path = source.contains('/').then(|| format!("for a path write ./{source}"));
-                self.bad_value(spot, crate::value::ValueError { hint: path.or(problem.hint), ..problem });
+                let bind = (guess(source) == MountKind::Bind).then(|| "a path is mounted with type: bind".to_owned());
+                self.bad_value(spot, crate::value::ValueError { hint: bind.or(path).or(problem.hint), ..problem });
                 return None;
             }
         };

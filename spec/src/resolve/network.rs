@@ -23,7 +23,7 @@ impl Resolver<'_> {
             self.report(spec.key("subnet").error(problem).help("use a private range, such as 10.20.0.0/24".to_owned()));
         }
         let gateway = network.gateway.map(|gateway| gateway.0);
-        if let Some(gateway) = gateway.filter(|_| !document.lost("subnet")) {
+        if let Some(gateway) = gateway.filter(|_| !document.spec().lost("subnet")) {
             let spot = spec.key("gateway");
             match network.subnet {
                 None => self.report(spot.error("a gateway needs a subnet").help("add subnet, such as 10.20.0.0/24".to_owned())),

@@ -37,10 +37,9 @@ impl FromStr for Name {
         }
         let lower = text.to_ascii_lowercase().replace([' ', '/', ':'], "-");
         let problem = format!("{text:?} is not a name: use a-z, 0-9, '-', '_' and '.', with a letter or digit at both ends");
-        match lower.parse::<Self>() {
-            Ok(better) if lower != text => Err(ValueError::with_hint(problem, format!("write {better}"))),
-            _ => Err(ValueError::new(problem)),
-        }
+        // The same text again would fail again, and for ever.
+        let better = (lower != text).then(|| lower.parse::<Self>().ok()).flatten();
+        Err(ValueError { problem, hint: better.map(|better| format!("write {better}")) })
     }
 }
 

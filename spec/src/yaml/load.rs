@@ -82,7 +82,12 @@ struct Open {
 
 enum Parts {
     List(Vec<NodeId>),
-    Map { entries: Vec<Entry>, key: Option<(String, Span)>, merges: Vec<(NodeId, Span)> },
+    Map {
+        entries: Vec<Entry>,
+        /// The key whose value comes next; no text if it was refused.
+        key: Option<(Option<String>, Span)>,
+        merges: Vec<(NodeId, Span)>,
+    },
 }
 
 impl Loader<'_> {
@@ -202,10 +207,11 @@ impl Loader<'_> {
                     let message = format!("{} cannot be a key", content.describe());
                     self.problems.push(self.source.error(span, message).help("write a text before the colon".to_owned()));
                 }
-                *key = Some((text.unwrap_or_default(), span));
+                *key = Some((text, span));
             }
-            Some((text, span)) if text == "<<" => merges.push((id, span)),
-            Some((text, key_span)) => {
+            Some((None, _)) => {}
+            Some((Some(text), span)) if text == "<<" => merges.push((id, span)),
+            Some((Some(text), key_span)) => {
                 if let Some(first) = entries.iter().find(|entry| entry.key == text) {
                     let problem = self.source.error(key_span, format!("key {text:?} is here twice"));
                     self.problems.push(problem.related(self.source.place(first.key_span), "first here"));
@@ -259,5 +265,5 @@ fn syntax_help(error: &granit_parser::ScanError) -> Option<String> {
     if info.contains("mapping values") || info.contains("simple key") {
         return Some("quote a text that contains \": \", and indent the keys of one map alike".to_owned());
     }
-    None
+    info.contains("quoted scalar").then(|| "is a closing quote missing?".to_owned())
 }

@@ -15,5 +15,5 @@ mod tree;
 
 pub(crate) use load::load;
 pub(crate) use nearest::nearest;
-pub(crate) use read::read;
+pub(crate) use read::{SHAPES, read};
 pub(crate) use tree::{Content, NodeId, Tree};

@@ -14,6 +14,10 @@ use std::fmt;
 /// Most bad values of one document that are worth showing; each costs a turn.
 const TURNS_MAX: usize = 50;
 
+/// An enum of this name is not asked for its variant but for the shape of the value: `text`, `list` or `map`, of which the
+/// variants are the allowed ones. That is how a field with a short and a long form is read without losing positions.
+pub(crate) const SHAPES: &str = "shapes";
+
 /// What could be read of a document.
 pub(crate) struct Reading<T> {
     /// The value without what was cut out; `None` if too little was left.
@@ -135,10 +139,6 @@ impl de::Error for ReadError {
     fn missing_field(field: &'static str) -> Self {
         Self { missing: Some(field), ..Self::new(format!("field `{field}` is missing"), None) }
     }
-
-    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(format!("unknown field {field:?}"), Some(known_fields(field, expected, &[])))
-    }
 }
 
 /// `a, b or c`.
@@ -150,10 +150,23 @@ fn one_of(words: &[&str]) -> String {
     }
 }
 
+/// The field that was meant by a word that is none.
+fn meant<'a>(word: &str, fields: &[&'a str], synonyms: Synonyms) -> Option<&'a str>
+where
+    'static: 'a,
+{
+    if fields.contains(&word) {
+        return None;
+    }
+    let synonym = || synonyms.iter().filter(|(other, _)| *other == word).map(|(_, field)| *field);
+    // A synonym that is a field here is better than one that stands elsewhere (`metadata.name`).
+    let here = synonym().find(|field| fields.contains(field));
+    here.or_else(|| nearest(word, fields.iter().copied())).or_else(|| synonym().find(|field| field.contains('.')))
+}
+
 /// The field that was meant, else all there are.
-fn known_fields(word: &str, fields: &[&str], synonyms: Synonyms) -> String {
-    let synonym = || synonyms.iter().find(|(other, _)| *other == word).map(|(_, field)| *field);
-    match nearest(word, fields.iter().copied()).or_else(synonym) {
+fn known_fields(word: &str, fields: &'static [&'static str], synonyms: Synonyms) -> String {
+    match meant(word, fields, synonyms) {
         Some(field) => format!("write `{field}`"),
         None => format!("known fields: {}", fields.join(", ")),
     }
@@ -180,6 +193,7 @@ impl<'a> Reader<'a> {
         let content = self.content();
         let help = match content {
             Content::Null if what == "a text" => Some("write \"\" for an empty text".to_owned()),
+            Content::Scalar(text) if what.starts_with("a list") => Some(format!("write [{text:?}]")),
             Content::Null | Content::Scalar(_) | Content::List(_) | Content::Map(_) => None,
         };
         ReadError::new(format!("{} where {what} is wanted", content.describe()), help).or_at(self.at())
@@ -192,21 +206,43 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn whole_number<T: std::str::FromStr>(&self) -> Result<T, ReadError> {
+    fn shape(&self, allowed: &[&'static str]) -> Result<&'static str, ReadError> {
+        let shape = match self.content() {
+            Content::Null => None,
+            Content::Scalar(_) => Some("text"),
+            Content::List(_) => Some("list"),
+            Content::Map(_) => Some("map"),
+        };
+        let allowed_shape = shape.and_then(|shape| allowed.iter().find(|allowed| **allowed == shape));
+        allowed_shape.copied().ok_or_else(|| self.wanted(&format!("a {}", allowed.join(" or a "))))
+    }
+
+    /// A whole number from 0 to `most`.
+    fn whole_number<T: TryFrom<u64>>(&self, most: T) -> Result<T, ReadError>
+    where
+        T: fmt::Display,
+    {
         let text = self.text("a whole number")?;
-        text.parse().map_err(|_| ReadError::new(format!("{text:?} is not a whole number in range"), None).or_at(self.at()))
+        let number = text.parse::<u64>().ok().and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| ReadError::new(format!("{text:?} is not a whole number from 0 to {most}"), None).or_at(self.at()))
     }
 
     /// Reads a map; with `fields` any other key is noted and skipped.
     fn map<V: Visitor<'a>>(self, entries: &'a [Entry], fields: Option<&'static [&'static str]>, visitor: V) -> Result<V::Value, ReadError> {
         let at = self.at();
+        let (synonyms, tree) = (self.context.synonyms, self.context.tree);
         let cut = |entry: &Entry| self.context.cut.contains(&entry.value);
         let access = MapReader { context: self.context, entries: entries.iter(), fields, value: None };
         visitor.visit_map(access).map_err(|mut error| {
             if error.at.is_none() {
                 // A missing field is shown at the key of the map that lacks it.
-                error.at = Some(At { id: at.id, span: self.key.unwrap_or(at.span) });
-                error.follows_from_a_cut = entries.iter().any(|entry| cut(entry) && error.missing == Some(entry.key.as_str()));
+                let first = entries.first().map_or(at.span, |entry| entry.key_span);
+                error.at = Some(At { id: at.id, span: self.key.unwrap_or(if at.id == tree.root() { first } else { at.span }) });
+                // If its value was cut out, or it was misspelt, that has been said.
+                error.follows_from_a_cut = error.missing.is_some_and(|missing| {
+                    let misspelt = |entry: &Entry| fields.is_some_and(|fields| meant(&entry.key, fields, synonyms) == Some(missing));
+                    entries.iter().any(|entry| if entry.key == missing { cut(entry) } else { misspelt(entry) })
+                });
             }
             error
         })
@@ -221,7 +257,7 @@ impl<'a> Reader<'a> {
 impl<'de> de::Deserializer<'de> for Reader<'de> {
     type Error = ReadError;
 
-    /// For fields with a short and a long form: the node's shape decides.
+    /// For the few types that do not say what they want.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         let at = self.at();
         match self.content() {
@@ -257,15 +293,15 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
     }
 
     fn deserialize_u16<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        visitor.visit_u16(self.whole_number()?)
+        visitor.visit_u16(self.whole_number(u16::MAX)?)
     }
 
     fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        visitor.visit_u32(self.whole_number()?)
+        visitor.visit_u32(self.whole_number(u32::MAX)?)
     }
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        visitor.visit_u64(self.whole_number()?)
+        visitor.visit_u64(self.whole_number(u64::MAX)?)
     }
 
     /// An empty value is an absent one: `ports:` with every item commented out.
@@ -312,8 +348,17 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
         }
     }
 
-    fn deserialize_enum<V: Visitor<'de>>(self, _: &'static str, _: &'static [&'static str], visitor: V) -> Result<V::Value, ReadError> {
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
         let at = self.at();
+        if name == SHAPES {
+            let shape = self.shape(variants)?;
+            return visitor.visit_enum(ShapeReader { shape, reader: self }).map_err(|error| error.or_at(at));
+        }
         let word: de::value::StrDeserializer<'_, ReadError> = self.text("a word")?.into_deserializer();
         visitor.visit_enum(word).map_err(|error| error.or_at(at))
     }
@@ -331,6 +376,42 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
     }
 }
 
+/// A value by its shape.
+struct ShapeReader<'a> {
+    shape: &'static str,
+    reader: Reader<'a>,
+}
+
+impl<'a> de::EnumAccess<'a> for ShapeReader<'a> {
+    type Error = ReadError;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'a>>(self, seed: V) -> Result<(V::Value, Self), ReadError> {
+        let shape: de::value::StrDeserializer<'_, ReadError> = self.shape.into_deserializer();
+        Ok((seed.deserialize(shape)?, self))
+    }
+}
+
+impl<'a> de::VariantAccess<'a> for ShapeReader<'a> {
+    type Error = ReadError;
+
+    fn unit_variant(self) -> Result<(), ReadError> {
+        Ok(())
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'a>>(self, seed: T) -> Result<T::Value, ReadError> {
+        seed.deserialize(self.reader)
+    }
+
+    fn tuple_variant<V: Visitor<'a>>(self, _: usize, visitor: V) -> Result<V::Value, ReadError> {
+        de::Deserializer::deserialize_seq(self.reader, visitor)
+    }
+
+    fn struct_variant<V: Visitor<'a>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, ReadError> {
+        de::Deserializer::deserialize_struct(self.reader, "", fields, visitor)
+    }
+}
+
 struct ListReader<'a> {
     context: &'a Context<'a>,
     items: std::slice::Iter<'a, NodeId>,
@@ -341,7 +422,9 @@ impl<'a> de::SeqAccess<'a> for ListReader<'a> {
 
     fn next_element_seed<T: DeserializeSeed<'a>>(&mut self, seed: T) -> Result<Option<T::Value>, ReadError> {
         let Some(id) = self.items.find(|id| !self.context.cut.contains(id)) else { return Ok(None) };
-        seed.deserialize(Reader { context: self.context, id: *id, key: None }).map(Some)
+        let reader = Reader { context: self.context, id: *id, key: None };
+        let at = reader.at();
+        seed.deserialize(reader).map(Some).map_err(|error| error.or_at(at))
     }
 }
 
@@ -375,7 +458,9 @@ impl<'a> de::MapAccess<'a> for MapReader<'a> {
         let Some(entry) = self.value.take() else {
             return Err(ReadError::new("a value without a key".to_owned(), None));
         };
-        seed.deserialize(Reader { context: self.context, id: entry.value, key: Some(entry.key_span) })
+        let reader = Reader { context: self.context, id: entry.value, key: Some(entry.key_span) };
+        let at = reader.at();
+        seed.deserialize(reader).map_err(|error| error.or_at(at))
     }
 }
 
