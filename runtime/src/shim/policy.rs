@@ -7,7 +7,8 @@ use spec::value::RestartPolicy;
 use std::time::Duration;
 
 const DELAY_FIRST: Duration = Duration::from_millis(100);
-const DELAY_MAX: Duration = Duration::from_secs(60);
+/// The longest delay.
+pub const DELAY_MAX: Duration = Duration::from_secs(60);
 /// A process that lived this long was well; what follows is a new trouble.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 

@@ -13,6 +13,7 @@ mod page;
 mod pidfd;
 mod seccomp;
 mod signal;
+mod signalfd;
 
 pub(crate) use bpf::{Instruction, attach_device_program, device_program_count, load_device_program};
 pub(crate) use clone::{Forked, Namespaces, clone3, unshare_control_group};
@@ -24,6 +25,7 @@ pub(crate) use page::page_size;
 pub(crate) use pidfd::{pidfd_exit_status, pidfd_send_signal};
 pub(crate) use seccomp::load_seccomp_filter;
 pub(crate) use signal::reset_signals;
+pub(crate) use signalfd::{block_signals, signalfd};
 
 /// The result of a call that returns -1 and sets `errno`.
 fn checked(result: libc::c_long) -> std::io::Result<libc::c_long> {
