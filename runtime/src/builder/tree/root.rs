@@ -105,6 +105,13 @@ impl Root {
         spot.directory.try_clone().map_err(TreeError::io("open", path))
     }
 
+    /// Gives another root the owner and mode of this one.
+    pub fn copy_attributes_of_root(&self, to: &Self) -> Result<(), TreeError> {
+        let stat = rustix::fs::fstat(&*self.descriptor).map_err(TreeError::of("stat", b"/"))?;
+        chown(&*to.descriptor, b".", Owner { user: stat.st_uid, group: stat.st_gid }).map_err(TreeError::of("set the owner of", b"/"))?;
+        rustix::fs::fchmod(&*to.descriptor, Mode::from_raw_mode(stat.st_mode & 0o7777)).map_err(TreeError::of("set the mode of", b"/"))
+    }
+
     /// The file's bytes; `None` if it is absent. At most `limit` bytes are read.
     pub fn read(&self, path: &[u8], limit: u64) -> Result<Option<Vec<u8>>, TreeError> {
         use std::io::Read as _;

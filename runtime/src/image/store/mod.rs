@@ -114,6 +114,11 @@ impl ImageStore {
         Ok(store)
     }
 
+    /// Where it is kept: the build cache lives beside its layers.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Keeps [`Self::gc`] out. Take one for as long as a build adds layers and images before the last one is named.
     /// Waits while a collection runs.
     pub fn lease(&self) -> Result<Lease, StoreError> {

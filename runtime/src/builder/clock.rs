@@ -1,0 +1,63 @@
+//! The times a build writes: never the clock's.
+//!
+//! The rule: everything a build makes is dated `SOURCE_DATE_EPOCH` if that is given, else [`EPOCH`]. That goes for the configuration,
+//! its history, and every file that was written while a step ran. Files that are older (from packages and archives) keep their time.
+
+use crate::image::layer::pack::EPOCH;
+
+/// What a build's results are dated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BuildTime {
+    /// Seconds since 1970.
+    pub seconds: i64,
+    /// Whether it was asked for: then no file stays later than this.
+    pub asked: bool,
+}
+
+impl BuildTime {
+    /// The time asked for, or the fixed one.
+    pub fn of(asked: Option<i64>) -> Self {
+        Self { seconds: asked.unwrap_or(EPOCH.seconds), asked: asked.is_some() }
+    }
+
+    /// RFC 3339, UTC, whole seconds.
+    pub fn rfc3339(self) -> String {
+        let days = self.seconds.div_euclid(86_400);
+        let second = self.seconds.rem_euclid(86_400);
+        let (year, month, day) = civil(days);
+        format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+    }
+}
+
+/// Year, month and day of a day since 1970 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days).
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::BuildTime;
+
+    #[test]
+    fn dates() {
+        let cases = [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_735_689_600, "2025-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+        ];
+        for (seconds, expected) in cases {
+            assert_eq!(BuildTime::of(Some(seconds)).rfc3339(), expected);
+        }
+        assert_eq!(BuildTime::of(None).rfc3339(), "1980-01-02T00:00:00Z");
+    }
+}

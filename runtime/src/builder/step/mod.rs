@@ -1,0 +1,22 @@
+//! One instruction: what it says of the image, or the layer it makes.
+
+pub mod metadata;
+pub mod run;
+pub mod transfer;
+
+use crate::store::Scratch;
+use std::path::PathBuf;
+
+/// Where a step's changes are made.
+pub struct Layering {
+    /// The directory of it all, removed in the end.
+    pub scratch: Scratch,
+    /// Gets the changes, in overlay format.
+    pub upper: PathBuf,
+    /// For the kernel.
+    pub work: PathBuf,
+    /// An empty directory that stands in where there is no layer below.
+    pub empty: PathBuf,
+    /// The program that starts containers.
+    pub shim: PathBuf,
+}

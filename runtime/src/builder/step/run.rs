@@ -1,0 +1,239 @@
+//! RUN: one process in a container of its own, whose changes become a layer.
+//!
+//! The process is started by the shim program (`container-shim run <bundle.json>`), never by us: it forks in ways that only a
+//! single-threaded program may.
+
+use super::Layering;
+use crate::builder::error::StepError;
+use crate::builder::file::{CommandLine, Run, RunNetwork, heredoc_word};
+use crate::builder::state::State;
+use crate::builder::step::metadata;
+use crate::builder::tree::{LastLink, Missing, Root};
+use crate::container::config::{ContainerConfig, MountConfig, NetworkConfig, Process, ResourceLimits, SeccompProfile, Updatable};
+use crate::store::{FileError, Scratch};
+use serde::Serialize;
+use spec::desired::LogLimits;
+use spec::value::{ByteSize, Capability, ContainerId, Digest, MountTarget, RestartPolicy, Signal};
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::io::{BufRead, BufReader, PipeReader, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Lines of output that an error shows.
+const TAIL_LINES: usize = 20;
+/// Longest line of output passed on at once; a longer one comes in pieces.
+const LINE_BYTES_MAX: u64 = 64 << 10;
+/// Where a heredoc that is a script of its own is found, as in BuildKit.
+const SCRIPT_DIRECTORY: &str = "/dev/pipes";
+/// What the runtime mounts over; it may have had to make the places for that.
+const MOUNTED_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"];
+const MOUNTED_DIRECTORIES: [&str; 4] = ["/proc", "/sys", "/dev", "/etc"];
+
+/// What the shim is told: a container and the directory that has its `upper` and `work`.
+#[derive(Serialize)]
+struct Bundle<'a> {
+    container: &'a ContainerConfig,
+    root: &'a Path,
+}
+
+/// What a RUN step is, after its heredocs are put in place.
+pub struct Prepared {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// A script that has to be there: name and text.
+    pub script: Option<(String, String)>,
+    network: RunNetwork,
+}
+
+/// Puts shell and heredocs together.
+pub fn prepare(state: &State, run: &Run) -> Result<Prepared, StepError> {
+    if let Some(mount) = run.mounts.first() {
+        return Err(StepError::Unsupported(format!("RUN --mount={mount}")));
+    }
+    let with_shell = |text: String| metadata::shell(state).into_iter().chain([text]).collect();
+    let (args, script) = match (&run.command, run.heredocs.as_slice()) {
+        (CommandLine::Exec(words), _) if words.is_empty() => return Err(StepError::Invalid("RUN [] runs nothing".to_owned())),
+        (CommandLine::Exec(words), _) => (words.clone(), None),
+        (CommandLine::Shell(text), []) => (with_shell(text.clone()), None),
+        (CommandLine::Shell(text), [only]) if heredoc_word(text.trim()).is_some() => {
+            if only.content.starts_with("#!") {
+                let script = (only.name.clone(), only.content.clone());
+                (vec![format!("{SCRIPT_DIRECTORY}/{}", only.name)], Some(script))
+            } else {
+                (with_shell(only.content.clone()), None)
+            }
+        }
+        (CommandLine::Shell(text), heredocs) => {
+            let bodies = heredocs.iter().map(|heredoc| format!("\n{}{}", heredoc.raw, heredoc.name));
+            (with_shell(text.clone() + &bodies.collect::<String>()), None)
+        }
+    };
+    Ok(Prepared { args, script, network: run.network })
+}
+
+/// The cache key: everything the result may depend on. Proxies say how, not what.
+pub fn key(state: &State, run: &Prepared) -> Digest {
+    let mut key = state.key("run");
+    key.texts(run.args.iter().map(String::as_str));
+    let environment = state.scope.run_environment();
+    key.texts(environment.keys().map(String::as_str)).texts(environment.values().map(String::as_str));
+    key.text(state.working_dir()).text(&state.config.config.user);
+    key.text(match run.network {
+        RunNetwork::Default => "default",
+        RunNetwork::None => "none",
+        RunNetwork::Host => "host",
+    });
+    if let Some((name, text)) = &run.script {
+        key.text(name).text(text);
+    }
+    key.finish()
+}
+
+/// Runs it on top of the stage's layers.
+pub fn execute(
+    state: &State,
+    run: &Prepared,
+    layering: &Layering,
+    proxies: BTreeMap<String, String>,
+    output: &mut dyn FnMut(&str),
+) -> Result<(), StepError> {
+    let container = container(state, run, &layering.scratch, &layering.empty, proxies)?;
+    let bundle = layering.scratch.path().join("bundle.json");
+    let bytes = serde_json::to_vec(&Bundle { container: &container, root: layering.scratch.path() }).map_err(std::io::Error::other);
+    bytes.and_then(|bytes| fs::write(&bundle, bytes)).map_err(FileError::of("write", &bundle))?;
+    let (code, tail) = spawn(&layering.shim, &bundle, output)?;
+    if code != 0 {
+        return Err(StepError::Exit { command: run.args.clone(), code, output: tail });
+    }
+    remove_mount_points(&layering.upper, &state.layers)
+}
+
+/// Starts the shim and passes its output on, line by line, until it ends.
+fn spawn(shim: &Path, bundle: &Path, output: &mut dyn FnMut(&str)) -> Result<(i32, Vec<String>), StepError> {
+    let failed = |operation| {
+        let program = shim.display().to_string();
+        move |source| StepError::Process { operation, program, source }
+    };
+    let (reader, writer) = std::io::pipe().map_err(failed("make a pipe for"))?;
+    let errors = writer.try_clone().map_err(failed("make a pipe for"))?;
+    let mut command = Command::new(shim);
+    command.arg("run").arg(bundle).stdin(Stdio::null()).stdout(writer).stderr(errors);
+    let mut child = command.spawn().map_err(failed("start"))?;
+    // Our own ends of the pipe go with the command: the reader must see its end when the child is gone.
+    drop(command);
+    let tail = read_lines(reader, output);
+    let status = child.wait().map_err(failed("wait for"))?;
+    let tail = tail.map_err(failed("read the output of"))?;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
+    Ok((code, tail))
+}
+
+fn read_lines(reader: PipeReader, output: &mut dyn FnMut(&str)) -> std::io::Result<Vec<String>> {
+    let mut reader = BufReader::new(reader);
+    let mut tail = VecDeque::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
+            return Ok(tail.into());
+        }
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end_matches(['\n', '\r']);
+        output(text);
+        if tail.len() == TAIL_LINES {
+            tail.pop_front();
+        }
+        tail.push_back(text.to_owned());
+    }
+}
+
+fn container(
+    state: &State,
+    run: &Prepared,
+    scratch: &Scratch,
+    empty: &Path,
+    proxies: BTreeMap<String, String>,
+) -> Result<ContainerConfig, StepError> {
+    let invalid = |error: spec::value::ValueError| StepError::Invalid(error.to_string());
+    let mut env = proxies;
+    env.extend(state.scope.run_environment());
+    let user = Some(state.config.config.user.as_str()).filter(|user| !user.is_empty()).map(str::parse).transpose().map_err(invalid)?;
+    let layers = if state.layers.is_empty() { vec![empty.to_owned()] } else { state.layers.clone() };
+    Ok(ContainerConfig {
+        id: fresh_id().map_err(invalid)?,
+        image: Digest::of(b""),
+        layers,
+        process: Process {
+            args: run.args.clone(),
+            env,
+            working_dir: state.working_dir().to_owned(),
+            user,
+            capabilities: Capability::DOCKER_DEFAULT.into_iter().collect(),
+            no_new_privileges: false,
+            seccomp: SeccompProfile::Default,
+            rlimits: BTreeMap::new(),
+        },
+        hostname: "build".to_owned(),
+        read_only_root: false,
+        mounts: script_mounts(run, scratch)?,
+        user_namespace: None,
+        network: match run.network {
+            RunNetwork::None => NetworkConfig::None,
+            RunNetwork::Default | RunNetwork::Host => NetworkConfig::Host,
+        },
+        stop_signal: Signal::TERM,
+        stop_grace: Duration::from_secs(10),
+        health: None,
+        // A build's output is passed on, not kept by the shim.
+        logs: LogLimits { max_size: ByteSize::from_bytes(10 << 20), max_files: 1 },
+        updatable: Updatable { resources: ResourceLimits::default(), restart: RestartPolicy::No, labels: BTreeMap::new() },
+    })
+}
+
+/// An id that no other build on this host has.
+fn fresh_id() -> Result<ContainerId, spec::value::ValueError> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("build-{}-{}@1", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)).parse()
+}
+
+/// A heredoc with its own `#!` is a file the container finds.
+fn script_mounts(run: &Prepared, scratch: &Scratch) -> Result<Vec<MountConfig>, StepError> {
+    let Some((name, text)) = &run.script else { return Ok(Vec::new()) };
+    let directory: PathBuf = scratch.subdirectory("pipes")?;
+    // The name is the heredoc's word: it must not lead anywhere.
+    if name.contains('/') || name == "." || name == ".." {
+        return Err(StepError::Invalid(format!("heredoc name {name:?} is not a file name")));
+    }
+    let path = directory.join(name);
+    fs::write(&path, text).map_err(FileError::of("write", &path))?;
+    rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(0o755)).map_err(FileError::of("chmod", &path))?;
+    let target: MountTarget = SCRIPT_DIRECTORY.parse().map_err(|error: spec::value::ValueError| StepError::Invalid(error.to_string()))?;
+    Ok(vec![MountConfig::Bind { source: directory, target, read_only: true, copy_up: false }])
+}
+
+/// Removes what the runtime made only to mount on: empty files and directories that the layers below do not have.
+fn remove_mount_points(upper: &Path, layers: &[PathBuf]) -> Result<(), StepError> {
+    use rustix::fs::AtFlags;
+    let root = Root::open(upper)?;
+    let lower = layers.iter().map(|layer| Root::open(layer)).collect::<Result<Vec<_>, _>>()?;
+    let there =
+        |root: &Root, path: &str| root.find(path.as_bytes(), Missing::Fail, LastLink::Keep).ok().filter(|spot| spot.found.is_some());
+    let files = MOUNTED_FILES.map(|path| (path, AtFlags::empty()));
+    for (path, flags) in files.into_iter().chain(MOUNTED_DIRECTORIES.map(|path| (path, AtFlags::REMOVEDIR))) {
+        if lower.iter().any(|layer| there(layer, path).is_some()) {
+            continue;
+        }
+        let Some(spot) = there(&root, path) else { continue };
+        let (Some(name), Some(stat)) = (&spot.name, &spot.found) else { continue };
+        let empty_file = stat.st_mode & libc::S_IFMT == libc::S_IFREG && stat.st_size == 0;
+        if spot.is_directory() || empty_file {
+            // A directory that is not empty stays.
+            let _ = rustix::fs::unlinkat(&*spot.directory, name.as_slice(), flags);
+        }
+    }
+    Ok(())
+}
