@@ -1,8 +1,14 @@
 //! The agent: sources, plans, application, the watch, the command line.
 
 pub mod apply;
-pub mod host;
+pub mod cli;
+pub mod cycle;
 pub mod daemon;
+pub mod host;
 pub mod ledger;
+pub mod linux;
 pub mod plan;
+pub mod reconcile;
+pub mod record;
+pub mod site;
 pub mod source;

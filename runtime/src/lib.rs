@@ -1,11 +1,12 @@
 //! The container runtime of the agent. Blocking: no async, no command line, and never a manifest.
 
+pub mod builder;
 mod capability;
 pub mod cgroup;
-pub mod builder;
 pub mod container;
-pub mod network;
+pub mod engine;
 pub mod image;
+pub mod network;
 pub mod places;
 pub mod process;
 mod rootfs;
@@ -13,3 +14,4 @@ mod seccomp;
 pub mod shim;
 pub mod store;
 mod sys;
+pub mod volume;

@@ -45,6 +45,11 @@ impl Places {
         self.state.join("images")
     }
 
+    /// All volumes.
+    pub fn volumes(&self) -> PathBuf {
+        self.state.join("volumes")
+    }
+
     /// The content of a named volume: `<state>/volumes/<name>/data`.
     pub fn volume_data(&self, name: &Name) -> PathBuf {
         self.volume(name).join("data")
@@ -52,7 +57,7 @@ impl Places {
 
     /// A named volume with its record.
     pub fn volume(&self, name: &Name) -> PathBuf {
-        self.state.join("volumes").join(name.as_str())
+        self.volumes().join(name.as_str())
     }
 
     /// Networks that exist: one record a network.

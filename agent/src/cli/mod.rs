@@ -8,6 +8,7 @@ mod history;
 mod image;
 mod network;
 mod plan;
+mod progress;
 pub mod render;
 mod schema;
 mod session;

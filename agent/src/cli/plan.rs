@@ -2,9 +2,8 @@
 
 use super::site::{SiteArgs, load};
 use super::{Outcome, Session, exit, render};
-use crate::host::Host as _;
-use crate::linux::LinuxHost;
-use crate::plan::{Policy, plan, text};
+use crate::linux::look;
+use crate::plan::{Policy, Volumes, plan, text};
 use clap::Args;
 
 /// Show what would be created, changed, replaced and removed, and why; changes nothing.
@@ -17,13 +16,13 @@ pub(super) struct PlanArgs {
 }
 
 pub(super) fn run(args: &PlanArgs, session: &Session) -> Outcome {
-    let site = load(&args.site, session)?;
-    let host = LinuxHost::look(&session.places, &site.root)?;
-    let plan = plan(&site.desired, &host.observe(&site.desired)?, &Policy::keep(site.id));
+    let site = load(&args.site.open(session)?, session)?;
+    let policy = Policy { site: site.id, volumes: Volumes::Keep };
+    let plan = plan(&site.desired, &look(&session.places, &site.desired)?, &policy);
     if session.render.json {
         session.render.text(&text::json_lines(&plan));
     } else {
-        session.render.text(&render::plan(&text::render(&plan)));
+        session.render.text(&render::plan(&plan));
     }
-    Ok(if plan.steps.is_empty() { exit::DONE } else { exit::CHANGES })
+    Ok(if plan.is_empty() { exit::DONE } else { exit::CHANGES })
 }

@@ -1,8 +1,8 @@
 //! The only printer: data goes to standard output, everything said about it to standard error.
 
 use super::Color;
+use crate::plan::action::Plan;
 use anstyle::{AnsiColor, Style};
-use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
@@ -28,6 +28,9 @@ pub mod style {
     /// `hint:`
     pub const HINT: Style = AnsiColor::Cyan.on_default().bold();
 }
+
+/// Spaces between the columns of a table, as Docker and kubectl have it.
+const COLUMN_GAP: usize = 3;
 
 /// How and where things are printed.
 #[derive(Debug, Clone, Copy)]
@@ -77,16 +80,16 @@ impl Render {
             rows.iter().for_each(|row| self.json_line(row));
             return;
         }
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(headings.iter().map(|heading| heading.to_uppercase()));
-        for row in rows {
-            table.add_row(cells(row));
-        }
-        for (place, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((0, if place + 1 == headings.len() { 0 } else { 3 }));
-        }
-        for line in table.lines() {
+        let cells: Vec<Vec<String>> =
+            std::iter::once(headings.iter().map(|heading| heading.to_uppercase()).collect()).chain(rows.iter().map(cells)).collect();
+        let width_of = |column: usize| cells.iter().filter_map(|row| row.get(column)).map(|cell| width(cell)).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..headings.len()).map(width_of).collect();
+        for row in &cells {
+            let mut line = String::new();
+            for (cell, column) in row.iter().zip(&widths) {
+                line.push_str(cell);
+                line.extend(std::iter::repeat_n(' ', column - width(cell) + COLUMN_GAP));
+            }
             self.line(line.trim_end());
         }
     }
@@ -95,6 +98,12 @@ impl Render {
     pub fn say(self, line: impl Display) {
         // Standard error that is gone leaves nobody to tell.
         let _ = writeln!(anstream::stderr(), "{line}");
+    }
+
+    /// Text for standard error, as it is.
+    pub fn say_text(self, text: &str) {
+        // As above.
+        let _ = anstream::stderr().lock().write_all(text.as_bytes());
     }
 
     /// Something that should be known, on standard error.
@@ -121,6 +130,29 @@ impl Render {
     pub fn is_watched(self) -> bool {
         !self.json && std::io::stderr().is_terminal()
     }
+}
+
+/// Columns a text takes, colours left out. Names, numbers and sizes have no wide characters.
+fn width(text: &str) -> usize {
+    anstream::adapter::strip_str(text).map(|part| part.chars().count()).sum()
+}
+
+/// A plan in colours: each block by what happens to its resource.
+pub fn plan(plan: &Plan) -> String {
+    let mut text = String::new();
+    for line in plan.to_string().lines() {
+        let line = match line.split(' ').next() {
+            Some("+" | ">") => paint(style::GOOD, line),
+            Some("~" | "!" | "+/-" | "-/+") => paint(style::CHANGED, line),
+            Some("-") => paint(style::BAD, line),
+            Some("Blocked:") => paint(style::ERROR, line),
+            Some("Plan:" | "Nothing") => paint(style::STRONG, line),
+            Some(_) | None => line.to_owned(),
+        };
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
 }
 
 /// Text in a style.

@@ -11,6 +11,6 @@ use clap::Args;
 pub(super) struct SchemaArgs {}
 
 pub(super) fn run(_: &SchemaArgs, session: &Session) -> Outcome {
-    session.render.text(&spec::schema::text());
+    session.render.json_document(&spec::schema());
     Ok(exit::DONE)
 }

@@ -1,6 +1,9 @@
 //! What every command starts from: places, printer, logs.
 
-use super::{Global, render::Render};
+use super::{Failure, Global, render::Render};
+use crate::ledger::Ledger;
+use runtime::container::state::Timestamp;
+use runtime::engine::Engine;
 use runtime::places::Places;
 use tracing_subscriber::EnvFilter;
 
@@ -32,4 +35,29 @@ impl Session {
         let places = Places { state: absolute(&global.state_dir), run: absolute(&global.run_dir), config: absolute(&global.config_dir) };
         Self { places, render }
     }
+
+    /// The runtime at these places.
+    pub(super) fn engine(&self) -> Result<Engine, Failure> {
+        Ok(Engine::open(&self.places)?)
+    }
+
+    /// The ledger, made if there is none.
+    pub(super) fn ledger(&self) -> Result<Ledger, Failure> {
+        Ledger::open(&self.places.ledger()).map_err(with_remedy)
+    }
+
+    /// The ledger, if there is one.
+    pub(super) fn read_ledger(&self) -> Result<Option<Ledger>, Failure> {
+        Ledger::read(&self.places.ledger()).map_err(with_remedy)
+    }
+
+    /// The time now.
+    pub(super) fn now(&self) -> Timestamp {
+        crate::linux::now()
+    }
+}
+
+fn with_remedy(error: crate::ledger::LedgerError) -> Failure {
+    let hint = error.remedy().map(str::to_owned);
+    Failure::Error { error: error.into(), hint }
 }

@@ -32,6 +32,7 @@ pub mod text;
 mod up;
 mod verdict;
 mod volume;
+mod words;
 
 use action::Plan;
 use actual::{Actual, SiteId};

@@ -18,7 +18,7 @@ mod time_limit;
 pub mod watch;
 
 pub use address::{AddressError, GitAddress, Secret, SourceOptions, SourceSpec, Transport};
-pub use content::content_digest;
+pub use content::{content_digest, read_text, resolve_inside};
 pub use error::FetchError;
 pub use git::Access;
 pub use revision::{CommitId, Revision};
@@ -58,6 +58,14 @@ pub struct Checkout {
     pub notes: Vec<String>,
     /// A shared flock on the root, which keeps [`Source::prune`] of any process away while a clone of this value lives.
     _hold: Option<Arc<OwnedFd>>,
+}
+
+impl Checkout {
+    /// A site that lies nowhere: a manifest made from a command line. Relative paths in it are those of the working directory.
+    pub fn nowhere(site: SiteId, fingerprint: spec::value::Digest) -> Self {
+        let root = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        Self { root, revision: Revision::Directory { fingerprint }, site, live: true, notes: Vec::new(), _hold: None }
+    }
 }
 
 impl Source {

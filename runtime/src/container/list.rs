@@ -10,6 +10,9 @@ use spec::value::ContainerId;
 use std::collections::BTreeMap;
 use std::io;
 
+/// How a container last ended for good: beside its configuration, since the run directory is gone after a boot.
+pub(crate) const LAST_EXIT: &str = "exit.json";
+
 /// A container at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
@@ -21,6 +24,8 @@ pub struct Snapshot {
     pub state: ContainerState,
     /// Whether its shim lives. If not, and the phase is `Running` or `Restarting`, it wants to be adopted.
     pub shim_alive: bool,
+    /// How it last ended for good, remembered across boots; `None` if it never did.
+    pub last_exit: Option<Exit>,
     /// Whether a user stopped it: it is not started again at boot unless its policy is `always`.
     pub stopped_by_user: bool,
 }
@@ -58,7 +63,8 @@ pub fn inspect(places: &Places, id: &ContainerId) -> Result<Snapshot, ContainerE
     let recorded = read_state(places, id)?;
     let shim_alive = recorded.shim.is_some_and(|shim| liveness::of(shim) == Liveness::Alive);
     let state = if shim_alive { recorded } else { as_it_is(recorded) };
-    Ok(Snapshot { config, annotations, state, shim_alive, stopped_by_user: directory.join("stopped").exists() })
+    let last_exit = file::read(&directory.join(LAST_EXIT))?;
+    Ok(Snapshot { config, annotations, state, shim_alive, last_exit, stopped_by_user: directory.join("stopped").exists() })
 }
 
 /// The configuration alone.

@@ -24,6 +24,7 @@ mod update;
 pub(crate) mod wait;
 
 pub use crate::shim::bundle::{ExecCommand, Terminal};
+pub use crate::shim::log::record::Stream as LogStream;
 pub use annotate::annotate;
 pub use create::create;
 pub use error::ContainerError;
@@ -31,8 +32,8 @@ pub use exec::{exec, exec_command};
 pub use list::{Snapshot, inspect, list};
 pub use logs::{Follow, LogQuery, LogRecord, logs};
 pub use remove::{WhileRunning, remove};
-pub use start::{adopt, prepare, start};
+pub use start::{adopt, prepare, shim_executable, start};
 pub use stats::{Stats, Traffic, stats};
-pub use stop::{kill, restart, stop};
+pub use stop::{StopBy, kill, restart, stop};
 pub use update::{reconnect, update};
 pub use wait::{Waited, wait};

@@ -160,7 +160,7 @@ fn read_answer(mut pipe: ChildStdout, id: &ContainerId) -> Result<Vec<u8>, Conta
 
 /// The shim's program: `AGENT_SHIM`, else `container-shim` beside the running program, or, for test programs, which cargo puts
 /// into a directory `deps`, one further up.
-pub(crate) fn shim_executable() -> PathBuf {
+pub fn shim_executable() -> PathBuf {
     if let Some(path) = std::env::var_os("AGENT_SHIM") {
         return path.into();
     }

@@ -17,13 +17,24 @@ use std::time::Duration;
 /// What SIGKILL may take beyond the grace: the kernel tears down the container's memory and mounts.
 const KILL_MAX: Duration = Duration::from_secs(30);
 
-/// Stops the container: its stop signal, grace, SIGKILL to all of it. The stop lasts, across a reboot too, until [`super::start()`].
-/// Returns when the process is gone; fine if it did not run.
+/// Whose wish a stop is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopBy {
+    /// A user's: it lasts, across a reboot too, until [`super::start()`].
+    User,
+    /// A plan's, which goes on with the container: nothing is remembered.
+    Plan,
+}
+
+/// Stops the container: its stop signal, grace, SIGKILL to all of it. Returns when the process is gone; fine if it did not run.
 ///
 /// `grace`: the container's own if `None`.
-pub fn stop(places: &Places, id: &ContainerId, grace: Option<Duration>) -> Result<ContainerState, ContainerError> {
+pub fn stop(places: &Places, id: &ContainerId, grace: Option<Duration>, by: StopBy) -> Result<ContainerState, ContainerError> {
     let config = read_config(places, id)?;
-    remember_stopped(places, id)?;
+    match by {
+        StopBy::User => remember_stopped(places, id)?,
+        StopBy::Plan => {}
+    }
     let patience = grace.unwrap_or(config.stop_grace) + KILL_MAX;
     ask_living(places, id, &Request::Stop { grace_ms: grace.map(milliseconds) }, patience)
 }

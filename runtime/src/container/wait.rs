@@ -24,6 +24,15 @@ pub enum Waited {
     TimedOut(ContainerState),
 }
 
+impl Waited {
+    /// The state at the end of the wait.
+    pub fn state(&self) -> &ContainerState {
+        match self {
+            Self::Reached(state) | Self::Missed(state) | Self::TimedOut(state) => state,
+        }
+    }
+}
+
 /// Waits at most this long (without end if `None`).
 pub fn wait(places: &Places, id: &ContainerId, until: WaitCondition, timeout: Option<Duration>) -> Result<Waited, ContainerError> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);

@@ -87,7 +87,7 @@ fn stats_count_and_only_of_what_runs() {
     host.run(&config);
     let stats = container::stats(&host.places, &config.id).expect("stats");
     assert!(stats.cgroup.pids >= 1 && stats.cgroup.memory_bytes > 0, "{stats:?}");
-    container::stop(&host.places, &config.id, Some(std::time::Duration::ZERO)).expect("stop");
+    container::stop(&host.places, &config.id, Some(std::time::Duration::ZERO), container::StopBy::User).expect("stop");
     assert!(matches!(container::stats(&host.places, &config.id), Err(ContainerError::NotRunning { .. })));
     assert!(matches!(container::exec_command(&host.places, &config.id, &command("")), Err(ContainerError::NotRunning { .. })));
 }

@@ -87,7 +87,7 @@ fn stop_asks_then_kills_and_lasts() {
     host.run(&config);
     eventually("it is deaf", || host.stdout(&config.id) == "ready\n");
     let before = Instant::now();
-    let state = container::stop(&host.places, &config.id, Some(Duration::from_millis(300))).expect("stop");
+    let state = container::stop(&host.places, &config.id, Some(Duration::from_millis(300)), container::StopBy::User).expect("stop");
     let Phase::Exited { exit } = state.phase else { panic!("{state:?}") };
     assert_eq!((exit.code, exit.cause), (137, ExitCause::Requested));
     assert!(before.elapsed() >= Duration::from_millis(300) && before.elapsed() < SOON);
@@ -103,11 +103,11 @@ fn stop_is_heard_by_one_that_listens() {
     let config = host.config("polite@1", "trap 'echo bye; exit 9' TERM; echo ready; while true; do sleep 0.05; done");
     host.run(&config);
     eventually("it listens", || host.stdout(&config.id) == "ready\n");
-    let state = container::stop(&host.places, &config.id, None).expect("stop");
+    let state = container::stop(&host.places, &config.id, None, container::StopBy::User).expect("stop");
     let Phase::Exited { exit } = state.phase else { panic!("{state:?}") };
     assert_eq!((exit.code, exit.cause), (9, ExitCause::Requested));
     assert_eq!(host.stdout(&config.id), "ready\nbye\n");
-    container::stop(&host.places, &config.id, None).expect("stopping twice is fine");
+    container::stop(&host.places, &config.id, None, container::StopBy::User).expect("stopping twice is fine");
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_probe_that_hangs_is_a_failure() {
     host.run(&config);
     let waited = container::wait(&host.places, &config.id, WaitCondition::Healthy, Some(SOON)).expect("wait");
     assert!(matches!(waited, Waited::Missed(_)), "{waited:?}");
-    let state = container::stop(&host.places, &config.id, Some(Duration::ZERO)).expect("stop");
+    let state = container::stop(&host.places, &config.id, Some(Duration::ZERO), container::StopBy::User).expect("stop");
     assert!(matches!(state.phase, Phase::Exited { .. }));
 }
 

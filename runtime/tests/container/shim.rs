@@ -68,7 +68,7 @@ fn stop_works_without_a_shim() {
     host.run(&config);
     eventually("it listens", || host.stdout(&config.id) == "ready\n");
     host.kill_shim(&config.id);
-    let state = container::stop(&host.places, &config.id, None).expect("stop");
+    let state = container::stop(&host.places, &config.id, None, container::StopBy::User).expect("stop");
     let Phase::Exited { exit } = state.phase else { panic!("{state:?}") };
     assert_eq!((exit.code, exit.cause), (5, ExitCause::Requested));
 }

@@ -14,6 +14,6 @@ mod read;
 mod tree;
 
 pub(crate) use load::load;
-pub(crate) use nearest::nearest;
+pub use nearest::nearest;
 pub(crate) use read::{SHAPES, read};
 pub(crate) use tree::{Content, NodeId, Tree};

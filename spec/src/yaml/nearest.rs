@@ -5,7 +5,7 @@ const WORD_BYTES_MAX: usize = 64;
 
 /// The known word nearest to this one, if one is near enough to be worth naming: equal but for case, `-` and `_`,
 /// or at most a third of its letters changed, dropped, added or swapped with their neighbour.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > WORD_BYTES_MAX {
         return None;
     }

@@ -1,6 +1,9 @@
 //! After the last exit: what the kernel keeps for the container goes, its state stays.
 
 use super::Monitor;
+use crate::container::file::{self, Lasting};
+use crate::container::list::LAST_EXIT;
+use crate::container::state::Phase;
 use crate::places::Places;
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
@@ -20,12 +23,24 @@ impl Monitor {
         if let Err(error) = release_namespace(&self.ground.places, &self.ground.id) {
             self.note("release network namespace", &error);
         }
+        self.remember_exit();
         self.publish();
         let now = Instant::now();
         for (asker, request) in self.control.turn(now) {
             self.serve(asker, request, now);
         }
         self.control.settle(&self.state(), self.starts, now);
+    }
+}
+
+impl Monitor {
+    /// What must be known after a boot too: a job that is done is not run again.
+    fn remember_exit(&mut self) {
+        let Phase::Exited { exit } = self.state().phase else { return };
+        let path = self.ground.places.container(&self.ground.id).join(LAST_EXIT);
+        if let Err(error) = file::write(&path, &exit, Lasting::Passing) {
+            self.note("remember the exit", &error);
+        }
     }
 }
 

@@ -1,0 +1,79 @@
+//! `agent apply`: makes the host match the site, showing each step.
+
+use super::progress::Progress;
+use super::site::{SiteArgs, load};
+use super::{Failure, Outcome, Session, exit, render};
+use crate::linux::{LinuxHost, now};
+use crate::plan::action::Plan;
+use crate::plan::{Policy, Volumes};
+use crate::reconcile::{Cycle, converge};
+use crate::record::record;
+use crate::site::Site;
+use anyhow::anyhow;
+use clap::Args;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
+
+/// Make the host match the site.
+///
+/// Images are built and pulled first; nothing that runs is stopped before its successor is ready. What fails takes down only what
+/// depends on it, and the next apply goes on from there.
+#[derive(Debug, Args)]
+pub(super) struct ApplyArgs {
+    #[command(flatten)]
+    site: SiteArgs,
+    /// Do not show the plan before carrying it out
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(super) fn run(args: &ApplyArgs, session: &Session) -> Outcome {
+    let source = args.site.open(session)?;
+    let site = load(&source, session)?;
+    let policy = Policy { site: site.id.clone(), volumes: Volumes::Keep };
+    carry_out(session, &source.describe(), &site, &policy, args.quiet)
+}
+
+/// Converges the host, prints what is done, and says how it went. Shared with `destroy`.
+pub(super) fn carry_out(session: &Session, source: &str, site: &Site, policy: &Policy, quiet: bool) -> Outcome {
+    let engine = session.engine()?;
+    let _lock = match engine.try_lock_host()? {
+        Some(lock) => lock,
+        None => {
+            session.render.say("Waiting for another agent that is changing this host …");
+            engine.lock_host()?
+        }
+    };
+    let ledger = Mutex::new(session.ledger()?);
+    let started = now();
+    let progress = Progress::new(session.render, quiet);
+    let cycle = converge(&LinuxHost::new(&engine, &ledger, site), &site.desired, policy, &AtomicBool::new(false), &progress)?;
+    progress.end();
+    let mut ledger = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
+    record(&mut ledger, source, site, &cycle, started, now())?;
+    summary(session, &cycle)
+}
+
+fn summary(session: &Session, cycle: &Cycle) -> Outcome {
+    let failures = cycle.failures().count();
+    if session.render.json {
+        let done = serde_json::json!({"type": "applied", "converged": cycle.converged(), "rounds": cycle.rounds.len(), "failures": failures});
+        session.render.json_line(&done);
+    } else {
+        print_rest(session, &cycle.rest, cycle.acted());
+    }
+    match (failures, cycle.converged()) {
+        (0, true) => Ok(exit::DONE),
+        (0, false) => Err(Failure::Error { error: anyhow!("the host does not match the site yet"), hint: Some("see what is left above; agent plan shows it again".to_owned()) }),
+        (_, _) => Err(Failure::Error { error: anyhow!("{failures} step{} failed", if failures == 1 { "" } else { "s" }), hint: Some("what was not reached is left as it was; apply again to go on".to_owned()) }),
+    }
+}
+
+/// The usual last line if all is done, else the plan that is left.
+fn print_rest(session: &Session, rest: &Plan, acted: bool) {
+    if acted && rest.steps.is_empty() && rest.blocked.is_empty() {
+        session.render.line("Done: the host matches the site.");
+    } else {
+        session.render.text(&render::plan(rest));
+    }
+}

@@ -1,0 +1,121 @@
+//! `agent container start | stop | restart | kill | rm | wait`: each says a line for each container and goes on past failures.
+
+use super::find::find;
+use crate::cli::{Failure, Outcome, Session, exit};
+use clap::Args;
+use runtime::container::state::Phase;
+use runtime::container::{self, StopBy, WhileRunning};
+use runtime::engine::{Engine, EngineError, Lead};
+use runtime::shim::protocol::WaitCondition;
+use spec::value::{ContainerId, Signal};
+use std::time::Duration;
+
+/// Start stopped containers.
+#[derive(Debug, Args)]
+pub(super) struct StartArgs {
+    /// Names or ids
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+/// Stop containers: their stop signal, then after a grace period SIGKILL.
+#[derive(Debug, Args)]
+pub(super) struct StopArgs {
+    /// Names or ids
+    #[arg(required = true)]
+    containers: Vec<String>,
+    /// Grace before SIGKILL, such as 10s; the container's own if not given
+    #[arg(short, long, value_name = "DURATION", value_parser = seconds)]
+    time: Option<Duration>,
+}
+
+/// Send a signal to containers.
+#[derive(Debug, Args)]
+pub(super) struct KillArgs {
+    /// Names or ids
+    #[arg(required = true)]
+    containers: Vec<String>,
+    /// Which signal
+    #[arg(short, long, default_value = "SIGKILL")]
+    signal: Signal,
+}
+
+/// Remove containers.
+///
+/// A watch makes the containers of its site again: that is what it is for. To be rid of one for good, remove its manifest.
+#[derive(Debug, Args)]
+pub(super) struct RmArgs {
+    /// Names or ids
+    #[arg(required = true)]
+    containers: Vec<String>,
+    /// Running ones too
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// Wait until containers have exited, print their exit codes.
+#[derive(Debug, Args)]
+pub(super) struct WaitArgs {
+    /// Names or ids
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+pub(super) fn start(args: &StartArgs, session: &Session) -> Outcome {
+    each(&args.containers, session, |engine, id| engine.start_container(id, Lead::Now).map(drop))
+}
+
+pub(super) fn stop(args: &StopArgs, session: &Session) -> Outcome {
+    each(&args.containers, session, |engine, id| engine.stop_container(id, args.time, StopBy::User).map(drop))
+}
+
+pub(super) fn restart(args: &StopArgs, session: &Session) -> Outcome {
+    each(&args.containers, session, |engine, id| {
+        engine.stop_container(id, args.time, StopBy::Plan)?;
+        engine.start_container(id, Lead::Now).map(drop)
+    })
+}
+
+pub(super) fn kill(args: &KillArgs, session: &Session) -> Outcome {
+    each(&args.containers, session, |engine, id| Ok(container::kill(engine.places(), id, args.signal).map(drop)?))
+}
+
+pub(super) fn rm(args: &RmArgs, session: &Session) -> Outcome {
+    let while_running = if args.force { WhileRunning::Kill } else { WhileRunning::Refuse };
+    each(&args.containers, session, |engine, id| engine.remove_container(id, while_running))
+}
+
+pub(super) fn wait(args: &WaitArgs, session: &Session) -> Outcome {
+    let engine = session.engine()?;
+    for id in find(&engine, &args.containers)? {
+        let waited = container::wait(engine.places(), &id, WaitCondition::Exited, None)?;
+        match &waited.state().phase {
+            Phase::Exited { exit } => session.render.line(exit.code),
+            Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => session.render.line("it never ran"),
+        }
+    }
+    Ok(exit::DONE)
+}
+
+fn each(names: &[String], session: &Session, verb: impl Fn(&Engine, &ContainerId) -> Result<(), EngineError>) -> Outcome {
+    let engine = session.engine()?;
+    let mut failed = false;
+    for id in find(&engine, names)? {
+        match verb(&engine, &id) {
+            Ok(()) => session.render.line(&id),
+            Err(error) => {
+                failed = true;
+                session.render.failure(&error.into(), None);
+            }
+        }
+    }
+    if failed { Err(Failure::Shown) } else { Ok(exit::DONE) }
+}
+
+/// A span with a unit, or a bare number of seconds as Docker's `--time` has it.
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => spec::value::duration::parse(text).map_err(|error| error.to_string()),
+    }
+}

@@ -1,0 +1,59 @@
+//! `agent container …`: look at and steer containers, in Docker's words. Works with or without a watch running.
+
+mod exec;
+mod find;
+mod inspect;
+mod lifecycle;
+mod logs;
+mod ps;
+mod run;
+mod stats;
+
+use super::{Outcome, Session};
+use clap::Subcommand;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ContainerCommand {
+    /// List containers
+    #[command(visible_alias = "ls")]
+    Ps(ps::PsArgs),
+    /// Run a command in a new container that no manifest describes
+    Run(run::RunArgs),
+    /// Show what containers wrote
+    Logs(logs::LogsArgs),
+    /// Run a command inside a running container
+    Exec(exec::ExecArgs),
+    /// Show processor time, memory and processes of running containers
+    Stats(stats::StatsArgs),
+    /// Show everything that is known about containers, as JSON
+    Inspect(inspect::InspectArgs),
+    /// Start stopped containers
+    Start(lifecycle::StartArgs),
+    /// Stop containers; they stay stopped until they are started again
+    Stop(lifecycle::StopArgs),
+    /// Stop containers and start them again
+    Restart(lifecycle::StopArgs),
+    /// Send a signal to containers
+    Kill(lifecycle::KillArgs),
+    /// Remove containers; a watch makes those of its site again
+    Rm(lifecycle::RmArgs),
+    /// Wait until containers have exited, print their exit codes
+    Wait(lifecycle::WaitArgs),
+}
+
+pub(super) fn run(command: &ContainerCommand, session: &Session) -> Outcome {
+    match command {
+        ContainerCommand::Ps(args) => ps::run(args, session),
+        ContainerCommand::Run(args) => run::run(args, session),
+        ContainerCommand::Logs(args) => logs::run(args, session),
+        ContainerCommand::Exec(args) => exec::run(args, session),
+        ContainerCommand::Stats(args) => stats::run(args, session),
+        ContainerCommand::Inspect(args) => inspect::run(args, session),
+        ContainerCommand::Start(args) => lifecycle::start(args, session),
+        ContainerCommand::Stop(args) => lifecycle::stop(args, session),
+        ContainerCommand::Restart(args) => lifecycle::restart(args, session),
+        ContainerCommand::Kill(args) => lifecycle::kill(args, session),
+        ContainerCommand::Rm(args) => lifecycle::rm(args, session),
+        ContainerCommand::Wait(args) => lifecycle::wait(args, session),
+    }
+}

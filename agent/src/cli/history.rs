@@ -1,0 +1,49 @@
+//! `agent history`: what was applied, when, and how it went.
+
+use super::render::{age, paint, style};
+use super::{Outcome, Session, exit};
+use crate::ledger::OutcomeKind;
+use clap::Args;
+
+/// Show what was applied, newest first.
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    /// How many entries a site
+    #[arg(short = 'n', long, default_value_t = 20)]
+    count: u32,
+}
+
+pub(super) fn run(args: &HistoryArgs, session: &Session) -> Outcome {
+    let now = session.now().0;
+    let mut rows = Vec::new();
+    if let Some(ledger) = session.read_ledger()? {
+        for site in ledger.sites()? {
+            rows.extend(ledger.history(&site.id, args.count)?);
+        }
+    }
+    rows.sort_by_key(|row| std::cmp::Reverse(row.number));
+    let rows: Vec<_> = rows
+        .into_iter()
+        .map(|it| {
+            serde_json::json!({
+                "number": it.number,
+                "site": it.outcome.site,
+                "revision": it.outcome.revision.to_string(),
+                "result": it.outcome.kind.as_str(),
+                "times": it.times,
+                "summary": it.outcome.summary,
+                "errors": it.outcome.errors,
+                "age": age((now - it.outcome.finished.0) / 1_000_000_000),
+            })
+        })
+        .collect();
+    session.render.rows(&["nr", "age", "result", "revision", "what", "site"], &rows, |row| {
+        let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
+        let colour = if row["result"] == OutcomeKind::Converged.as_str() { style::GOOD } else { style::BAD };
+        let times = row["times"].as_u64().filter(|times| *times > 1).map(|times| format!(" ×{times}")).unwrap_or_default();
+        let what = std::iter::once(text("summary")).chain(row["errors"].as_array().into_iter().flatten().map(|it| it.as_str().unwrap_or_default().to_owned()));
+        let what: Vec<String> = what.filter(|it| !it.is_empty()).collect();
+        vec![row["number"].to_string(), text("age"), format!("{}{times}", paint(colour, text("result"))), text("revision"), what.join("; "), text("site")]
+    });
+    Ok(exit::DONE)
+}

@@ -1,0 +1,58 @@
+//! `agent status`: what this host is made to match, and how far it does.
+
+use super::render::{age, paint, style};
+use super::{Outcome, Session, exit};
+use crate::daemon::{Status, is_watched};
+use crate::ledger::OutcomeKind;
+use clap::Args;
+
+/// Show what this host is made to match, and how far it does.
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {}
+
+pub(super) fn run(_: &StatusArgs, session: &Session) -> Outcome {
+    let now = session.now().0;
+    let since = |then: runtime::container::state::Timestamp| format!("{} ago", age((now - then.0) / 1_000_000_000));
+    let watch = if is_watched(&session.places.run)? { Status::read(&session.places.run)? } else { None };
+    let mut rows = Vec::new();
+    if let Some(ledger) = session.read_ledger()? {
+        for site in ledger.sites()? {
+            let last = ledger.history(&site.id, 1)?.into_iter().next();
+            let watched = watch.as_ref().filter(|watch| watch.site == site.id);
+            rows.push(serde_json::json!({
+                "site": site.id,
+                "source": site.source,
+                "revision": site.last_revision.as_ref().map(ToString::to_string),
+                "goodRevision": site.good_revision.as_ref().map(ToString::to_string),
+                "result": last.as_ref().map(|it| it.outcome.kind.as_str()),
+                "errors": last.as_ref().map(|it| it.outcome.errors.clone()).unwrap_or_default(),
+                "finished": last.as_ref().map(|it| since(it.outcome.finished)),
+                "watched": watched,
+            }));
+        }
+    }
+    if session.render.json {
+        rows.iter().for_each(|row| session.render.json_line(row));
+        return Ok(exit::DONE);
+    }
+    if rows.is_empty() {
+        session.render.line("Nothing has been applied to this host yet.");
+    }
+    for row in &rows {
+        let text = |field: &str| row[field].as_str().unwrap_or("-").to_owned();
+        let colour = if row["result"] == OutcomeKind::Converged.as_str() { style::GOOD } else { style::BAD };
+        session.render.line(paint(style::STRONG, text("site")));
+        session.render.line(format_args!("  source      {}", text("source")));
+        session.render.line(format_args!("  revision    {}", text("revision")));
+        session.render.line(format_args!("  result      {} {}", paint(colour, text("result")), text("finished")));
+        if row["goodRevision"] != row["revision"] {
+            session.render.line(format_args!("  last good   {}", text("goodRevision")));
+        }
+        for error in row["errors"].as_array().into_iter().flatten() {
+            session.render.line(format_args!("  {} {}", paint(style::BAD, "error"), error.as_str().unwrap_or_default()));
+        }
+        let watched = if row["watched"].is_null() { "no watch is running" } else { "a watch is running" };
+        session.render.line(format_args!("  watch       {watched}"));
+    }
+    Ok(exit::DONE)
+}

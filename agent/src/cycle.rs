@@ -1,0 +1,184 @@
+//! One turn of the watch: reads the site if it moved, makes the host match it, remembers what came of it.
+//!
+//! A site that cannot be used (its manifests are wrong) changes nothing: the last good one is kept up instead.
+
+use crate::apply::Event;
+use crate::daemon::{CalledOffFor, CycleOutcome, CycleResult, Wake};
+use crate::host::{HostError, chain};
+use crate::ledger::{Ledger, Outcome, OutcomeKind};
+use crate::linux::{LinuxHost, now};
+use crate::plan::action::{Plan, Step};
+use crate::plan::{Policy, Volumes, text};
+use crate::reconcile::{Watcher, converge};
+use crate::record;
+use crate::site::{self, Site, SiteError};
+use crate::source::{Checkout, Revision, Source};
+use runtime::container::state::{Health, Phase};
+use runtime::engine::Engine;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tracing::{error, info, warn};
+
+/// How soon a host is looked at again while a container is on its way to health.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What the turns of a watch share.
+pub struct Turns {
+    engine: Engine,
+    ledger: Mutex<Ledger>,
+    source: Arc<Source>,
+    /// The last site that could be used.
+    site: Option<Site>,
+    /// The revision that was refused last, so that it is read and reported once.
+    refused: Option<(Revision, Vec<String>)>,
+}
+
+impl Turns {
+    /// Begins with nothing known.
+    pub fn new(engine: Engine, ledger: Ledger, source: Arc<Source>) -> Self {
+        Self { engine, ledger: Mutex::new(ledger), source, site: None, refused: None }
+    }
+
+    /// One turn.
+    pub fn turn(&mut self, wake: &Wake) -> CycleOutcome {
+        if let Some(problem) = &wake.fetch_problem {
+            warn!(problem, "the source does not answer; what was fetched last is kept up");
+        }
+        let problems = self.read(&wake.checkout);
+        let Some(site) = &self.site else {
+            return CycleOutcome { result: CycleResult::Failed(problems), summary: String::new(), again: None };
+        };
+        let mut outcome = match converge_site(&self.engine, &self.ledger, &self.source, site, wake) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                error!(error = error.chain(), "the host could not be looked at");
+                CycleOutcome { result: CycleResult::Failed(vec![error.chain()]), summary: String::new(), again: None }
+            }
+        };
+        if !problems.is_empty() {
+            outcome.result = match outcome.result {
+                CycleResult::Failed(more) => CycleResult::Failed(problems.into_iter().chain(more).collect()),
+                CycleResult::Settled => CycleResult::Failed(problems),
+                CycleResult::CalledOff => CycleResult::CalledOff,
+            };
+        }
+        self.prune();
+        outcome
+    }
+
+    /// Reads the site if it moved; what is wrong with it, if it cannot be used.
+    fn read(&mut self, checkout: &Checkout) -> Vec<String> {
+        if self.site.as_ref().is_some_and(|site| *site.revision() == checkout.revision) {
+            return Vec::new();
+        }
+        if let Some((revision, problems)) = &self.refused
+            && *revision == checkout.revision
+        {
+            return problems.clone();
+        }
+        match site::load(checkout.clone()) {
+            Ok(site) => {
+                info!(revision = %site.revision(), containers = site.desired.containers.len(), "site read");
+                self.refused = None;
+                self.site = Some(site);
+                Vec::new()
+            }
+            Err(refusal) => {
+                let problems = match &refusal {
+                    SiteError::Invalid(problems) => problems.iter().map(|it| format!("{}: {}", it.place.location, it.message)).collect(),
+                    SiteError::Fetch(_) | SiteError::Manifests(_) | SiteError::Empty(_) => vec![chain(&refusal)],
+                };
+                for problem in &problems {
+                    error!(revision = %checkout.revision, problem, "the site is refused; nothing is changed");
+                }
+                self.remember_refusal(checkout, &problems);
+                self.refused = Some((checkout.revision.clone(), problems.clone()));
+                problems
+            }
+        }
+    }
+
+    fn remember_refusal(&mut self, checkout: &Checkout, problems: &[String]) {
+        let at = now();
+        let outcome = Outcome {
+            site: checkout.site.clone(),
+            revision: checkout.revision.clone(),
+            desired: None,
+            kind: OutcomeKind::Refused,
+            summary: String::new(),
+            errors: problems.to_vec(),
+            started: at,
+            finished: at,
+        };
+        let ledger = self.ledger.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let remembered = ledger.record_site(&checkout.site, &self.source.describe()).and_then(|()| ledger.record_outcome(&outcome));
+        if let Err(error) = remembered {
+            warn!(error = chain(&error), "the refusal could not be remembered");
+        }
+    }
+
+    /// Removes checkouts that are neither the newest nor in use.
+    fn prune(&self) {
+        let keep: BTreeSet<_> = self.site.iter().filter_map(|site| site.revision().commit().cloned()).collect();
+        if let Err(error) = self.source.prune(&keep) {
+            warn!(error = chain(&error), "old checkouts could not be removed");
+        }
+    }
+}
+
+fn converge_site(engine: &Engine, ledger: &Mutex<Ledger>, source: &Source, site: &Site, wake: &Wake) -> Result<CycleOutcome, HostError> {
+    let Some(_lock) = engine.try_lock_host().map_err(|error| HostError::new("lock the host", error))? else {
+        info!("another agent is changing this host; trying again soon");
+        return Ok(CycleOutcome { result: CycleResult::Settled, summary: String::new(), again: Some(SOON) });
+    };
+    let started = now();
+    let host = LinuxHost::new(engine, ledger, site);
+    let policy = Policy { site: site.id.clone(), volumes: Volumes::Keep };
+    let cycle = converge(&host, &site.desired, &policy, wake.call_off.flag(), &Log)?;
+    let recorded = {
+        let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        record::record(&mut ledger, &source.describe(), site, &cycle, started, now())
+    };
+    if let Err(error) = recorded {
+        warn!(error = chain(&error), "what was done could not be remembered");
+    }
+    let errors = record::errors(&cycle);
+    let result = match wake.call_off.reason() {
+        Some(CalledOffFor::NewerRevision | CalledOffFor::End) => CycleResult::CalledOff,
+        None if errors.is_empty() && cycle.rest.steps.is_empty() => CycleResult::Settled,
+        None if errors.is_empty() => CycleResult::Failed(vec![format!("it does not settle: {}", text::Summary::of(&cycle.rest))]),
+        None => CycleResult::Failed(errors),
+    };
+    Ok(CycleOutcome { result, summary: record::summary(&cycle), again: settling(engine).then_some(SOON) })
+}
+
+/// Whether some container's health is not decided yet.
+fn settling(engine: &Engine) -> bool {
+    let containers = engine.containers().unwrap_or_default();
+    containers.values().flatten().any(|it| matches!(it.state.phase, Phase::Running { health: Health::Starting, .. }))
+}
+
+/// Progress as log lines.
+struct Log;
+
+impl Watcher for Log {
+    fn planned(&self, plan: &Plan) {
+        info!(plan = %text::Summary::of(plan), "planned");
+        for change in &plan.changes {
+            let causes: Vec<String> = change.causes.iter().map(ToString::to_string).collect();
+            info!(resource = %change.resource, what = change.words(), because = causes.join("; "), "change");
+        }
+    }
+
+    fn step(&self, _: usize, step: &Step, event: Event<'_>) {
+        match event {
+            Event::Started => {}
+            Event::Line(line) => info!(resource = %step.resource, line),
+            Event::Finished { took, error: None } => info!(step = %step, took_ms = took.as_millis(), "done"),
+            Event::Finished { took, error: Some(error) } => {
+                error!(step = %step, took_ms = took.as_millis(), error = error.chain(), "failed");
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Obtaining images for a site: built, pulled, imported; recorded in the ledger with what they were made from.
+
+use super::LinuxHost;
+use super::observe::AppliedImage;
+use crate::host::HostError;
+use runtime::builder::{self, BuildEvent, BuildRequest, Caching};
+use runtime::engine::Engine;
+use runtime::image::registry::{self, Progress, PullOptions};
+use runtime::image::{ImageId, archive};
+use spec::desired::{Image, ImageKey, ImageSource, Kind, ResourceId};
+use spec::value::{Digest, ImageReference, Name, ValueError};
+use std::collections::BTreeMap;
+
+type Result<T = ()> = std::result::Result<T, HostError>;
+
+/// How names of images are stored and read back: a bare name is an image of a site, everything else a completed reference.
+pub fn key_of(name: &str) -> Option<ImageKey> {
+    if !name.contains(['/', ':', '@']) && let Ok(name) = name.parse::<Name>() {
+        return Some(ImageKey::Named(name));
+    }
+    name.parse::<ImageReference>().ok().map(ImageKey::Reference)
+}
+
+/// The key under which an image made by hand is stored: what Docker would complete the name to.
+pub fn image_key(name: &str) -> std::result::Result<String, ValueError> {
+    name.parse::<ImageReference>().map(|reference| reference.to_string())
+}
+
+pub(super) fn obtain(host: &LinuxHost<'_>, key: &ImageKey, image: &Image, progress: &(dyn Fn(&str) + Sync)) -> Result {
+    let tried = || match &image.source {
+        ImageSource::Build { .. } => format!("build image {key}"),
+        ImageSource::Pull { reference } => format!("pull {reference}"),
+        ImageSource::Archive { path, .. } => format!("import {path}"),
+    };
+    let store = host.engine.images();
+    // Until it has its name nothing else keeps it from being collected.
+    let _lease = store.lease().map_err(|error| HostError::new(tried(), error))?;
+    let (id, bases) = match &image.source {
+        ImageSource::Build { .. } => build(host, image, progress).map_err(|error| HostError::new(tried(), error))?,
+        ImageSource::Pull { reference } => {
+            let id = registry::pull(store, reference, &pull_options(&|event| pull_line(event, progress)));
+            (id.map_err(|error| HostError::new(tried(), error))?, BTreeMap::new())
+        }
+        ImageSource::Archive { path, .. } => {
+            let id = archive::import(store, &host.site.root.join(path)).map_err(|error| HostError::new(tried(), error))?;
+            (id, BTreeMap::new())
+        }
+    };
+    store.tag(&key.to_string(), &id).map_err(|error| HostError::new(tried(), error))?;
+    let applied: AppliedImage = (image.clone(), bases);
+    host.record_applied(&resource(key), &serde_json::to_value(applied).expect("manifests have text keys and finite numbers"))
+}
+
+/// Gives up the name; what no container uses goes with the next collection.
+pub(super) fn forget(host: &LinuxHost<'_>, key: &ImageKey) -> Result {
+    let tried = || format!("forget image {key}");
+    host.engine.images().untag(&key.to_string()).map_err(|error| HostError::new(tried(), error))?;
+    host.ledger().confirm_removal(&resource(key)).map_err(|error| HostError::new(tried(), error))?;
+    match host.engine.collect_garbage() {
+        // Somebody is pulling or building; the next one collects.
+        Err(runtime::engine::EngineError::Image(runtime::image::store::StoreError::Busy)) | Ok(_) => Ok(()),
+        Err(error) => Err(HostError::new(tried(), error)),
+    }
+}
+
+fn resource(key: &ImageKey) -> ResourceId {
+    ResourceId { kind: Kind::Image, name: key.to_string() }
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+fn build(
+    host: &LinuxHost<'_>,
+    image: &Image,
+    progress: &(dyn Fn(&str) + Sync),
+) -> std::result::Result<(ImageId, BTreeMap<Name, Digest>), BoxError> {
+    let ImageSource::Build { context, dockerfile, args, target, bases, .. } = &image.source else {
+        unreachable!("only builds are built")
+    };
+    let mut found = BTreeMap::new();
+    for base in bases {
+        let id = host.engine.images().find(base.as_str())?;
+        found.insert(base.clone(), id.ok_or_else(|| format!("image {base} of this site is not in the store"))?);
+    }
+    let request = BuildRequest {
+        context: host.site.root.join(context),
+        dockerfile: dockerfile.into(),
+        args: args.clone(),
+        target: target.clone(),
+        bases: found.iter().map(|(name, id)| (name.to_string(), *id)).collect(),
+        shim: runtime::container::shim_executable(),
+        caching: Caching::Use,
+    };
+    let id = build_with(host.engine, &request, progress)?;
+    Ok((id, found))
+}
+
+/// Builds, fetching what the Dockerfile names and neither the site nor the store has.
+pub fn build_with(
+    engine: &Engine,
+    request: &BuildRequest,
+    progress: &(dyn Fn(&str) + Sync),
+) -> std::result::Result<ImageId, builder::BuildError> {
+    let store = engine.images();
+    let mut pull = |reference: &ImageReference| match store.find(&reference.to_string())? {
+        Some(id) => Ok(id),
+        None => {
+            let id = registry::pull(store, reference, &pull_options(&|event| pull_line(event, progress)))?;
+            store.tag(&reference.to_string(), &id)?;
+            Ok(id)
+        }
+    };
+    let mut steps = BuildLines::default();
+    builder::build(store, request, &mut pull, &mut |event| {
+        if let Some(line) = steps.line(&event) {
+            progress(&line);
+        }
+    })
+}
+
+/// What to pull with: this host's platform, and the credentials Docker's own configuration holds.
+pub fn pull_options<'a>(progress: &'a (dyn Fn(Progress<'_>) + Sync)) -> PullOptions<'a> {
+    PullOptions { credentials: registry::docker_config(std::env::var_os("DOCKER_CONFIG").map(Into::into), std::env::var_os("HOME").map(Into::into)), progress, ..PullOptions::default() }
+}
+
+/// Progress of a pull as a line for people; bytes are not told, they come too often.
+pub fn pull_line(event: Progress<'_>, show: &dyn Fn(&str)) {
+    match event {
+        Progress::Resolved { manifest, layers } => show(&format!("{} layers, manifest {}", layers, manifest.short())),
+        Progress::LayerPresent { layer } => show(&format!("layer {} is here already", layer.digest.short())),
+        Progress::LayerBytes { .. } => {}
+        Progress::LayerDone { layer } => show(&format!("layer {} unpacked", layer.digest.short())),
+        Progress::Retrying { what, reason, wait } => show(&format!("{what}: {reason}; trying again in {} s", wait.as_secs())),
+    }
+}
+
+/// Progress of a build as lines for people.
+#[derive(Default)]
+struct BuildLines {
+    /// The step under way: `[2/5] RUN make`.
+    current: String,
+}
+
+impl BuildLines {
+    fn line(&mut self, event: &BuildEvent<'_>) -> Option<String> {
+        match event {
+            BuildEvent::Started { step, steps, instruction } => {
+                self.current = format!("[{step}/{steps}] {}", instruction.lines().next().unwrap_or_default());
+                Some(self.current.clone())
+            }
+            BuildEvent::Cached { .. } => Some(format!("{} (cached)", self.current)),
+            BuildEvent::Fetching { reference } => Some(format!("looking for {reference}")),
+            BuildEvent::Output { line, .. } => Some((*line).to_owned()),
+            BuildEvent::Finished { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The Linux host behind the seam: [`observe`] looks, [`perform`] does. Neither decides anything.
+
+mod config;
+mod content;
+mod image;
+mod observe;
+mod perform;
+mod record;
+
+pub use config::ConfigError;
+pub use image::{build_with, image_key, pull_line, pull_options};
+pub use record::Applied;
+
+use crate::host::{Host, HostError};
+use crate::ledger::{Ledger, Ownership};
+use crate::plan::action::Action;
+use crate::plan::actual::{Actual, Owner};
+use crate::site::Site;
+use runtime::container::state::Timestamp;
+use runtime::engine::Engine;
+use runtime::network::Links;
+use runtime::places::Places;
+use spec::desired::{Desired, ResourceId};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// This machine, seen from one site.
+pub struct LinuxHost<'a> {
+    engine: &'a Engine,
+    /// One statement at a time; what is written is small.
+    ledger: &'a Mutex<Ledger>,
+    site: &'a Site,
+}
+
+impl<'a> LinuxHost<'a> {
+    /// The host for a site.
+    pub fn new(engine: &'a Engine, ledger: &'a Mutex<Ledger>, site: &'a Site) -> Self {
+        Self { engine, ledger, site }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // A thread that panicked held it between two whole statements.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whose what it makes is.
+    fn owner(&self) -> Owner {
+        Owner::Site(self.site.id.clone())
+    }
+
+    /// Remembers in the ledger what a resource was made from.
+    fn record_applied(&self, resource: &ResourceId, applied: &serde_json::Value) -> Result<(), HostError> {
+        let ownership =
+            Ownership { resource, site: &self.site.id, applied, revision: Some(self.site.revision()), at: now() };
+        self.ledger().record_applied(&ownership).map_err(|error| HostError::new(format!("remember {resource}"), error))
+    }
+}
+
+impl Host for LinuxHost<'_> {
+    fn observe(&self, desired: &Desired) -> Result<Actual, HostError> {
+        observe::observe(self.engine, Some(&self.ledger()), desired)
+    }
+
+    fn perform(&self, action: &Action, progress: &(dyn Fn(&str) + Sync)) -> Result<(), HostError> {
+        perform::perform(self, action, progress)
+    }
+}
+
+/// Looks without leaving a trace: an instance that was never used is not made by being looked at.
+pub fn look(places: &Places, desired: &Desired) -> Result<Actual, HostError> {
+    let failed = |what: &str, error: Box<dyn std::error::Error + Send + Sync>| HostError::new(format!("look at the {what}"), error);
+    if !Engine::exists(places) {
+        let links = Links::read(places).map_err(|error| failed("links", error.into()))?;
+        return Ok(Actual { foreign_subnets: links.foreign_subnets(), ..Actual::default() });
+    }
+    let engine = Engine::open(places).map_err(|error| failed("state directory", error.into()))?;
+    let ledger = Ledger::read(&places.ledger()).map_err(|error| failed("ledger", error.into()))?;
+    observe::observe(&engine, ledger.as_ref(), desired)
+}
+
+/// The time now.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}

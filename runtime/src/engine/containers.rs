@@ -1,0 +1,185 @@
+//! The verbs on containers that touch more than the container: its links, its ports, its name.
+
+use super::{Engine, EngineError, Keep, traffic};
+use crate::container::config::{ContainerConfig, NetworkConfig};
+use crate::container::state::{ContainerState, Phase};
+use crate::container::{self, ContainerError, Snapshot, StopBy, WhileRunning};
+use crate::network;
+use spec::value::{ContainerId, Name};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Whether traffic leads to a container as soon as it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lead {
+    /// Yes.
+    Now,
+    /// Not before [`Engine::switch_traffic`].
+    Later,
+}
+
+impl Engine {
+    /// Every container, each on its own: one that cannot be read does not hide the others.
+    pub fn containers(&self) -> Result<BTreeMap<ContainerId, Result<Snapshot, ContainerError>>, EngineError> {
+        Ok(container::list(&self.places)?)
+    }
+
+    /// Makes a container's files. It serves nobody until it is started or traffic is switched to it.
+    pub fn create_container(&self, config: &ContainerConfig, annotations: serde_json::Value) -> Result<(), EngineError> {
+        Ok(container::create(&self.places, config, &Keep { serving: false, annotations }.to_value())?)
+    }
+
+    /// Connects and runs a container; leaves nothing connected if it does not start. Does nothing to one that runs.
+    pub fn start_container(&self, id: &ContainerId, lead: Lead) -> Result<ContainerState, EngineError> {
+        let snapshot = container::inspect(&self.places, id)?;
+        let runs = matches!(snapshot.state.phase, Phase::Running { .. });
+        container::prepare(&self.places, id)?;
+        if !runs {
+            self.connect(id, &snapshot.config.network)?;
+        }
+        let state = match container::start(&self.places, id) {
+            Ok(state) => state,
+            Err(error) => {
+                // The start is what failed; what its cleaning up says comes second to that, and the next start cleans again.
+                let _ = self.disconnect(id, &snapshot.config.network);
+                return Err(error.into());
+            }
+        };
+        match lead {
+            Lead::Now => self.serve(id)?,
+            Lead::Later => {}
+        }
+        Ok(state)
+    }
+
+    /// Stops a container. Its links stay until it is removed or started again, its ports and name do not.
+    pub fn stop_container(&self, id: &ContainerId, grace: Option<Duration>, by: StopBy) -> Result<ContainerState, EngineError> {
+        let state = container::stop(&self.places, id, grace, by)?;
+        self.change_traffic(|traffic| {
+            traffic.remove(id);
+        })?;
+        Ok(state)
+    }
+
+    /// Removes a container: links, ports, name, files. Running ones only if forced.
+    pub fn remove_container(&self, id: &ContainerId, while_running: WhileRunning) -> Result<(), EngineError> {
+        let network = match container::inspect(&self.places, id) {
+            Ok(snapshot) if while_running == WhileRunning::Refuse && traffic::is_alive(&snapshot) => {
+                return Err(ContainerError::StillRunning { id: id.clone() }.into());
+            }
+            Ok(snapshot) => Some(snapshot.config.network),
+            Err(ContainerError::NotFound { .. }) => return Ok(()),
+            // Unreadable, and to be removed all the same if that is forced.
+            Err(error) if while_running == WhileRunning::Refuse => return Err(error.into()),
+            Err(_) => None,
+        };
+        if while_running == WhileRunning::Kill {
+            // What is left is removed below, running or not.
+            let _ = container::stop(&self.places, id, Some(Duration::ZERO), StopBy::Plan);
+        }
+        self.change_traffic(|traffic| {
+            traffic.remove(id);
+        })?;
+        if let Some(network) = network {
+            self.disconnect(id, &network)?;
+        }
+        Ok(container::remove(&self.places, id, while_running)?)
+    }
+
+    /// Leads ports and name from one incarnation to another, in one transaction.
+    pub fn switch_traffic(&self, from: Option<&ContainerId>, to: &ContainerId) -> Result<(), EngineError> {
+        let serving = traffic::served(&self.marked(to, true)?);
+        if let Some(from) = from {
+            self.marked(from, false)?;
+        }
+        self.change_traffic(|traffic| {
+            from.map(|from| traffic.remove(from));
+            traffic.extend(serving.map(|serving| (to.clone(), serving)));
+        })
+    }
+
+    /// Changes how a container is connected, live: links that go, links that come, ports.
+    pub fn reconnect_container(&self, id: &ContainerId, network: &NetworkConfig) -> Result<(), EngineError> {
+        let snapshot = container::inspect(&self.places, id)?;
+        if traffic::is_alive(&snapshot) {
+            self.connect(id, network)?;
+        }
+        container::reconnect(&self.places, id, network)?;
+        let serving = traffic::served(&container::inspect(&self.places, id)?);
+        self.change_traffic(|traffic| match serving {
+            Some(serving) => drop(traffic.insert(id.clone(), serving)),
+            None => drop(traffic.remove(id)),
+        })
+    }
+
+    /// Gives a container whose shim died a new one.
+    pub fn adopt_container(&self, id: &ContainerId) -> Result<ContainerState, EngineError> {
+        Ok(container::adopt(&self.places, id)?)
+    }
+
+    /// Replaces what the engine's user keeps beside a container.
+    pub fn annotate_container(&self, id: &ContainerId, annotations: serde_json::Value) -> Result<(), EngineError> {
+        let keep = Keep { annotations, ..Keep::of(&container::inspect(&self.places, id)?.annotations) };
+        Ok(container::annotate(&self.places, id, &keep.to_value())?)
+    }
+
+    /// The incarnation of a name that users mean: the one that serves, else the youngest.
+    pub fn current(&self, name: &Name) -> Result<Option<ContainerId>, EngineError> {
+        let all = self.containers()?;
+        let incarnations = all.iter().filter(|(id, _)| id.name == *name);
+        let serves = |snapshot: &Result<Snapshot, ContainerError>| snapshot.as_ref().is_ok_and(|it| Keep::of(&it.annotations).serving);
+        Ok(incarnations.max_by_key(|(id, snapshot)| (serves(snapshot), id.generation)).map(|(id, _)| id.clone()))
+    }
+
+    /// Leads traffic to a container that serves from now on.
+    fn serve(&self, id: &ContainerId) -> Result<(), EngineError> {
+        let serving = traffic::served(&self.marked(id, true)?);
+        let ports = serving.as_ref().map(|serving| serving.ports.clone()).unwrap_or_default();
+        let dead = self.dead_holders(id, &ports)?;
+        self.change_traffic(|traffic| {
+            traffic.retain(|id, _| !dead.contains(id));
+            traffic.extend(serving.map(|serving| (id.clone(), serving)));
+        })
+    }
+
+    /// Containers that ended by themselves and still hold one of these ports.
+    fn dead_holders(&self, id: &ContainerId, ports: &[spec::value::PortMapping]) -> Result<Vec<ContainerId>, EngineError> {
+        let traffic = self.traffic()?;
+        let holders = traffic.into_iter().filter(|(other, held)| {
+            other != id && held.ports.iter().any(|held| ports.iter().any(|port| (held.host_port, held.protocol) == (port.host_port, port.protocol)))
+        });
+        let dead = holders.filter(|(other, _)| container::inspect(&self.places, other).map_or(true, |it| traffic::served(&it).is_none()));
+        Ok(dead.map(|(id, _)| id).collect())
+    }
+
+    /// The container after it was noted whether it serves.
+    fn marked(&self, id: &ContainerId, serving: bool) -> Result<Snapshot, EngineError> {
+        let mut snapshot = container::inspect(&self.places, id)?;
+        let keep = Keep::of(&snapshot.annotations);
+        if keep.serving != serving {
+            snapshot.annotations = Keep { serving, ..keep }.to_value();
+            container::annotate(&self.places, id, &snapshot.annotations)?;
+        }
+        Ok(snapshot)
+    }
+
+    fn connect(&self, id: &ContainerId, network: &NetworkConfig) -> Result<(), EngineError> {
+        match network {
+            NetworkConfig::Host | NetworkConfig::None => Ok(()),
+            NetworkConfig::Bridged { endpoints, .. } => {
+                let _lock = self.network_lock()?;
+                Ok(network::connect(&self.places, id, endpoints)?)
+            }
+        }
+    }
+
+    fn disconnect(&self, id: &ContainerId, network: &NetworkConfig) -> Result<(), EngineError> {
+        match network {
+            NetworkConfig::Host | NetworkConfig::None => Ok(()),
+            NetworkConfig::Bridged { .. } => {
+                let _lock = self.network_lock()?;
+                Ok(network::disconnect(&self.places, id)?)
+            }
+        }
+    }
+}

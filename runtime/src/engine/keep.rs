@@ -1,0 +1,25 @@
+//! What the engine keeps beside a container's configuration, in its annotations.
+
+use serde::{Deserialize, Serialize};
+
+/// Beside the configuration: who serves, and what the engine's user wants remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Keep {
+    /// Whether published ports and names lead to it while it runs. In a replacement the old one has this until the switch.
+    pub serving: bool,
+    /// The user's own; never looked at here.
+    pub annotations: serde_json::Value,
+}
+
+impl Keep {
+    /// Reads it back; a container made by other means serves and has nothing to remember.
+    pub fn of(annotations: &serde_json::Value) -> Self {
+        Self::deserialize(annotations).unwrap_or(Self { serving: true, annotations: serde_json::Value::Null })
+    }
+
+    /// As it is stored.
+    pub fn to_value(&self) -> serde_json::Value {
+        serde_json::json!({ "serving": self.serving, "annotations": self.annotations })
+    }
+}
