@@ -1,6 +1,6 @@
 //! Amounts of memory and disk.
 
-use super::{ValueError, serde_as_text};
+use super::{ValueError, digits, serde_as_text};
 use std::fmt;
 use std::str::FromStr;
 
@@ -28,8 +28,8 @@ impl FromStr for ByteSize {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let not_a_size =
             || ValueError::with_hint(format!("{text:?} is not a size"), "write a number with an optional unit, such as 256Mi or 1.5Gi");
-        let digits = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
-        let (number, unit) = text.split_at(digits);
+        let length = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
+        let (number, unit) = text.split_at(length);
         let shift = match unit.trim().to_ascii_lowercase().as_str() {
             "" | "b" => 0,
             "k" | "kb" | "ki" | "kib" => 10,
@@ -38,12 +38,14 @@ impl FromStr for ByteSize {
             "t" | "tb" | "ti" | "tib" => 40,
             _ => return Err(not_a_size()),
         };
-        if let Ok(whole) = number.parse::<u64>() {
-            let bytes = whole.checked_mul(1 << shift).ok_or_else(|| ValueError::new(format!("{text:?} is more than 16 EiB")))?;
-            return Ok(Self(bytes));
+        let too_large = || ValueError::new(format!("{text:?} is more than 16 EiB"));
+        if let Some(whole) = digits::<u64>(number) {
+            return whole.checked_mul(1 << shift).map(Self).ok_or_else(too_large);
         }
         let fraction: f64 = number.parse().map_err(|_| not_a_size())?;
-        Ok(Self((fraction * (1u64 << shift) as f64) as u64))
+        let bytes = fraction * (1u64 << shift) as f64;
+        // 2^64 as a float is exact; what is below it fits.
+        if bytes < u64::MAX as f64 { Ok(Self(bytes as u64)) } else { Err(too_large()) }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Values are plain [`Duration`]s; the serde module of the same name goes on the field: `#[serde(with = "spec::value::duration")]`.
 
-use super::ValueError;
+use super::{ValueError, digits};
 use serde::{Deserialize as _, Deserializer, Serializer};
 use std::time::Duration;
 
@@ -14,22 +14,26 @@ const UNITS: [(&str, u64); 6] =
 pub fn parse(text: &str) -> Result<Duration, ValueError> {
     let not_a_duration =
         || ValueError::with_hint(format!("{text:?} is not a duration"), "write a number and a unit, such as 10s, 1m30s or 500ms");
+    let too_long = || ValueError::new(format!("{text:?} is longer than 584 years"));
     if text == "0" {
         return Ok(Duration::ZERO);
     }
     let mut rest = text;
     let mut total: u64 = 0;
     while !rest.is_empty() {
-        let digits = rest.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
-        let (number, tail) = rest.split_at(digits);
+        let length = rest.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
+        let (number, tail) = rest.split_at(length);
         let letters = tail.bytes().take_while(|b| b.is_ascii_alphabetic()).count();
         let (unit, tail) = tail.split_at(letters);
         let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(not_a_duration)?;
-        let nanos = match number.parse::<u64>() {
-            Ok(whole) => whole.checked_mul(*scale).ok_or_else(not_a_duration)?,
-            Err(_) => (number.parse::<f64>().map_err(|_| not_a_duration())? * *scale as f64) as u64,
+        let nanos = match digits::<u64>(number) {
+            Some(whole) => whole.checked_mul(*scale).ok_or_else(too_long)?,
+            None => {
+                let nanos = number.parse::<f64>().map_err(|_| not_a_duration())? * *scale as f64;
+                if nanos < u64::MAX as f64 { nanos.round() as u64 } else { return Err(too_long()) }
+            }
         };
-        total = total.checked_add(nanos).ok_or_else(not_a_duration)?;
+        total = total.checked_add(nanos).ok_or_else(too_long)?;
         rest = tail;
     }
     if text.is_empty() {

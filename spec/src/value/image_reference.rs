@@ -1,11 +1,14 @@
 //! References to images in registries.
 
-use super::{Digest, ValueError, serde_as_text};
+use super::{Digest, ValueError, digits, serde_as_text};
 use std::fmt;
 use std::str::FromStr;
 
 /// Longest reference the distribution specification allows for a repository name.
 const REPOSITORY_BYTES_MAX: usize = 255;
+
+/// Where a reference without a registry leads; its official images are in `library/`.
+const DOCKER_HUB: &str = "docker.io";
 
 /// A reference to an image: `[registry/]repository[:tag][@digest]`, completed as Docker does
 /// (`nginx` is `docker.io/library/nginx:latest`).
@@ -61,14 +64,15 @@ impl FromStr for ImageReference {
             }
         }
         let (registry, repository) = match path.split_once('/') {
-            Some((host, repository)) if host.contains(['.', ':']) || host == "localhost" => (host, repository.to_owned()),
-            Some(_) => ("docker.io", path.to_owned()),
-            None => ("docker.io", format!("library/{path}")),
+            Some((host, repository)) if host.contains(['.', ':']) || host == "localhost" => (host, repository),
+            Some(_) | None => (DOCKER_HUB, path),
         };
-        let registry = if registry == "index.docker.io" { "docker.io" } else { registry };
-        if !registry.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':')) || registry.starts_with('-') {
+        let registry = if registry == "index.docker.io" { DOCKER_HUB } else { registry };
+        if !is_host(registry) {
             return Err(bad(&format!("registry {registry:?} is not a host")));
         }
+        let official = registry == DOCKER_HUB && !repository.contains('/');
+        let repository = if official { format!("library/{repository}") } else { repository.to_owned() };
         if path.is_empty() || repository.len() > REPOSITORY_BYTES_MAX || !repository.split('/').all(is_component) {
             return Err(bad("the repository has parts of a-z, 0-9 with single '.', '_', '__' or '-' between them"));
         }
@@ -78,6 +82,16 @@ impl FromStr for ImageReference {
         };
         Ok(Self { registry: registry.to_owned(), repository, tag, digest })
     }
+}
+
+/// `name` or `name:port`; the name's parts are letters, digits and inner `-`.
+fn is_host(text: &str) -> bool {
+    let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+    let part = |part: &str| {
+        let inner = part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        !part.is_empty() && inner && !part.starts_with('-') && !part.ends_with('-')
+    };
+    name.split('.').all(part) && port.is_none_or(|port| digits::<u16>(port).is_some_and(|port| port != 0))
 }
 
 /// One part of a repository path, distribution specification: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.

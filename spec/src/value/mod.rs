@@ -16,6 +16,9 @@ mod signal;
 mod subnet;
 mod user;
 
+#[cfg(test)]
+mod tests;
+
 pub use byte_size::ByteSize;
 pub use capability::Capability;
 pub use cpus::Cpus;
@@ -63,6 +66,11 @@ impl std::fmt::Display for ValueError {
 }
 
 impl std::error::Error for ValueError {}
+
+/// A number of nothing but digits: `+5`, which `FromStr` takes, would print differently from how it was written.
+pub(crate) fn digits<T: std::str::FromStr>(text: &str) -> Option<T> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
 
 /// Serialises a value through `Display` and reads it back through `FromStr`, as every short form does.
 macro_rules! serde_as_text {

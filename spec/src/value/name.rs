@@ -1,6 +1,6 @@
 //! Names of resources, and the identity of one incarnation of a container.
 
-use super::{ValueError, serde_as_text};
+use super::{ValueError, digits, serde_as_text};
 use std::fmt;
 use std::str::FromStr;
 
@@ -66,7 +66,7 @@ impl FromStr for ContainerId {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let not_an_id = || ValueError::with_hint(format!("{text:?} is not a container id"), "write name@generation, such as web@1");
         let (name, generation) = text.rsplit_once('@').ok_or_else(not_an_id)?;
-        let generation = generation.parse().map_err(|_| not_an_id())?;
+        let generation = digits(generation).filter(|generation| *generation != 0).ok_or_else(not_an_id)?;
         Ok(Self { name: name.parse()?, generation })
     }
 }

@@ -1,6 +1,6 @@
 //! Published ports.
 
-use super::{ValueError, serde_as_text};
+use super::{ValueError, digits, serde_as_text};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -80,10 +80,10 @@ impl PortMapping {
 
 /// First and last port of `80` or `80-90`.
 fn parse_range(text: &str, hint: &str) -> Result<(u16, u16), ValueError> {
-    let port = |text: &str| match text.parse::<u16>() {
-        Ok(0) => Err(ValueError::new("port 0 cannot be published")),
-        Ok(port) => Ok(port),
-        Err(_) => Err(ValueError::with_hint(format!("{text:?} is not a port number (1-65535)"), hint)),
+    let port = |text: &str| match digits::<u16>(text) {
+        Some(0) => Err(ValueError::new("port 0 cannot be published")),
+        Some(port) => Ok(port),
+        None => Err(ValueError::with_hint(format!("{text:?} is not a port number (1-65535)"), hint)),
     };
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (port(first)?, port(last)?);

@@ -1,6 +1,6 @@
 //! What to do when a container's process ends.
 
-use super::{ValueError, serde_as_text};
+use super::{ValueError, digits, serde_as_text};
 use std::fmt;
 use std::str::FromStr;
 
@@ -35,9 +35,14 @@ impl FromStr for RestartPolicy {
                 _ => Err(ValueError::with_hint(format!("{text:?} is not a restart policy"), hint)),
             },
             Some(("on-failure", retries)) => {
-                let retries =
-                    retries.parse().map_err(|_| ValueError::with_hint(format!("{retries:?} is not a number of retries"), hint))?;
-                Ok(Self::OnFailure { max_retries: Some(retries) })
+                let number =
+                    digits(retries).ok_or_else(|| ValueError::with_hint(format!("{retries:?} is not a number of retries"), hint))?;
+                if number == 0 {
+                    // To Docker it is no limit, to a reader no retry.
+                    let hint = "write on-failure for no limit, or no";
+                    return Err(ValueError::with_hint("0 retries may mean none or any number", hint));
+                }
+                Ok(Self::OnFailure { max_retries: Some(number) })
             }
             Some(_) => Err(ValueError::with_hint(format!("{text:?} is not a restart policy"), hint)),
         }

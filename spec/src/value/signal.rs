@@ -1,6 +1,6 @@
 //! Signals by name.
 
-use super::{ValueError, serde_as_text};
+use super::{ValueError, digits, serde_as_text};
 use std::fmt;
 use std::str::FromStr;
 
@@ -63,14 +63,13 @@ impl FromStr for Signal {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let unknown = || ValueError::with_hint(format!("{text:?} is not a signal"), "write a name such as SIGTERM, or a number");
         let known = |number: u8| (1..=31).contains(&number) || REAL_TIME.contains(&number);
-        if let Ok(number) = text.parse::<u8>() {
+        if let Some(number) = digits::<u8>(text) {
             return if known(number) { Ok(Self(number)) } else { Err(unknown()) };
         }
         let upper = text.to_ascii_uppercase();
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
         if let Some(offset) = name.strip_prefix("RTMIN") {
-            let offset: u8 =
-                if offset.is_empty() { 0 } else { offset.strip_prefix('+').and_then(|n| n.parse().ok()).ok_or_else(unknown)? };
+            let offset: u8 = if offset.is_empty() { 0 } else { offset.strip_prefix('+').and_then(digits).ok_or_else(unknown)? };
             let number = REAL_TIME.start().checked_add(offset).ok_or_else(unknown)?;
             return if known(number) { Ok(Self(number)) } else { Err(unknown()) };
         }

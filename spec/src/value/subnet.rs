@@ -1,6 +1,6 @@
 //! IPv4 subnets of networks.
 
-use super::{ValueError, serde_as_text};
+use super::{ValueError, digits, serde_as_text};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -66,7 +66,7 @@ impl FromStr for Subnet {
         let not_a_subnet =
             || ValueError::with_hint(format!("{text:?} is not an IPv4 subnet"), "write it in CIDR form, such as 10.20.0.0/24");
         let (address, prefix) = text.split_once('/').ok_or_else(not_a_subnet)?;
-        let (address, prefix): (Ipv4Addr, u8) = (address.parse().map_err(|_| not_a_subnet())?, prefix.parse().map_err(|_| not_a_subnet())?);
+        let (address, prefix): (Ipv4Addr, u8) = (address.parse().map_err(|_| not_a_subnet())?, digits(prefix).ok_or_else(not_a_subnet)?);
         if !(8..=29).contains(&prefix) {
             return Err(ValueError::new(format!("subnet {text} has prefix /{prefix}, only /8 to /29 leave room for containers")));
         }

@@ -218,10 +218,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A whole number from 0 to `most`.
-    fn whole_number<T: TryFrom<u64>>(&self, most: T) -> Result<T, ReadError>
-    where
-        T: fmt::Display,
-    {
+    fn whole_number<T: TryFrom<u64> + fmt::Display>(&self, most: T) -> Result<T, ReadError> {
         let text = self.text("a whole number")?;
         let number = text.parse::<u64>().ok().and_then(|number| T::try_from(number).ok());
         number.ok_or_else(|| ReadError::new(format!("{text:?} is not a whole number from 0 to {most}"), None).or_at(self.at()))

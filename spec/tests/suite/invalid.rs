@@ -1,10 +1,8 @@
 //! Manifests that are refused, with the exact text a user sees: `invalid/NAME.yaml` and `invalid/NAME.txt`.
 //!
-//! `UPDATE=1 cargo test -p spec --test invalid` writes the texts anew; read every one of them before committing.
+//! `UPDATE=1 cargo test -p spec --test suite invalid` writes the texts anew; read every one of them before committing.
 
-mod site;
-
-use site::Case;
+use super::site::Case;
 use spec::diagnostic::{Style, render_all};
 use std::path::Path;
 
