@@ -6,7 +6,7 @@ use runtime::container::config::{Endpoint, MountConfig, NetworkConfig};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("the_root_is_an_overlay_and_the_layer_stays_clean", the_root_is_an_overlay_and_the_layer_stays_clean),
     ("a_container_without_layers_has_just_its_upper_directory", a_container_without_layers_has_just_its_upper_directory),
     ("the_host_has_no_mount_of_it", the_host_has_no_mount_of_it),

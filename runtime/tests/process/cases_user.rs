@@ -7,7 +7,7 @@ use runtime::process::Step;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("a_program_that_is_not_there_is_127", a_program_that_is_not_there_is_127),
     ("a_program_that_cannot_be_run_is_126", a_program_that_cannot_be_run_is_126),
     ("an_unknown_user_is_named", an_unknown_user_is_named),
