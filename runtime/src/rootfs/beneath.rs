@@ -10,6 +10,8 @@ use std::io::{self, Read};
 const LINKS_MAX: usize = 40;
 /// statfs(2) type of procfs.
 const PROCFS_MAGIC: u64 = 0x9fa0;
+/// The same of procfs, sysfs, cgroup and cgroup2.
+const KERNEL_MAGICS: [u64; 4] = [PROCFS_MAGIC, 0x6265_6572, 0x0027_e0eb, 0x6367_7270];
 
 /// The root directory of a container.
 #[derive(Debug)]
@@ -153,6 +155,15 @@ fn open_or_create(directory: BorrowedFd<'_>, name: &str, kind: Kind) -> io::Resu
         }
     }
     Ok(look()?)
+}
+
+/// Refuses a place in one of the kernel's own file systems, to which a link of an image may lead: mounts over /proc would fake it
+/// (CVE-2019-16884), and a copy of it would never end.
+pub(super) fn refuse_kernel_files(place: BorrowedFd<'_>) -> io::Result<()> {
+    if KERNEL_MAGICS.contains(&(fstatfs(place)?.f_type as u64)) {
+        return Err(io::Error::other("it leads into the kernel's own files"));
+    }
+    Ok(())
 }
 
 /// Whether two descriptors are the same file.

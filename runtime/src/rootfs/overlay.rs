@@ -1,11 +1,11 @@
 //! The layers of an image and the container's own changes as one file system, mounted nowhere.
 
-use super::{copy_of_mount, detached, explained, finish};
+use super::{detached, explained, finish};
 use crate::container::config::IdMapping;
 use crate::sys::{MountAttributes, Reach, set_mount_attributes};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, openat};
-use rustix::mount::{FsOpenFlags, MountAttrFlags, fsconfig_set_fd, fsconfig_set_string, fsopen};
+use rustix::fs::{CWD, Gid, Mode, Uid};
+use rustix::mount::{FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_set_fd, fsconfig_set_string, fsopen, open_tree};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -36,11 +36,22 @@ pub(super) fn mount(layers: &[PathBuf], directory: &Path, ids: Option<(IdMapping
 
 /// A detached copy of a host directory or file, seen through a user namespace if one is given, and cut off from its peers.
 pub(super) fn private_copy(path: &Path, user_namespace: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
-    let found = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let copy = copy_of_mount(found.as_fd(), "")?;
+    let copy = copy_of_host(path, OpenTreeFlags::AT_RECURSIVE)?;
     let attributes = user_namespace.map_or(MountAttributes::default(), MountAttributes::id_mapped);
     set_mount_attributes(copy.as_fd(), MountAttributes::PRIVATE.and(attributes), Reach::All)?;
     Ok(copy)
+}
+
+/// A detached, inert, read-only copy of one of the kernel's own trees, without what the host has mounted below it.
+pub(super) fn kernel_copy(path: &Path) -> io::Result<OwnedFd> {
+    let copy = copy_of_host(path, OpenTreeFlags::empty())?;
+    let attributes = MountAttributes::PRIVATE.and(MountAttributes::READ_ONLY).and(MountAttributes::INERT);
+    set_mount_attributes(copy.as_fd(), attributes, Reach::One)?;
+    Ok(copy)
+}
+
+fn copy_of_host(path: &Path, depth: OpenTreeFlags) -> io::Result<OwnedFd> {
+    Ok(open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | depth)?)
 }
 
 fn mount_id_mapped(layers: &[PathBuf], directory: &Path, namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {

@@ -18,6 +18,8 @@ pub(crate) struct MountAttributes<'a> {
 impl<'a> MountAttributes<'a> {
     /// Read-only.
     pub(crate) const READ_ONLY: Self = Self { set: 0x1, propagation: 0, id_map: None };
+    /// No set-user-id, no devices, no programs.
+    pub(crate) const INERT: Self = Self { set: 0x2 | 0x4 | 0x8, propagation: 0, id_map: None };
     /// Nothing mounted here or below is seen elsewhere, nor the other way round.
     pub(crate) const PRIVATE: Self = Self { set: 0, propagation: libc::MS_PRIVATE, id_map: None };
 

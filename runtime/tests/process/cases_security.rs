@@ -1,6 +1,7 @@
 //! What a container may not do, and what it does not inherit.
 
 use crate::Case;
+use crate::cases_files::{Unmount, pin_network};
 use crate::scene::{Scene, kill};
 use runtime::container::config::{IdMapping, NetworkConfig, SeccompProfile};
 use std::collections::BTreeSet;
@@ -19,6 +20,7 @@ pub(crate) const CASES: &[Case] = &[
     ("only_loopback_is_there_and_up", only_loopback_is_there_and_up),
     ("disks_cannot_be_opened", disks_cannot_be_opened),
     ("a_user_namespace_maps_root_to_nobody", a_user_namespace_maps_root_to_nobody),
+    ("a_user_namespace_works_in_a_network_of_the_host", a_user_namespace_works_in_a_network_of_the_host),
     ("our_binary_cannot_be_written_by_what_it_starts", our_binary_cannot_be_written_by_what_it_starts),
 ];
 
@@ -124,6 +126,26 @@ fn a_user_namespace_maps_root_to_nobody() {
     let running = scene.background();
     assert_eq!(fs::metadata(format!("/proc/{}", running.process.pid)).unwrap().uid(), 200_000);
     kill(&running);
+}
+
+fn a_user_namespace_works_in_a_network_of_the_host() {
+    let mut scene = Scene::new();
+    scene.config.user_namespace = Some(IdMapping { first: 200_000, count: 65_536 });
+    scene.config.network = NetworkConfig::Host;
+    let script = "readlink /proc/self/ns/net; ls /sys/class/net > /dev/null && echo sees; (echo 0 > /sys/kernel/profiling) 2>/dev/null; ls /sys/fs/cgroup";
+    let text = scene.sh(script);
+    assert!(text.starts_with(&format!("{}\nsees\n", fs::read_link("/proc/self/ns/net").unwrap().display())), "{text}");
+    assert!(text.contains("memory") || text.contains("cgroup.procs"), "{text}");
+
+    let netns = scene.path("netns");
+    pin_network(&netns);
+    let unpin = Unmount(netns.clone());
+    scene.config.network = NetworkConfig::Bridged { endpoints: Vec::new(), ports: Vec::new() };
+    scene.netns = Some(netns);
+    let inside = fs::metadata(scene.netns.as_ref().unwrap()).unwrap().ino();
+    assert_eq!(scene.sh("readlink /proc/self/ns/net"), format!("net:[{inside}]\n"));
+    assert_ne!(fs::read_link("/proc/self/ns/net").unwrap().to_str().unwrap(), format!("net:[{inside}]"), "the caller is home again");
+    drop(unpin);
 }
 
 /// The program is a link to /proc/self/exe: our own binary runs inside, and tries to open itself for writing.
