@@ -125,4 +125,23 @@ mod tests {
         assert!(!allows(read, block, 8, 0), "a disk");
         assert!(!allows(make | read, block, 8, 0), "a disk made and opened");
     }
+
+    #[test]
+    fn the_kernel_takes_the_program_and_obeys_it() {
+        let layout = super::super::Layout::detect().ok();
+        let Some(tree) = layout.as_ref().and_then(super::super::Layout::unified).filter(|_| rustix::process::geteuid().is_root()) else {
+            return eprintln!("SKIPPED: the device program, without root or a cgroup v2 tree");
+        };
+        let directory = tree.mount.join(format!("host-agent-devices-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let restricted = restrict_unified(&directory).and_then(|()| restrict_unified(&directory));
+        let node = tempfile::tempdir().unwrap().keep();
+        let script = r#"echo 0 > "$1/cgroup.procs" && cd "$2" && mknod disk b 254 0 && echo made && echo x > /dev/null && head -c 1 disk"#;
+        let output = std::process::Command::new("/bin/sh").args(["-c", script, "sh"]).arg(&directory).arg(&node).output().unwrap();
+        std::fs::remove_dir_all(&node).unwrap();
+        std::fs::remove_dir(&directory).unwrap();
+        restricted.unwrap();
+        assert_eq!(output.stdout, b"made\n", "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("Operation not permitted"), "{output:?}");
+    }
 }

@@ -133,8 +133,33 @@ fn hand_down(directory: &Path, available: &[String]) -> Result<(), CgroupError> 
 }
 
 #[cfg(test)]
+impl Layout {
+    /// A v2 host whose tree is a plain directory.
+    pub(super) fn imitation(mount: &Path) -> Self {
+        Self {
+            hierarchies: vec![Hierarchy {
+                mount: mount.to_owned(),
+                kind: Kind::Unified(["cpu", "memory", "pids"].map(str::to_owned).into()),
+            }],
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_missing_controllers_are_handed_down() {
+        let tree = tempfile::tempdir().unwrap();
+        let control = tree.path().join("cgroup.subtree_control");
+        let available = ["cpu", "memory", "pids", "misc"].map(str::to_owned);
+        for (before, after) in [("", "+cpu +memory +pids"), ("memory cpu", "+pidsy cpu"), ("cpu memory pids", "cpu memory pids")] {
+            std::fs::write(&control, before).unwrap();
+            hand_down(tree.path(), &available).unwrap();
+            assert_eq!(std::fs::read_to_string(&control).unwrap(), after, "a plain file keeps what is not written over");
+        }
+    }
 
     fn shown(table: &str) -> Vec<String> {
         let layout = Layout::parse(table, |_| "cpu memory pids\n".to_owned()).unwrap();

@@ -119,6 +119,21 @@ mod tests {
     fn memory_settles_on_whole_pages() {
         let limits = ResourceLimits { memory: Some(ByteSize::from_bytes(10_000_000)), cpus: None, pids: Some(7) };
         let bytes = settled(&limits).memory.unwrap().bytes();
-        assert!(bytes <= 10_000_000 && bytes % 4096 == 0 && settled(&limits).pids == Some(7));
+        assert!(bytes <= 10_000_000 && bytes.is_multiple_of(4096) && settled(&limits).pids == Some(7));
+    }
+
+    /// The control files of cgroup v2 as plain files: this shows what is written where, not that a kernel takes it.
+    #[test]
+    fn version_2_keeps_limits_in_its_own_files() {
+        let tree = tempfile::tempdir().unwrap();
+        for file in ["memory.max", "memory.swap.max", "cpu.max", "pids.max"] {
+            std::fs::write(tree.path().join(file), "").unwrap();
+        }
+        let group = Cgroup { layout: super::super::Layout::imitation(tree.path()), path: "".into() };
+        let limits = ResourceLimits { memory: Some(ByteSize::from_bytes(1 << 20)), cpus: Some(Cpus::from_milli(1500)), pids: Some(9) };
+        group.apply(&limits).unwrap();
+        let text = |file: &str| std::fs::read_to_string(tree.path().join(file)).unwrap();
+        assert_eq!(["memory.max", "memory.swap.max", "cpu.max", "pids.max"].map(text), ["1048576", "0", "150000 100000", "9"]);
+        assert_eq!(group.read_limits().unwrap(), limits);
     }
 }

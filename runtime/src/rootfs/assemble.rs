@@ -1,6 +1,6 @@
 //! The order in which a root file system comes together, in the init stage: own the root, let go of the host, mount, mask, seal.
 
-use super::beneath::{Kind, Links};
+use super::beneath::{Kind, Links, refuse_kernel_files};
 use super::device::{Devices, Terminal};
 use super::etc::EtcFile;
 use super::kernel::KernelTrees;
@@ -86,6 +86,7 @@ fn place(root: &Root, sources: &mut Sources, index: usize, mount: &MountConfig) 
 fn put_over(root: &Root, mount: &OwnedFd, target: &MountTarget) -> io::Result<()> {
     let kind = kind_of(mount)?;
     let place = root.ensure(target.as_str(), kind, Links::Follow)?;
+    refuse_kernel_files(place.as_fd())?;
     attach(mount.as_fd(), place.as_fd())
 }
 
@@ -99,7 +100,10 @@ fn fill_from_image(root: &Root, source: &OwnedFd, target: &MountTarget) -> io::R
         return Ok(());
     }
     match root.open_directory(target.as_str()) {
-        Ok(image) => copy_up::fill(image.as_fd(), source.as_fd()),
+        Ok(image) => {
+            refuse_kernel_files(image.as_fd())?;
+            copy_up::fill(image.as_fd(), source.as_fd())
+        }
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(()),
         Err(error) => Err(error),
     }

@@ -1,11 +1,10 @@
 //! Everything of the host that goes into a container, opened by the starter as detached mounts; the init stage sees no path of the host.
 
 use super::etc::{self, EtcFile};
-use super::overlay;
+use super::{make_read_only, overlay};
 use crate::cgroup::Cgroup;
 use crate::container::config::{ContainerConfig, MountConfig, NetworkConfig};
 use crate::process::{During, StartError, Step};
-use crate::sys::{MountAttributes, Reach, set_mount_attributes};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::collections::BTreeMap;
 use std::io;
@@ -42,8 +41,9 @@ impl Sources {
     ) -> Result<Self, StartError> {
         let open = |(role, path): (Role, PathBuf)| {
             let mount = match role {
-                Role::Root => overlay::mount(&config.layers, directory, user_namespace).during(Step::Overlay, path.display())?,
-                Role::Cgroup(_) | Role::Sysfs => read_only(overlay::private_copy(&path, None)).during(Step::OpenSource, path.display())?,
+                Role::Root => overlay::mount(&config.layers, directory, config.user_namespace.zip(user_namespace))
+                    .during(Step::Overlay, path.display())?,
+                Role::Cgroup(_) | Role::Sysfs => overlay::kernel_copy(&path).during(Step::OpenSource, path.display())?,
                 Role::Device(_) => overlay::private_copy(&path, None).during(Step::OpenSource, path.display())?,
                 Role::Etc(_) => overlay::private_copy(&path, user_namespace).during(Step::OpenSource, path.display())?,
                 Role::Bind(index) => open_bind(&config.mounts[index], &path, user_namespace)?,
@@ -119,16 +119,13 @@ fn roles(config: &ContainerConfig, directory: &Path, cgroup: &Cgroup) -> Vec<(Ro
 }
 
 fn open_bind(mount: &MountConfig, source: &Path, user_namespace: Option<BorrowedFd<'_>>) -> Result<OwnedFd, StartError> {
-    overlay::private_copy(source, user_namespace).during(Step::OpenSource, source.display()).and_then(|copy| match mount {
+    let copy = overlay::private_copy(source, user_namespace).during(Step::OpenSource, source.display())?;
+    match mount {
         // A volume that is still to be filled is made read-only afterwards.
-        MountConfig::Bind { read_only: true, copy_up: false, .. } => read_only(Ok(copy)).during(Step::OpenSource, source.display()),
-        MountConfig::Bind { .. } | MountConfig::Tmpfs { .. } => Ok(copy),
-    })
-}
-
-/// Nothing in it can be written, run with more rights, or used as a device.
-fn read_only(mount: io::Result<OwnedFd>) -> io::Result<OwnedFd> {
-    let mount = mount?;
-    set_mount_attributes(mount.as_fd(), MountAttributes::READ_ONLY, Reach::All)?;
-    Ok(mount)
+        MountConfig::Bind { read_only: true, copy_up: false, .. } => {
+            make_read_only(copy.as_fd()).during(Step::OpenSource, source.display())?;
+        }
+        MountConfig::Bind { .. } | MountConfig::Tmpfs { .. } => {}
+    }
+    Ok(copy)
 }

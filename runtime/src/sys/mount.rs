@@ -18,12 +18,15 @@ pub(crate) struct MountAttributes<'a> {
 impl<'a> MountAttributes<'a> {
     /// Read-only.
     pub(crate) const READ_ONLY: Self = Self { set: 0x1, propagation: 0, id_map: None };
+    /// No set-user-id, no devices, no programs.
+    pub(crate) const INERT: Self = Self { set: 0x2 | 0x4 | 0x8, propagation: 0, id_map: None };
     /// Nothing mounted here or below is seen elsewhere, nor the other way round.
     pub(crate) const PRIVATE: Self = Self { set: 0, propagation: libc::MS_PRIVATE, id_map: None };
 
     /// Both.
     pub(crate) const fn and(self, other: Self) -> Self {
-        Self { set: self.set | other.set, propagation: self.propagation | other.propagation, id_map: self.id_map }
+        let id_map = if other.id_map.is_some() { other.id_map } else { self.id_map };
+        Self { set: self.set | other.set, propagation: self.propagation | other.propagation, id_map }
     }
 
     /// Owners as seen through a user namespace: id n on disk is its id n inside.

@@ -7,7 +7,7 @@ use runtime::container::config::ResourceLimits;
 use std::fs;
 use std::time::{Duration, Instant};
 
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("a_container_lives_in_its_own_group", a_container_lives_in_its_own_group),
     ("limits_are_read_back_and_change_while_it_runs", limits_are_read_back_and_change_while_it_runs),
     ("too_many_processes_are_refused", too_many_processes_are_refused),

@@ -6,7 +6,7 @@ use runtime::container::config::IdMapping;
 use runtime::process::{Step, exec};
 use std::fs;
 
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("an_exec_is_in_the_same_namespaces_and_group", an_exec_is_in_the_same_namespaces_and_group),
     ("an_exec_has_the_same_bounds", an_exec_has_the_same_bounds),
     ("an_exec_leaks_nothing_and_cannot_leave", an_exec_leaks_nothing_and_cannot_leave),

@@ -6,7 +6,7 @@ use runtime::container::config::{Endpoint, MountConfig, NetworkConfig};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("the_root_is_an_overlay_and_the_layer_stays_clean", the_root_is_an_overlay_and_the_layer_stays_clean),
     ("a_container_without_layers_has_just_its_upper_directory", a_container_without_layers_has_just_its_upper_directory),
     ("the_host_has_no_mount_of_it", the_host_has_no_mount_of_it),
@@ -21,6 +21,7 @@ pub const CASES: &[Case] = &[
     ("generated_files_name_the_container", generated_files_name_the_container),
     ("links_to_the_host_lead_nowhere", links_to_the_host_lead_nowhere),
     ("a_link_in_the_place_of_a_kernel_file_system_is_refused", a_link_in_the_place_of_a_kernel_file_system_is_refused),
+    ("a_link_into_the_kernels_files_is_no_mount_target", a_link_into_the_kernels_files_is_no_mount_target),
     ("the_working_directory_is_made_and_stays_inside", the_working_directory_is_made_and_stays_inside),
     ("a_missing_source_is_named", a_missing_source_is_named),
 ];
@@ -43,12 +44,12 @@ fn a_container_without_layers_has_just_its_upper_directory() {
 
 fn the_host_has_no_mount_of_it() {
     let mut scene = Scene::new();
-    let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let before = mounts();
+    let own = scene.path("").display().to_string();
+    let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter(|line| line.contains(&own)).count();
     let running = scene.background();
-    assert_eq!(mounts(), before);
+    assert_eq!(mounts(), 0);
     crate::scene::kill(&running);
-    assert_eq!(mounts(), before);
+    assert_eq!(mounts(), 0);
 }
 
 fn the_kernels_file_systems_are_mounted_as_docker_does() {
@@ -93,7 +94,7 @@ fn read_only_paths_refuse_writes() {
 
 fn devices_are_the_six_harmless_ones() {
     let mut scene = Scene::new();
-    let script = "cd /dev; stat -c '%n %t:%T %a' $(find . -type c -maxdepth 1 | sort); find . -type b; readlink fd ptmx; echo x > null; head -c 2 zero | wc -c";
+    let script = "cd /dev; stat -c '%n %t:%T %a' $(find . -type c -maxdepth 1 | sort); find . -type b; readlink fd; readlink ptmx; echo x > null; head -c 2 zero | wc -c";
     let expected =
         "./full 1:7 666\n./null 1:3 666\n./random 1:8 666\n./tty 5:0 666\n./urandom 1:9 666\n./zero 1:5 666\n/proc/self/fd\npts/ptmx\n2\n";
     symlink("busybox", scene.layer().join("bin/find")).unwrap();
@@ -128,7 +129,7 @@ fn a_read_only_bind_covers_what_is_mounted_below() {
     drop(unmount);
 }
 
-struct Unmount(std::path::PathBuf);
+pub(crate) struct Unmount(pub(crate) std::path::PathBuf);
 
 impl Drop for Unmount {
     fn drop(&mut self) {
@@ -175,15 +176,11 @@ fn generated_files_name_the_container() {
 }
 
 /// A network namespace kept by a bind mount, as the engine leaves it for the shim.
-fn pin_network(at: &std::path::Path) {
+pub(crate) fn pin_network(at: &std::path::Path) {
     fs::write(at, "").unwrap();
-    let script = format!("mount --bind /proc/self/ns/net {}", at.display());
     // The mount must land in our own mount namespace: nsenter goes back there by pid.
-    let script = format!(
-        "nsenter --mount=/proc/{}/ns/mnt -- /bin/sh -c 'mount --bind /proc/'$$'/ns/net {}' # {script}",
-        std::process::id(),
-        at.display()
-    );
+    let script =
+        format!("nsenter --mount=/proc/{}/ns/mnt -- /bin/sh -c 'mount --bind /proc/'$$'/ns/net {}' ", std::process::id(), at.display());
     let status = std::process::Command::new("unshare").args(["--net", "/bin/sh", "-c", &script]).status().unwrap();
     assert!(status.success());
 }
@@ -213,6 +210,19 @@ fn a_link_in_the_place_of_a_kernel_file_system_is_refused() {
         symlink("/etc", scene.layer().join(name)).unwrap();
         let error = scene.run().unwrap_err();
         assert_eq!((error.to_string(), error.source.raw_os_error()), (format!("mount /{name}"), Some(libc::ELOOP)));
+    }
+}
+
+fn a_link_into_the_kernels_files_is_no_mount_target() {
+    for (link, copy_up) in [("/proc", false), ("/sys/class", false), ("/proc/1/../sys", true)] {
+        let mut scene = Scene::new();
+        symlink(link, scene.layer().join("data")).unwrap();
+        fs::create_dir(scene.path("volume")).unwrap();
+        let source = scene.path("volume");
+        scene.config.mounts = vec![MountConfig::Bind { source, target: "/data".parse().unwrap(), read_only: false, copy_up }];
+        let error = scene.run().unwrap_err();
+        assert_eq!(error.source.to_string(), "it leads into the kernel's own files", "{link}");
+        assert_eq!(fs::read_dir(scene.path("volume")).unwrap().count(), 0);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a container may not do, and what it does not inherit.
 
 use crate::Case;
+use crate::cases_files::{Unmount, pin_network};
 use crate::scene::{Scene, kill};
 use runtime::container::config::{IdMapping, NetworkConfig, SeccompProfile};
 use std::collections::BTreeSet;
@@ -8,7 +9,7 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("namespaces_are_its_own", namespaces_are_its_own),
     ("capabilities_are_dockers_and_nothing_is_inherited", capabilities_are_dockers_and_nothing_is_inherited),
     ("a_user_who_is_not_root_holds_nothing", a_user_who_is_not_root_holds_nothing),
@@ -19,6 +20,7 @@ pub const CASES: &[Case] = &[
     ("only_loopback_is_there_and_up", only_loopback_is_there_and_up),
     ("disks_cannot_be_opened", disks_cannot_be_opened),
     ("a_user_namespace_maps_root_to_nobody", a_user_namespace_maps_root_to_nobody),
+    ("a_user_namespace_works_in_a_network_of_the_host", a_user_namespace_works_in_a_network_of_the_host),
     ("our_binary_cannot_be_written_by_what_it_starts", our_binary_cannot_be_written_by_what_it_starts),
 ];
 
@@ -119,17 +121,38 @@ fn a_user_namespace_maps_root_to_nobody() {
     scene.config.mounts = vec![crate::scene::bind(&volume, "/data")];
     let text = scene.sh("id -u; stat -c %u /bin/busybox /etc/hosts /data; echo x > /made; echo x > /data/made; echo x > /dev/null; grep Seccomp: /proc/self/status; ls -d /sys/class /proc/1");
     assert_eq!(text, "0\n0\n0\n0\nSeccomp:\t2\n/proc/1\n/sys/class\n");
-    assert_eq!(fs::metadata(scene.path("container/upper/made")).unwrap().uid(), 0, "on disk as without");
-    assert_eq!(fs::metadata(volume.join("made")).unwrap().uid(), 0);
+    assert_eq!(fs::metadata(scene.path("container/upper/made")).unwrap().uid(), 200_000);
+    assert_eq!(fs::metadata(volume.join("made")).unwrap().uid(), 0, "a volume can be given to another container");
     let running = scene.background();
     assert_eq!(fs::metadata(format!("/proc/{}", running.process.pid)).unwrap().uid(), 200_000);
     kill(&running);
 }
 
+fn a_user_namespace_works_in_a_network_of_the_host() {
+    let mut scene = Scene::new();
+    scene.config.user_namespace = Some(IdMapping { first: 200_000, count: 65_536 });
+    scene.config.network = NetworkConfig::Host;
+    let script = "readlink /proc/self/ns/net; ls /sys/class/net > /dev/null && echo sees; (echo 0 > /sys/kernel/profiling) 2>/dev/null; ls /sys/fs/cgroup";
+    let text = scene.sh(script);
+    assert!(text.starts_with(&format!("{}\nsees\n", fs::read_link("/proc/self/ns/net").unwrap().display())), "{text}");
+    assert!(text.contains("memory") || text.contains("cgroup.procs"), "{text}");
+
+    let netns = scene.path("netns");
+    pin_network(&netns);
+    let unpin = Unmount(netns.clone());
+    scene.config.network = NetworkConfig::Bridged { endpoints: Vec::new(), ports: Vec::new() };
+    scene.netns = Some(netns);
+    let inside = fs::metadata(scene.netns.as_ref().unwrap()).unwrap().ino();
+    assert_eq!(scene.sh("readlink /proc/self/ns/net"), format!("net:[{inside}]\n"));
+    assert_ne!(fs::read_link("/proc/self/ns/net").unwrap().to_str().unwrap(), format!("net:[{inside}]"), "the caller is home again");
+    drop(unpin);
+}
+
 /// The program is a link to /proc/self/exe: our own binary runs inside, and tries to open itself for writing.
 fn our_binary_cannot_be_written_by_what_it_starts() {
     runtime::process::protect_own_binary().unwrap();
-    let written = File::options().write(true).open("/proc/self/exe").unwrap_err();
+    // Truncating asks the mount before it asks whether the file is being executed.
+    let written = File::options().write(true).truncate(true).open("/proc/self/exe").unwrap_err();
     assert_eq!(written.raw_os_error(), Some(libc::EROFS), "not only busy");
     let mut scene = Scene::new();
     let text = scene.script("(echo x > /proc/1/exe) 2>&1; ls -l /proc/1/exe").run().unwrap().out;

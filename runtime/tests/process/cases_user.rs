@@ -7,7 +7,7 @@ use runtime::process::Step;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("a_program_that_is_not_there_is_127", a_program_that_is_not_there_is_127),
     ("a_program_that_cannot_be_run_is_126", a_program_that_cannot_be_run_is_126),
     ("an_unknown_user_is_named", an_unknown_user_is_named),
@@ -55,7 +55,7 @@ fn the_exit_code_is_the_programs() {
     let mut scene = Scene::new();
     assert_eq!(scene.script("exit 42").run().unwrap().code, 42);
     // The first process of a pid namespace ignores what it does not handle, its children do not.
-    assert_eq!(scene.script("sh -c 'kill -9 $$'").run().unwrap().code, 137);
+    assert_eq!(scene.script("sh -c 'kill -9 $$'; exit $?").run().unwrap().code, 137);
     for _ in 0..20 {
         assert_eq!(scene.script("").run().unwrap().code, 0, "a short life is not a failed start");
     }
@@ -98,7 +98,7 @@ fn a_terminal_is_the_containers_own() {
     let mut scene = Scene::new();
     scene.script("tty; stty size; echo $TERM; echo to console > /dev/console; ps -o tty,comm | grep sh | head -1; exit 3");
     let (text, code) = scene.on_terminal(|stdio| scene.start(stdio));
-    assert_eq!(text, "/dev/pts/0\n33 111\nxterm\nto console\n136,0    sh\n");
+    assert_eq!(text, "/dev/pts/0\n33 111\nxterm\nto console\n136,0  sh\n");
     assert_eq!(code, 3);
 }
 

@@ -2,6 +2,8 @@
 //!
 //! `cargo test -p runtime --test process [part of a name]`; `process --measure` prints what a start costs instead.
 
+#![allow(clippy::unwrap_used)]
+
 mod cases_cgroup;
 mod cases_exec;
 mod cases_files;

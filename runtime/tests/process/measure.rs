@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 40;
 
 /// Prints medians of a start (until the program runs), of the whole life of `true`, and of clearing up.
-pub fn measure() {
+pub(crate) fn measure() {
     let mut scene = Scene::new();
     scene.config.process.args = vec!["/bin/true".into()];
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();

@@ -14,24 +14,24 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub struct Scene {
-    pub config: ContainerConfig,
-    pub places: Places,
-    pub cgroup: Cgroup,
-    pub netns: Option<PathBuf>,
+pub(crate) struct Scene {
+    pub(crate) config: ContainerConfig,
+    pub(crate) places: Places,
+    pub(crate) cgroup: Cgroup,
+    pub(crate) netns: Option<PathBuf>,
     directory: tempfile::TempDir,
 }
 
 /// What a finished process left.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Outcome {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Outcome {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Scene {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         let places = Places { state: at("state"), run: at("run"), config: at("etc") };
@@ -51,44 +51,44 @@ impl Scene {
         Self { config, places, cgroup, netns: None, directory }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn layer(&self) -> &Path {
+    pub(crate) fn layer(&self) -> &Path {
         &self.config.layers[0]
     }
 
-    pub fn script(&mut self, script: &str) -> &mut Self {
+    pub(crate) fn script(&mut self, script: &str) -> &mut Self {
         self.config.process.args = ["/bin/sh", "-c", script].map(str::to_owned).into();
         self
     }
 
-    pub fn start(&self, stdio: Stdio<'_>) -> Result<Started, StartError> {
+    pub(crate) fn start(&self, stdio: Stdio<'_>) -> Result<Started, StartError> {
         let directory = self.path("container");
         let network_namespace = self.netns.as_deref();
         start(&StartRequest { config: &self.config, directory: &directory, cgroup: &self.cgroup, network_namespace, stdio })
     }
 
     /// Starts it and waits for its end.
-    pub fn run(&self) -> Result<Outcome, StartError> {
+    pub(crate) fn run(&self) -> Result<Outcome, StartError> {
         self.with_pipes(|stdio| self.start(stdio))
     }
 
-    pub fn sh(&mut self, script: &str) -> String {
+    pub(crate) fn sh(&mut self, script: &str) -> String {
         let outcome = self.script(script).run().unwrap();
         assert_eq!(outcome.code, 0, "{outcome:?}");
         outcome.out
     }
 
     /// A container that sleeps, for others to look at.
-    pub fn background(&mut self) -> Started {
+    pub(crate) fn background(&mut self) -> Started {
         let null = File::options().read(true).write(true).open("/dev/null").unwrap();
         self.config.process.args = ["sleep", "1000"].map(str::to_owned).into();
         self.start(Stdio::Files { stdin: null.as_fd(), stdout: null.as_fd(), stderr: null.as_fd() }).unwrap()
     }
 
-    pub fn exec_request<'a>(&'a self, target: &Started, args: &'a [String], stdio: Stdio<'a>) -> ExecRequest<'a> {
+    pub(crate) fn exec_request<'a>(&'a self, target: &Started, args: &'a [String], stdio: Stdio<'a>) -> ExecRequest<'a> {
         ExecRequest {
             target: target.process,
             cgroup: &self.cgroup,
@@ -104,12 +104,12 @@ impl Scene {
         }
     }
 
-    pub fn exec_sh(&self, target: &Started, script: &str) -> Outcome {
+    pub(crate) fn exec_sh(&self, target: &Started, script: &str) -> Outcome {
         let args = ["/bin/sh", "-c", script].map(str::to_owned);
         self.with_pipes(|stdio| exec(&self.exec_request(target, &args, stdio))).unwrap()
     }
 
-    pub fn with_pipes(&self, begin: impl FnOnce(Stdio<'_>) -> Result<Started, StartError>) -> Result<Outcome, StartError> {
+    pub(crate) fn with_pipes(&self, begin: impl FnOnce(Stdio<'_>) -> Result<Started, StartError>) -> Result<Outcome, StartError> {
         let ((out, out_in), (err, err_in)) = (pipe(), pipe());
         let null = File::open("/dev/null").unwrap();
         let started = begin(Stdio::Files { stdin: null.as_fd(), stdout: out_in.as_fd(), stderr: err_in.as_fd() })?;
@@ -118,7 +118,7 @@ impl Scene {
     }
 
     /// A terminal session: what it printed and its exit code.
-    pub fn on_terminal(&self, begin: impl FnOnce(Stdio<'_>) -> Result<Started, StartError>) -> (String, i32) {
+    pub(crate) fn on_terminal(&self, begin: impl FnOnce(Stdio<'_>) -> Result<Started, StartError>) -> (String, i32) {
         let started = begin(Stdio::Terminal(TerminalSize { rows: 33, columns: 111 })).unwrap();
         let mut text = Vec::new();
         // Ends with EIO when the other side is closed.
@@ -135,17 +135,17 @@ impl Drop for Scene {
     }
 }
 
-pub fn finish(started: &Started) -> i32 {
+pub(crate) fn finish(started: &Started) -> i32 {
     assert!(pidfd::wait(started.pidfd.as_fd(), Some(Duration::from_secs(20))).unwrap(), "it does not end");
     pidfd::reap(started.pidfd.as_fd()).unwrap().map(ExitStatus::code).unwrap()
 }
 
-pub fn kill(started: &Started) -> i32 {
+pub(crate) fn kill(started: &Started) -> i32 {
     pidfd::send_signal(started.pidfd.as_fd(), Signal::KILL).unwrap();
     finish(started)
 }
 
-pub fn bind(source: &Path, target: &str) -> MountConfig {
+pub(crate) fn bind(source: &Path, target: &str) -> MountConfig {
     MountConfig::Bind { source: source.to_owned(), target: target.parse().unwrap(), read_only: false, copy_up: false }
 }
 
