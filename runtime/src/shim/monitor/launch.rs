@@ -28,6 +28,9 @@ use std::time::{Duration, Instant};
 /// How long a predecessor that is about to end is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Where the host keeps its nameservers, resolv.conf(5).
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// What a shim is told on its command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arguments {
@@ -136,7 +139,8 @@ fn open_dns(monitor: &Monitor, task: Task) -> Result<Option<Responder>, Problem>
         NetworkConfig::Host | NetworkConfig::None => return Ok(None),
         NetworkConfig::Bridged { .. } => {}
     }
-    match (Responder::open(&monitor.ground.run.join("netns"), monitor.records()), task) {
+    let namespace = monitor.ground.run.join("netns");
+    match (Responder::open(&namespace, monitor.records(), RESOLV_CONF.into()), task) {
         (Ok(responder), _) => Ok(Some(responder)),
         (Err(error), Task::Start) => Err(Problem::of("open name server in the network namespace")(error)),
         (Err(error), Task::Adopt) => {
