@@ -65,11 +65,19 @@ pub fn main(arguments: Arguments) -> ExitCode {
             if let Err(error) = leave_output(&monitor.ground.run) {
                 monitor.note("leave standard output", &error);
             }
+            slim();
             monitor.run();
             ExitCode::SUCCESS
         }
         Err(problem) => say(&Reply::Error { problem: problem.0 }),
     }
+}
+
+/// Gives back what only the start needed: there is one of us for every container.
+fn slim() {
+    sys::trim_heap();
+    // Without it we are only larger.
+    let _ = sys::forget_code();
 }
 
 fn launch(Arguments { places, id, task }: Arguments) -> Result<Monitor, Problem> {
