@@ -1,8 +1,10 @@
 //! What the tests of this room share.
 
+use spec::value::Digest;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -14,6 +16,37 @@ pub(crate) fn is_root() -> bool {
         eprintln!("SKIPPED: this test needs root: devices, owners and trusted attributes");
     }
     root
+}
+
+/// A root file system of these files.
+pub(crate) fn rootfs_tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, *content).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// An OCI layout of one image.
+pub(crate) fn write_oci_layout(directory: &Path, blobs: &[&[u8]], manifest: &[u8]) {
+    let place = directory.join("blobs/sha256");
+    fs::create_dir_all(&place).unwrap();
+    for blob in blobs.iter().chain([&manifest]) {
+        fs::write(place.join(Digest::of(blob).hex()), blob).unwrap();
+    }
+    fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    let (kind, digest, size) = (crate::image::manifest::media_type::OCI_MANIFEST, Digest::of(manifest), manifest.len());
+    let index = format!(r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{kind}","digest":"{digest}","size":{size}}}]}}"#);
+    fs::write(directory.join("index.json"), index).unwrap();
 }
 
 /// A tree as text, one line a file: name, type, mode, owner, time, content, attributes. The root itself is left out.
@@ -56,7 +89,7 @@ fn describe_directory(root: &Path, directory: &Path, links: &mut BTreeMap<u64, P
         } else if kind.is_char_device() || kind.is_block_device() {
             write!(text, "{} ", found.rdev()).unwrap();
         } else if kind.is_file() {
-            write!(text, "{} ", spec::value::Digest::of(&fs::read(&path).unwrap()).short()).unwrap();
+            write!(text, "{} ", Digest::of(&fs::read(&path).unwrap()).short()).unwrap();
         }
         if !kind.is_dir() && found.nlink() > 1 {
             write!(text, "same as {} ", links.entry(found.ino()).or_insert(shown).display()).unwrap();

@@ -4,7 +4,7 @@ use super::{Expected, ImageStore, Roots, StoreError};
 use crate::image::config::ImageConfig;
 use crate::image::layer::{LayerError, Times};
 use crate::image::platform::Platform;
-use crate::image::test_support::{describe_tree, is_root};
+use crate::image::test_support::{describe_tree, is_root, rootfs_tar};
 use spec::value::Digest;
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,14 +16,7 @@ use std::process::{Command, Stdio};
 const CHILD_STORE: &str = "RUNTIME_TEST_CHILD_STORE";
 
 fn layer(files: &[(&str, &str)]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (name, content) in files {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        builder.append_data(&mut header, name, content.as_bytes()).unwrap();
-    }
-    builder.into_inner().unwrap()
+    rootfs_tar(&files.iter().map(|(name, content)| (*name, content.as_bytes())).collect::<Vec<_>>())
 }
 
 fn image_of(store: &ImageStore, layers: &[Digest]) -> Digest {
