@@ -12,5 +12,8 @@ pub mod platform;
 pub mod registry;
 pub mod store;
 
+#[cfg(test)]
+mod test_support;
+
 /// The identity of an image: the digest of its configuration's bytes.
 pub type ImageId = spec::value::Digest;

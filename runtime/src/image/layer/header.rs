@@ -4,9 +4,19 @@
 
 use super::{EXTENSION_BYTES_MAX, LayerError};
 use std::io::{self, BufRead};
+use std::ops::Range;
 use tar::EntryType;
 
 const BLOCK: usize = 512;
+/// Numeric fields of a header (pax(1), "ustar Interchange Format").
+const MODE: Range<usize> = 100..108;
+const UID: Range<usize> = 108..116;
+const GID: Range<usize> = 116..124;
+const SIZE: Range<usize> = 124..136;
+const MODIFIED: Range<usize> = 136..148;
+const CHECKSUM: Range<usize> = 148..156;
+const DEVICE_MAJOR: Range<usize> = 329..337;
+const DEVICE_MINOR: Range<usize> = 337..345;
 
 /// Seconds and nanoseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,7 +93,8 @@ impl<R: BufRead> TarReader<R> {
             let Some(header) = self.read_header()? else {
                 return Ok(None);
             };
-            let size = header.entry_size().map_err(|_| self.bad(&header, "its size is not a number"))?;
+            let size = field(&header, SIZE).and_then(|size| u64::try_from(size).ok());
+            let size = size.ok_or_else(|| self.bad(&header, "its size is not a number"))?;
             match header.entry_type() {
                 EntryType::XHeader => {
                     let bytes = self.read_extension(&header, size, &mut extensions)?;
@@ -152,7 +163,7 @@ impl<R: BufRead> TarReader<R> {
         }
         let header = tar::Header::from_byte_slice(&block).clone();
         let sum: u32 = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
-        if header.cksum().ok() != Some(sum) {
+        if field(&header, CHECKSUM) != Some(i64::from(sum)) {
             let last = super::text(&self.last_name);
             return Err(LayerError::Format(format!("no tar header where one should be, after {last:?}")));
         }
@@ -180,8 +191,9 @@ impl<R: BufRead> TarReader<R> {
             return Err(refuse("sparse files are not taken: pack the archive without --sparse"));
         }
         let target = || extensions.target.clone().or_else(|| header.link_name_bytes().map(|target| target.into_owned()));
-        let device = || match (header.device_major(), header.device_minor()) {
-            (Ok(Some(major)), Ok(Some(minor))) => Ok((major, minor)),
+        let device_number = |range| field(header, range).and_then(|number| u32::try_from(number).ok());
+        let device = || match (device_number(DEVICE_MAJOR), device_number(DEVICE_MINOR)) {
+            (Some(major), Some(minor)) if header.as_ustar().is_some() || header.as_gnu().is_some() => Ok((major, minor)),
             _ => Err(refuse("a device without numbers")),
         };
         let size = extensions.size.unwrap_or(size);
@@ -201,16 +213,17 @@ impl<R: BufRead> TarReader<R> {
             (self.data_left, self.padding) = (size, padding(size));
         }
         // chown(2) reads all ones as "leave it": no id.
-        let id = |extension: Option<u64>, field: io::Result<u64>| match extension.map_or(field, Ok).map(u32::try_from) {
-            Ok(Ok(id)) if id != u32::MAX => Ok(id),
-            _ => Err(refuse("its owner is not a user or group id")),
+        let id = |extension: Option<u64>, range| {
+            let id = extension.or_else(|| field(header, range).and_then(|id| u64::try_from(id).ok()));
+            let id = id.and_then(|id| u32::try_from(id).ok()).filter(|id| *id != u32::MAX);
+            id.ok_or_else(|| refuse("its owner is not a user or group id"))
         };
-        let field_time =
-            || header.mtime().ok().and_then(|seconds| i64::try_from(seconds).ok()).map(|seconds| Time { seconds, nanoseconds: 0 });
+        let field_time = || field(header, MODIFIED).map(|seconds| Time { seconds, nanoseconds: 0 });
+        let mode = field(header, MODE).ok_or_else(|| refuse("its mode is not a number"))?;
         Ok(Entry {
-            mode: header.mode().map_err(|_| refuse("its mode is not a number"))? & 0o7777,
-            uid: id(extensions.uid, header.uid())?,
-            gid: id(extensions.gid, header.gid())?,
+            mode: (mode & 0o7777) as u32,
+            uid: id(extensions.uid, UID)?,
+            gid: id(extensions.gid, GID)?,
             modified: extensions.modified.or_else(field_time).ok_or_else(|| refuse("its time is not a number"))?,
             attributes: extensions.attributes,
             kind,
@@ -235,6 +248,20 @@ impl<R: BufRead> TarReader<R> {
     fn bad(&self, header: &tar::Header, problem: impl Into<String>) -> LayerError {
         LayerError::refused(&header.path_bytes(), problem)
     }
+}
+
+/// A numeric field: octal digits, nothing at all (zero, as Go and GNU tar read it), or GNU's base-256 with its first bit set.
+fn field(header: &tar::Header, range: Range<usize>) -> Option<i64> {
+    let bytes = &header.as_bytes()[range];
+    if bytes[0] & 0x80 != 0 {
+        // Two's complement in the bits below the mark.
+        let first = i128::from(bytes[0] & 0x7f) - if bytes[0] & 0x40 != 0 { 0x80 } else { 0 };
+        let number = bytes[1..].iter().fold(first, |number, byte| number << 8 | i128::from(*byte));
+        return i64::try_from(number).ok();
+    }
+    let digits = bytes.split(|byte| *byte == 0).find(|digits| !digits.is_empty()).unwrap_or_default().trim_ascii();
+    let octal = |number: i64, digit: &u8| (b'0'..=b'7').contains(digit).then(|| number << 3 | i64::from(digit - b'0'));
+    digits.iter().try_fold(0, octal)
 }
 
 fn broken(after: &[u8], source: io::Error) -> LayerError {
@@ -326,6 +353,23 @@ mod tests {
         ] {
             assert_eq!(parse_time(text.as_bytes()), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn numeric_fields() {
+        let read = |bytes: &[u8]| {
+            let mut header = tar::Header::new_old();
+            header.as_mut_bytes()[SIZE][..bytes.len()].copy_from_slice(bytes);
+            field(&header, SIZE)
+        };
+        assert_eq!(read(b""), Some(0));
+        assert_eq!(read(b"0000644\0"), Some(0o644));
+        assert_eq!(read(b"   17 \0"), Some(0o17));
+        assert_eq!(read(b"77777777777"), Some(0o77_777_777_777));
+        assert_eq!(read(b"\x80\0\0\0\0\0\0\x02\0\0\0\0"), Some(0x2_0000_0000));
+        assert_eq!(read(&[0xff; 12]), Some(-1));
+        assert_eq!(read(b"\xbf\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"), None);
+        assert_eq!(read(b"12x"), None);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(super) struct Metadata<'a> {
 
 impl Root {
     pub(super) fn new(root: OwnedFd) -> Self {
-        Self { root: Rc::new(root), last_parent: None, directory_times: Vec::new() }
+        Self { root: Rc::new(root), last_parent: None, directory_times: vec![(Vec::new(), super::pack::EPOCH)] }
     }
 
     /// Creates a file and lets `fill` write it; replaces whatever has the name.
@@ -178,36 +178,41 @@ impl Root {
             },
             Err(error) => return Err(LayerError::system("create the directory", path)(error)),
         }
-        let directory = open().map_err(LayerError::system("open", path))?;
-        rustix::fs::fchmod(&directory, Mode::from_raw_mode(IMPLIED_DIRECTORY_MODE)).map_err(LayerError::system("set the mode of", path))?;
-        Ok(directory)
+        self.imply(&parent, name, path)?;
+        open().map_err(LayerError::system("open", path))
     }
 
     /// The directory that holds `path`, made with its own parents if the layer only implies them.
     fn parent(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>, LayerError> {
+        let unreachable = |error| match error {
+            Errno::NOENT => LayerError::refused(path, "a link on the way to it leads to nothing in this layer"),
+            Errno::NOTDIR | Errno::LOOP | Errno::XDEV => LayerError::refused(path, "something on the way to it is not a directory"),
+            other => LayerError::system("open the directory of", path)(other),
+        };
         let parent = split(path).0;
         match self.resolve(parent) {
-            Ok(found) => return Ok(found),
             Err(Errno::NOENT) => {}
-            Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {
-                return Err(LayerError::refused(path, "something on the way to it is not a directory"));
-            }
-            Err(error) => return Err(LayerError::system("open the directory of", path)(error)),
+            other => return other.map_err(unreachable),
         }
         let mut made = Vec::new();
         for part in parent.split(|byte| *byte == b'/') {
-            let above = self.resolve(&made).map_err(LayerError::system("open", &made))?;
+            let above = self.resolve(&made).map_err(unreachable)?;
             made = join(&made, part);
             match rustix::fs::mkdirat(&*above, part, Mode::from_raw_mode(IMPLIED_DIRECTORY_MODE)) {
-                Ok(()) => self.directory_times.push((made.clone(), super::pack::EPOCH)),
+                Ok(()) => self.imply(&above, part, &made)?,
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(LayerError::system("create the directory", &made)(error)),
             }
         }
-        self.resolve(parent).map_err(|error| match error {
-            Errno::NOENT => LayerError::refused(path, "a link on the way to it leads to nothing in this layer"),
-            other => LayerError::system("open the directory of", path)(other),
-        })
+        self.resolve(parent).map_err(unreachable)
+    }
+
+    /// A directory that was just made because something lies in it: its mode whatever the umask, and a time that is always the same.
+    fn imply(&mut self, above: &OwnedFd, name: &[u8], path: &[u8]) -> Result<(), LayerError> {
+        let mode = Mode::from_raw_mode(IMPLIED_DIRECTORY_MODE);
+        rustix::fs::chmodat(above, name, mode, AtFlags::empty()).map_err(LayerError::system("set the mode of", path))?;
+        self.directory_times.push((path.to_vec(), super::pack::EPOCH));
+        Ok(())
     }
 
     /// A directory of the layer, links on the way resolved within it.

@@ -215,8 +215,12 @@ impl<'a> Client<'a> {
             let astray = || RequestError::Redirect(without_query(location));
             target = resolve(&target, location).ok_or_else(astray)?;
             let host = target.authority().map(|authority| authority.as_str()).unwrap_or_default();
-            let left_tls = first.scheme_str() == Some("https") && target.scheme_str() != Some("https");
-            if left_tls || (target.scheme_str() == Some("http") && !self.may_use_http(host)) {
+            let follows = match target.scheme_str() {
+                Some("https") => true,
+                Some("http") => first.scheme_str() == Some("http") && self.may_use_http(host),
+                _ => false,
+            };
+            if !follows {
                 return Err(astray());
             }
         }

@@ -1,1 +1,566 @@
+//! Pulls from a registry that misbehaves on purpose, and from a real one.
 
+use super::{PullError, PullOptions, Retry, pull};
+use crate::image::ImageId;
+use crate::image::manifest::media_type;
+use crate::image::platform::Platform;
+use crate::image::store::ImageStore;
+use crate::image::test_support::{gzip, is_root, rootfs_tar};
+use spec::value::{Digest, ImageReference};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A request as the server saw it.
+#[derive(Debug, Clone)]
+struct Request {
+    path: String,
+    headers: BTreeMap<String, String>,
+}
+
+/// What the server answers.
+#[derive(Debug, Clone)]
+struct Answer {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+    /// Bytes of the body after which the connection is cut.
+    cut_after: Option<usize>,
+}
+
+impl Answer {
+    fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, headers: Vec::new(), body: body.into(), cut_after: None }
+    }
+
+    fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+type Handler = Box<dyn Fn(&Request, usize) -> Answer + Send + Sync>;
+
+/// An HTTP server on loopback; it ends with the test process' threads, its requests are kept.
+struct Server {
+    address: String,
+    seen: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Server {
+    /// The handler is told how many requests for the same path came before.
+    fn start(handler: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
+        let handler: Arc<Handler> = Arc::new(Box::new(handler));
+        let log = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                let (handler, log) = (Arc::clone(&handler), Arc::clone(&log));
+                std::thread::spawn(move || drop(serve(connection, &handler, &log)));
+            }
+        });
+        Self { address, seen }
+    }
+
+    fn seen(&self) -> Vec<Request> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    fn reference(&self) -> ImageReference {
+        format!("{}/test/image:1", self.address).parse().unwrap()
+    }
+}
+
+/// Serves one request and closes.
+fn serve(mut connection: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>) -> std::io::Result<()> {
+    let mut lines = BufReader::new(connection.try_clone()?).lines();
+    let first = lines.next().transpose()?.unwrap_or_default();
+    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut headers = BTreeMap::new();
+    for line in lines {
+        let line = line?;
+        let Some((name, value)) = line.split_once(':') else { break };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    let request = Request { path, headers };
+    let before = {
+        let mut log = log.lock().unwrap();
+        log.push(request.clone());
+        log.iter().filter(|seen| seen.path == request.path).count() - 1
+    };
+    let answer = handler(&request, before);
+    let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\nContent-Length: {}\r\n", answer.status, answer.body.len());
+    for (name, value) in &answer.headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    connection.write_all((head + "\r\n").as_bytes())?;
+    connection.write_all(&answer.body[..answer.cut_after.unwrap_or(answer.body.len())])
+}
+
+/// An image as a registry holds it.
+#[derive(Clone)]
+struct Fixture {
+    layer: Vec<u8>,
+    config: Vec<u8>,
+    manifest: Vec<u8>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        // Content that does not compress: the blob is large enough to be cut in the middle.
+        let noise: Vec<u8> = (0..40_000_u32).flat_map(|n| Digest::of(&n.to_le_bytes()).as_bytes()[..8].to_vec()).collect();
+        let tar = rootfs_tar(&[("etc/hello", b"hello"), ("noise", &noise)]);
+        Self::of(gzip(&tar), &Digest::of(&tar), "amd64")
+    }
+
+    fn of(layer: Vec<u8>, diff_id: &Digest, architecture: &str) -> Self {
+        let architecture = if architecture == "amd64" { Platform::host().architecture } else { architecture.to_owned() };
+        let config = format!(r#"{{"architecture":"{architecture}","os":"linux","rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#)
+            .into_bytes();
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","config":{{"mediaType":"{}","digest":"{}","size":{}}},
+            "layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{}","size":{}}}]}}"#,
+            media_type::OCI_MANIFEST,
+            media_type::OCI_CONFIG,
+            Digest::of(&config),
+            config.len(),
+            Digest::of(&layer),
+            layer.len()
+        );
+        Self { layer, config, manifest: manifest.into_bytes() }
+    }
+
+    fn id(&self) -> ImageId {
+        Digest::of(&self.config)
+    }
+
+    /// What an honest registry answers.
+    fn answer(&self, request: &Request) -> Answer {
+        let path = request.path.split('?').next().unwrap();
+        if path.contains("/manifests/") {
+            return Answer::new(200, self.manifest.clone()).with("Content-Type", media_type::OCI_MANIFEST);
+        }
+        for blob in [&self.layer, &self.config] {
+            if path.ends_with(&Digest::of(blob).to_string()) {
+                return match request
+                    .headers
+                    .get("range")
+                    .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok())
+                {
+                    Some(first) => {
+                        Answer::new(206, &blob[first..]).with("Content-Range", format!("bytes {first}-{}/{}", blob.len() - 1, blob.len()))
+                    }
+                    None => Answer::new(200, blob.clone()),
+                };
+            }
+        }
+        Answer::new(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#)
+    }
+
+    fn is_layer(&self, request: &Request) -> bool {
+        request.path.ends_with(&Digest::of(&self.layer).to_string())
+    }
+}
+
+/// A store, and options that do not wait for long.
+struct Host {
+    directory: tempfile::TempDir,
+    store: ImageStore,
+}
+
+impl Host {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ImageStore::open_at(&directory.path().join("images")).unwrap();
+        Self { directory, store }
+    }
+
+    fn pull(&self, server: &Server) -> Result<ImageId, PullError> {
+        let retry = Retry { attempts: 3, first_wait: Duration::from_millis(1) };
+        let credentials = Some(self.directory.path().join("config.json"));
+        pull(&self.store, &server.reference(), &PullOptions { retry, credentials, ..PullOptions::default() })
+    }
+
+    /// Nothing of an image that failed is visible.
+    fn is_empty(&self) -> bool {
+        let count = |part: &str| std::fs::read_dir(self.directory.path().join("images").join(part)).unwrap().count();
+        ["images", "layers", "records", "scratch"].into_iter().map(count).sum::<usize>() == 0
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", chain(cause)))
+}
+
+#[test]
+fn an_image_is_pulled_named_and_not_fetched_twice() {
+    if !is_root() {
+        return;
+    }
+    let (fixture, host) = (Fixture::new(), Host::new());
+    let served = fixture.clone();
+    let server = Server::start(move |request, _| served.answer(request));
+    let id = host.pull(&server).unwrap();
+    assert_eq!(id, fixture.id());
+    assert_eq!(host.store.find(&server.reference().to_string()).unwrap(), Some(id));
+    let image = host.store.image(&id).unwrap();
+    assert_eq!(std::fs::read_to_string(image.layers[0].join("etc/hello")).unwrap(), "hello");
+    assert_eq!(host.store.list().unwrap()[0].manifest, Some(Digest::of(&fixture.manifest)));
+    let before = server.seen().len();
+    assert_eq!(host.pull(&server).unwrap(), id);
+    assert_eq!(server.seen().len(), before + 1, "only the manifest is asked for again");
+}
+
+#[test]
+fn a_cut_connection_is_resumed_from_the_byte_reached() {
+    if !is_root() {
+        return;
+    }
+    for ranges in [true, false] {
+        let (fixture, host) = (Fixture::new(), Host::new());
+        let served = fixture.clone();
+        let server = Server::start(move |request, before| {
+            let mut request = request.clone();
+            if !ranges {
+                request.headers.remove("range");
+            }
+            let mut answer = served.answer(&request);
+            if served.is_layer(&request) && before < 2 {
+                answer.cut_after = Some(answer.body.len() / 2);
+            }
+            answer
+        });
+        assert_eq!(host.pull(&server).unwrap(), fixture.id());
+        let asked: Vec<_> =
+            server.seen().iter().filter(|seen| fixture.is_layer(seen)).map(|seen| seen.headers.contains_key("range")).collect();
+        assert_eq!(asked, [false, true, true], "ranges answered: {ranges}");
+    }
+}
+
+#[test]
+fn busy_and_broken_registries_are_asked_again() {
+    if !is_root() {
+        return;
+    }
+    for status in [429, 500, 503] {
+        let (fixture, host) = (Fixture::new(), Host::new());
+        let served = fixture.clone();
+        let server = Server::start(move |request, before| match before {
+            0 => Answer::new(status, "").with("Retry-After", "0"),
+            _ => served.answer(request),
+        });
+        assert_eq!(host.pull(&server).unwrap(), fixture.id(), "{status}");
+        assert_eq!(server.seen().len(), 6);
+    }
+}
+
+#[test]
+fn what_cannot_be_pulled_says_why_and_leaves_nothing() {
+    if !is_root() {
+        return;
+    }
+    type Fault = fn(&Fixture, &Request) -> Answer;
+    let cases: [(&str, Fault, &str); 9] = [
+        (
+            "unknown",
+            |_, _| Answer::new(404, r#"{"errors":[{"message":"manifest unknown"}]}"#),
+            "404 Not Found (manifest unknown): check the name",
+        ),
+        ("rate limit", |_, _| Answer::new(429, "").with("Retry-After", "3600"), "its rate limit is used up"),
+        (
+            "always cut",
+            |fixture, request| Answer { cut_after: fixture.is_layer(request).then_some(0), ..fixture.answer(request) },
+            "read its answer",
+        ),
+        (
+            "other layer bytes",
+            |fixture, request| {
+                let mut answer = fixture.answer(request);
+                if fixture.is_layer(request) {
+                    answer.body = gzip(&rootfs_tar(&[("etc/hello", b"evil!")]));
+                    answer.body.resize(fixture.layer.len(), 0);
+                }
+                answer
+            },
+            "layer",
+        ),
+        (
+            "flipped bit",
+            |fixture, request| {
+                let mut answer = fixture.answer(request);
+                if fixture.is_layer(request) {
+                    answer.body[4] ^= 1; // the time in the gzip header: the content is the same
+                }
+                answer
+            },
+            "digest of the compressed layer is",
+        ),
+        (
+            "other configuration",
+            |fixture, request| {
+                let mut answer = fixture.answer(request);
+                if answer.body == fixture.config {
+                    answer.body.push(b' ');
+                }
+                answer
+            },
+            "served a configuration with digest",
+        ),
+        ("endless manifest", |_, _| Answer::new(200, vec![b' '; 5 << 20]), "larger than 4194304 bytes"),
+        ("schema 1", |_, _| Answer::new(200, r#"{"schemaVersion":1,"fsLayers":[]}"#), "schema 1"),
+        (
+            "other platform",
+            |fixture, request| Fixture::of(fixture.layer.clone(), &Digest::of(b""), "s390x").answer(request),
+            "it is for linux/s390x",
+        ),
+    ];
+    for (name, fault, expected) in cases {
+        let (fixture, host) = (Fixture::new(), Host::new());
+        let server = Server::start(move |request, _| fault(&fixture, request));
+        let text = chain(&host.pull(&server).unwrap_err());
+        assert!(text.contains(expected), "{name}: {text}");
+        assert!(host.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn a_wrong_diff_id_is_refused() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let fixture = Fixture::of(gzip(&rootfs_tar(&[("a", b"b")])), &Digest::of(b"another"), "amd64");
+    let server = Server::start(move |request, _| fixture.answer(request));
+    let text = chain(&host.pull(&server).unwrap_err());
+    assert!(text.contains("digest of the uncompressed layer is"), "{text}");
+    assert!(host.is_empty());
+}
+
+#[test]
+fn a_token_is_fetched_and_stays_with_the_registry() {
+    if !is_root() {
+        return;
+    }
+    let (fixture, host) = (Fixture::new(), Host::new());
+    let blobs = fixture.clone();
+    let elsewhere = Server::start(move |request, _| blobs.answer(request));
+    let other = elsewhere.address.clone();
+    let served = fixture.clone();
+    let registry = Server::start(move |request, _| {
+        let own = request.headers["host"].clone();
+        if request.path.starts_with("/token") {
+            assert!(
+                request.path.contains("service=svc") && request.path.contains("scope=repository%3Atest%2Fimage%3Apull"),
+                "{}",
+                request.path
+            );
+            return Answer::new(200, r#"{"token":"t0ken"}"#);
+        }
+        if request.headers.get("authorization").map(String::as_str) != Some("Bearer t0ken") {
+            let challenge = format!(r#"Bearer realm="http://{own}/token",service="svc",scope="repository:test/image:pull""#);
+            return Answer::new(401, "").with("WWW-Authenticate", challenge);
+        }
+        if served.is_layer(request) {
+            return Answer::new(307, "").with("Location", format!("http://{other}{}?signature=s3cret", request.path));
+        }
+        served.answer(request)
+    });
+    assert_eq!(host.pull(&registry).unwrap(), fixture.id());
+    assert_eq!(registry.seen().iter().filter(|seen| seen.path.starts_with("/token")).count(), 1);
+    let asked = elsewhere.seen();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].headers.get("authorization"), None, "credentials crossed a redirect");
+}
+
+#[test]
+fn passwords_come_from_dockers_configuration() {
+    if !is_root() {
+        return;
+    }
+    let (fixture, host) = (Fixture::new(), Host::new());
+    let served = fixture.clone();
+    let server = Server::start(move |request, _| match request.headers.get("authorization").map(String::as_str) {
+        Some("Basic bWU6cHc=") => served.answer(request),
+        _ => Answer::new(401, "").with("WWW-Authenticate", r#"Basic realm="x""#),
+    });
+    let text = chain(&host.pull(&server).unwrap_err());
+    assert!(text.contains("it asks for a password"), "{text}");
+    let config = format!(r#"{{"auths":{{"{}":{{"auth":"bWU6cHc="}}}}}}"#, server.address);
+    std::fs::write(host.directory.path().join("config.json"), config).unwrap();
+    assert_eq!(host.pull(&server).unwrap(), fixture.id());
+}
+
+#[test]
+fn redirects_that_lead_astray_are_not_followed() {
+    let host = Host::new();
+    for target in ["http://10.0.0.1/x", "ftp://127.0.0.1/x", "http://me:pw@127.0.0.1/x", "", "LOOP"] {
+        let server = Server::start(move |request, _| {
+            let target = if target == "LOOP" { request.path.clone() } else { target.to_owned() };
+            Answer::new(302, "").with("Location", target)
+        });
+        let text = chain(&host.pull(&server).unwrap_err());
+        assert!(text.contains("it redirects to"), "{target}: {text}");
+        assert!(server.seen().len() <= 6);
+    }
+}
+
+#[test]
+fn two_pulls_at_once_fetch_each_layer_once() {
+    if !is_root() {
+        return;
+    }
+    let (fixture, host) = (Fixture::new(), Host::new());
+    let served = fixture.clone();
+    let server = Server::start(move |request, _| {
+        if served.is_layer(request) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        served.answer(request)
+    });
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert_eq!(host.pull(&server).unwrap(), fixture.id()));
+        }
+    });
+    assert_eq!(server.seen().iter().filter(|seen| fixture.is_layer(seen)).count(), 1);
+}
+
+#[test]
+fn an_index_leads_to_the_image_of_this_platform() {
+    if !is_root() {
+        return;
+    }
+    let (fixture, host) = (Fixture::new(), Host::new());
+    let served = fixture.clone();
+    let server = Server::start(move |request, _| {
+        if !request.path.ends_with("/manifests/1") {
+            return served.answer(request);
+        }
+        let entry = |digest: Digest, architecture: &str| {
+            format!(
+                r#"{{"mediaType":"{}","digest":"{digest}","size":1,"platform":{{"os":"linux","architecture":"{architecture}"}}}}"#,
+                media_type::OCI_MANIFEST
+            )
+        };
+        let entries = [entry(Digest::of(b"x"), "mips"), entry(Digest::of(&served.manifest), &Platform::host().architecture)];
+        Answer::new(200, format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(",")))
+            .with("Content-Type", media_type::OCI_INDEX)
+    });
+    assert_eq!(host.pull(&server).unwrap(), fixture.id());
+}
+
+/// Debian's `docker-registry` on a free port of loopback, ended when dropped.
+struct RealRegistry {
+    process: std::process::Child,
+    address: String,
+    directory: tempfile::TempDir,
+}
+
+impl RealRegistry {
+    /// `None`, loudly, where the programs are not installed.
+    fn start() -> Option<Self> {
+        let installed = |program: &str| ["/usr/bin", "/usr/local/bin"].iter().any(|path| std::path::Path::new(path).join(program).exists());
+        if !installed("docker-registry") || !installed("skopeo") {
+            eprintln!("SKIPPED: docker-registry or skopeo is not installed");
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let config = format!(
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
+            directory.path().join("registry").display()
+        );
+        let path = directory.path().join("config.yml");
+        std::fs::write(&path, config).unwrap();
+        let mut command = std::process::Command::new("docker-registry");
+        let null = std::process::Stdio::null;
+        let process = command.arg("serve").arg(&path).stdout(null()).stderr(null()).spawn().unwrap();
+        let registry = Self { process, address, directory };
+        for _ in 0..500 {
+            if TcpStream::connect(&registry.address).is_ok() {
+                return Some(registry);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("docker-registry does not answer");
+    }
+
+    fn copy(&self, from: &str, to: &str, more: &[&str]) {
+        let mut command = std::process::Command::new("skopeo");
+        command
+            .args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", "--src-tls-verify=false"])
+            .args(more)
+            .args([from, to]);
+        let output = command.env("TMPDIR", self.directory.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+impl Drop for RealRegistry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn images_put_by_skopeo_are_pulled_in_every_format() {
+    if !is_root() {
+        return;
+    }
+    let Some(registry) = RealRegistry::start() else { return };
+    let fixture = Fixture::new();
+    let layout = registry.directory.path().join("layout");
+    crate::image::test_support::write_oci_layout(&layout, &[&fixture.layer, &fixture.config], &fixture.manifest);
+    let from = format!("oci:{}", layout.display());
+    for (name, more) in
+        [("plain", &[][..]), ("docker", &["--format", "v2s2"]), ("zstd", &["--dest-compress-format", "zstd", "--dest-compress"])]
+    {
+        let reference = format!("{}/test/{name}:1", registry.address);
+        registry.copy(&from, &format!("docker://{reference}"), more);
+        let host = Host::new();
+        let reference: ImageReference = reference.parse().unwrap();
+        let id = pull(&host.store, &reference, &PullOptions::default()).unwrap();
+        let image = host.store.image(&id).unwrap();
+        assert_eq!(std::fs::read_to_string(image.layers[0].join("etc/hello")).unwrap(), "hello", "{name}");
+        if name == "plain" {
+            assert_eq!(id, fixture.id());
+        }
+        // By digest too: what the tag stood for.
+        let manifest = host.store.list().unwrap()[0].manifest.unwrap();
+        let pinned: ImageReference = format!("{}/test/{name}@{manifest}", registry.address).parse().unwrap();
+        assert_eq!(pull(&host.store, &pinned, &PullOptions::default()).unwrap(), id);
+    }
+    let absent: ImageReference = format!("{}/test/absent:1", registry.address).parse().unwrap();
+    let text = chain(&pull(&Host::new().store, &absent, &PullOptions::default()).unwrap_err());
+    assert!(text.contains("404"), "{text}");
+}
+
+/// Not a test: prints how long the pull of an image takes. `PULL_MEASURE_TAR` names a root file system tar.
+#[test]
+fn measure_a_pull() {
+    let Some(path) = std::env::var_os("PULL_MEASURE_TAR") else { return };
+    let Some(registry) = RealRegistry::start() else { return };
+    let mut tar = Vec::new();
+    std::fs::File::open(path).unwrap().read_to_end(&mut tar).unwrap();
+    let layout = registry.directory.path().join("layout");
+    let fixture = Fixture::of(gzip(&tar), &Digest::of(&tar), "amd64");
+    crate::image::test_support::write_oci_layout(&layout, &[&fixture.layer, &fixture.config], &fixture.manifest);
+    let from = format!("oci:{}", layout.display());
+    for (name, more) in [("gzip", &[][..]), ("zstd", &["--dest-compress-format", "zstd", "--dest-compress"])] {
+        let reference = format!("{}/measure/{name}:1", registry.address);
+        registry.copy(&from, &format!("docker://{reference}"), more);
+        let reference: ImageReference = reference.parse().unwrap();
+        for round in 0..5 {
+            let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+            let store = ImageStore::open_at(directory.path()).unwrap();
+            let begin = std::time::Instant::now();
+            pull(&store, &reference, &PullOptions::default()).unwrap();
+            println!("{name} {round}: {:?}, {} MB of tar", begin.elapsed(), tar.len() / 1_000_000);
+        }
+    }
+}
