@@ -41,7 +41,7 @@ struct Bundle<'a> {
 }
 
 /// What a RUN step is, after its heredocs are put in place.
-pub struct Prepared {
+pub(crate) struct Prepared {
     /// Program and arguments.
     pub args: Vec<String>,
     /// A script that has to be there: name and text.
@@ -50,7 +50,7 @@ pub struct Prepared {
 }
 
 /// Puts shell and heredocs together.
-pub fn prepare(state: &State, run: &Run) -> Result<Prepared, StepError> {
+pub(crate) fn prepare(state: &State, run: &Run) -> Result<Prepared, StepError> {
     if let Some(mount) = run.mounts.first() {
         return Err(StepError::Unsupported(format!("RUN --mount={mount}")));
     }
@@ -76,7 +76,7 @@ pub fn prepare(state: &State, run: &Run) -> Result<Prepared, StepError> {
 }
 
 /// The cache key: everything the result may depend on. Proxies say how, not what.
-pub fn key(state: &State, run: &Prepared) -> Digest {
+pub(crate) fn key(state: &State, run: &Prepared) -> Digest {
     let mut key = state.key("run");
     key.texts(run.args.iter().map(String::as_str));
     let environment = state.scope.run_environment();
@@ -94,7 +94,7 @@ pub fn key(state: &State, run: &Prepared) -> Digest {
 }
 
 /// Runs it on top of the stage's layers.
-pub fn execute(
+pub(crate) fn execute(
     state: &State,
     run: &Prepared,
     layering: &Layering,

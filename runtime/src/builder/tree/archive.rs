@@ -17,7 +17,7 @@ const EXTENSION_BYTES_MAX: usize = 1 << 20;
 
 /// Unpacks the file `name` of `directory` into `destination`, a path of `root`, if it is an archive. `false` if it is none.
 /// `owner` is everybody's if given.
-pub fn unpack(directory: &OwnedFd, name: &[u8], root: &Root, destination: &[u8], owner: Option<Owner>) -> Result<bool, TreeError> {
+pub(crate) fn unpack(directory: &OwnedFd, name: &[u8], root: &Root, destination: &[u8], owner: Option<Owner>) -> Result<bool, TreeError> {
     let file = File::from(open_file(directory, name).map_err(TreeError::of("open", name))?);
     let Some(stream) = decompressed(file).map_err(TreeError::io("read", name))? else { return Ok(false) };
     let mut archive = tar::Archive::new(stream.take(BYTES_MAX));

@@ -14,7 +14,7 @@ const ATTRIBUTE_BYTES_MAX: usize = 64 << 10;
 
 /// Who owns the copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ownership {
+pub(crate) enum Ownership {
     /// This user and group; also the directories made on the way.
     Set(Owner),
     /// As at the source.
@@ -23,7 +23,7 @@ pub enum Ownership {
 
 /// Which bits the copies get, symbolic links excepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Chmod {
+pub(crate) enum Chmod {
     /// Those of the source.
     Keep,
     /// These.
@@ -32,7 +32,7 @@ pub enum Chmod {
 
 /// What else of the source comes along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attributes {
+pub(crate) enum Attributes {
     /// Modification times and extended attributes: copies from stages and images.
     Keep,
     /// The fixed time and none: copies from the context, whose times and attributes Git does not keep.
@@ -43,7 +43,7 @@ pub enum Attributes {
 }
 
 /// Copies any number of sources into one root.
-pub struct Copier<'a> {
+pub(crate) struct Copier<'a> {
     root: &'a Root,
     ownership: Ownership,
     chmod: Chmod,
@@ -61,7 +61,7 @@ enum Existing {
 
 impl<'a> Copier<'a> {
     /// A copier into this root.
-    pub fn new(root: &'a Root, ownership: Ownership, chmod: Chmod, attributes: Attributes) -> Self {
+    pub(crate) fn new(root: &'a Root, ownership: Ownership, chmod: Chmod, attributes: Attributes) -> Self {
         Self { root, ownership, chmod, attributes, linked: HashMap::new() }
     }
 
@@ -75,7 +75,7 @@ impl<'a> Copier<'a> {
 
     /// Copies one source. `from` is the directory that holds it, or itself if its name is empty; `base` is its name as the user wrote
     /// it; a `destination` that ends in `/` is a directory whether it is there or not.
-    pub fn copy(&mut self, from: &OwnedFd, entry: &Entry, base: &[u8], destination: &[u8]) -> Result<(), TreeError> {
+    pub(crate) fn copy(&mut self, from: &OwnedFd, entry: &Entry, base: &[u8], destination: &[u8]) -> Result<(), TreeError> {
         let create = Missing::Create(self.parents());
         if destination.ends_with(b"/") {
             self.root.ensure_directory(destination, self.parents())?;
@@ -211,7 +211,7 @@ impl<'a> Copier<'a> {
             rustix::fs::chmodat(directory, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
         }
         let times = match self.attributes {
-            Attributes::Keep => modified(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            Attributes::Keep => modified(stat.st_mtime, stat.st_mtime_nsec as i64),
             Attributes::Fixed { seconds } => modified(seconds, 0),
         };
         rustix::fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW)

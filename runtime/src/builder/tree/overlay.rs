@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 /// Layers as one tree.
 #[derive(Debug)]
-pub struct Overlay {
+pub(crate) struct Overlay {
     /// Its root.
     pub root: Root,
 }
 
 /// Where changes go.
 #[derive(Debug, Clone, Copy)]
-pub enum Writing<'a> {
+pub(crate) enum Writing<'a> {
     /// Nowhere: the tree is read-only. The directory given is empty and stands in as the lowest layer.
     No {
         /// An empty directory.
@@ -43,7 +43,7 @@ pub struct OverlayError {
 
 impl Overlay {
     /// Mounts layers, lowest first.
-    pub fn mount(layers: &[PathBuf], writing: Writing<'_>) -> Result<Self, OverlayError> {
+    pub(crate) fn mount(layers: &[PathBuf], writing: Writing<'_>) -> Result<Self, OverlayError> {
         let failed = |operation| move |errno: rustix::io::Errno| OverlayError { layers: layers.len(), operation, source: errno.into() };
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed("fsopen"))?;
         let (Writing::No { empty } | Writing::To { empty, .. }) = writing;
