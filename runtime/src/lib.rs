@@ -1,8 +1,14 @@
 //! The container runtime of the agent. Blocking: no async, no command line, and never a manifest.
 
 pub mod builder;
+mod capability;
+pub mod cgroup;
 pub mod container;
 pub mod image;
 pub mod places;
+pub mod process;
+mod rootfs;
+mod seccomp;
 pub mod shim;
 pub mod store;
+mod sys;

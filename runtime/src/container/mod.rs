@@ -1,4 +1,38 @@
-//! Containers: what one is told to be, what it is, and the verbs on it.
+//! Containers: what one is told to be, what it is, and the verbs on it, a file each.
+//!
+//! A container is a directory that lasts ([`config`]) and one that does not ([`state`]); whatever runs is watched over by its
+//! shim. Verbs that change one hold its lock; verbs on what runs ask the shim.
 
+mod annotate;
+mod client;
 pub mod config;
+mod create;
+mod error;
+mod exec;
+pub(crate) mod file;
+pub(crate) mod list;
+pub mod liveness;
+mod lock;
+mod logs;
+mod remove;
+mod start;
 pub mod state;
+mod stats;
+mod stop;
+pub mod time;
+mod update;
+pub(crate) mod wait;
+
+pub use crate::shim::bundle::{ExecCommand, Terminal};
+pub use annotate::annotate;
+pub use create::create;
+pub use error::ContainerError;
+pub use exec::{exec, exec_command};
+pub use list::{Snapshot, inspect, list};
+pub use logs::{Follow, LogQuery, LogRecord, logs};
+pub use remove::{WhileRunning, remove};
+pub use start::{adopt, prepare, start};
+pub use stats::{Stats, Traffic, stats};
+pub use stop::{kill, restart, stop};
+pub use update::{reconnect, update};
+pub use wait::{Waited, wait};

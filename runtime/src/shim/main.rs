@@ -1,2 +1,29 @@
-//! x
-fn main() {}
+//! `container-shim`: the small program beside each container, and the one that starts every process in one.
+
+use runtime::shim::command_line::{self, Mode};
+use runtime::shim::{exec, monitor, run};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Err(error) = runtime::process::protect_own_binary() {
+        eprintln!("container-shim: {}", runtime::shim::chain(&error));
+        return exit(runtime::shim::CODE_OURS);
+    }
+    // Run by descriptor it would be listed under the descriptor's number. A name is a convenience: no error.
+    let _ = rustix::thread::set_name(c"container-shim");
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    match command_line::parse(&arguments) {
+        Some(Mode::Monitor(arguments)) => monitor::main(arguments),
+        Some(Mode::Run(bundle)) => exit(run::run(&bundle)),
+        Some(Mode::Exec(bundle)) => exit(exec::exec(&bundle)),
+        None => {
+            eprintln!("{}", command_line::USAGE);
+            exit(runtime::shim::CODE_OURS)
+        }
+    }
+}
+
+/// Codes are what wait(2) gives: eight bits.
+fn exit(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code & 0xFF).unwrap_or(u8::MAX))
+}

@@ -1,4 +1,43 @@
 //! The per-container monitor: a small process that starts the container, keeps its logs, answers its DNS, probes its health,
 //! restarts it by policy, and outlives the agent. Talked to through [`protocol`].
+//!
+//! Also the helper that runs one process with given files: a build step, or an exec in a running container. Everything here has
+//! one thread, because starting a container forks.
 
+pub mod bundle;
+pub mod command_line;
+pub mod dns;
+pub mod exec;
+pub mod fifo;
+mod foreground;
+pub mod log;
+pub mod monitor;
+pub mod policy;
 pub mod protocol;
+pub mod run;
+
+/// The exit code for trouble that is not the process's own, as with docker and podman.
+pub const CODE_OURS: i32 = 125;
+
+/// An error as one line, its causes after it: the form that crosses process borders.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Why a shim cannot do its work, in words for its caller.
+#[derive(Debug)]
+pub(crate) struct Problem(pub(crate) String);
+
+impl Problem {
+    /// For `map_err`: what was tried, and the error's own chain.
+    pub(crate) fn of<E: std::error::Error>(action: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self(format!("{action}: {}", chain(&error)))
+    }
+}

@@ -35,7 +35,9 @@ pub enum Request {
         /// The new values, all of them.
         updatable: Updatable,
     },
-    /// Answered when the container reaches this condition, or can no longer reach it.
+    /// Read `config.json` again: its networks have changed. Answered when names of the new networks are.
+    Reload,
+    /// Answered when the container reaches this condition, or can no longer reach it, or the time is over: the state tells which.
     Wait {
         /// For what.
         until: WaitCondition,

@@ -1,0 +1,53 @@
+//! `create`: makes a container's lasting files, all of them or none. Nothing runs yet.
+
+use super::config::ContainerConfig;
+use super::error::ContainerError;
+use super::file::{self, Lasting};
+use crate::places::Places;
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+
+/// Makes the container. `annotations` are the caller's own; nothing here reads them.
+///
+/// Errors: [`ContainerError::AlreadyExists`], [`ContainerError::File`].
+pub fn create(places: &Places, config: &ContainerConfig, annotations: &serde_json::Value) -> Result<(), ContainerError> {
+    let containers = places.containers();
+    make_directory(&containers)?;
+    // No container id contains a space, so this can never be taken for one; `list` skips it.
+    let new = containers.join(format!("new {} {}", config.id, std::process::id()));
+    let result = fill(&new, config, annotations).and_then(|()| put_in_place(places, &new, config));
+    if result.is_err() {
+        let _ = std::fs::remove_dir_all(&new);
+    }
+    result
+}
+
+fn fill(new: &Path, config: &ContainerConfig, annotations: &serde_json::Value) -> Result<(), ContainerError> {
+    make_directory(new)?;
+    for name in ["upper", "work", "logs"] {
+        make_directory(&new.join(name))?;
+    }
+    // The root of the overlay is what every user of the container sees as `/`.
+    let upper = new.join("upper");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&upper, mode).map_err(ContainerError::file("set mode of", upper))?;
+    file::write(&new.join("config.json"), config, Lasting::Synced)?;
+    file::write(&new.join("annotations.json"), annotations, Lasting::Synced)
+}
+
+fn put_in_place(places: &Places, new: &Path, config: &ContainerConfig) -> Result<(), ContainerError> {
+    let place = places.container(&config.id);
+    match rustix::fs::renameat_with(CWD, new, CWD, &place, RenameFlags::NOREPLACE) {
+        Ok(()) => file::sync_directory(&places.containers()),
+        Err(Errno::EXIST | Errno::NOTEMPTY) => Err(ContainerError::AlreadyExists { id: config.id.clone() }),
+        Err(error) => Err(ContainerError::file("rename", new)(error.into())),
+    }
+}
+
+/// Makes a directory and those above it exist, closed to others.
+pub(super) fn make_directory(path: &Path) -> Result<(), ContainerError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(ContainerError::file("create directory", path))
+}

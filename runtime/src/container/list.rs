@@ -1,0 +1,94 @@
+//! `list` and `inspect`: containers as they are, each on its own: one that cannot be read does not hide the others.
+
+use super::config::ContainerConfig;
+use super::error::ContainerError;
+use super::file;
+use super::liveness::{self, Liveness};
+use super::state::{ContainerState, Exit, ExitCause, Phase, ProcessRef};
+use crate::places::Places;
+use spec::value::ContainerId;
+use std::collections::BTreeMap;
+use std::io;
+
+/// A container at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// What it was told to be.
+    pub config: ContainerConfig,
+    /// What the caller keeps beside it.
+    pub annotations: serde_json::Value,
+    /// What it is. A process that is gone is never shown as running.
+    pub state: ContainerState,
+    /// Whether its shim lives. If not, and the phase is `Running` or `Restarting`, it wants to be adopted.
+    pub shim_alive: bool,
+    /// Whether a user stopped it: it is not started again at boot unless its policy is `always`.
+    pub stopped_by_user: bool,
+}
+
+/// All containers, the unreadable ones with the reason. Directories whose name is no container id are not ours.
+pub fn list(places: &Places) -> Result<BTreeMap<ContainerId, Result<Snapshot, ContainerError>>, ContainerError> {
+    let path = places.containers();
+    let entries = match std::fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(ContainerError::file("list", path)(error)),
+    };
+    let mut containers = BTreeMap::new();
+    for entry in entries {
+        let entry = entry.map_err(ContainerError::file("list", &path))?;
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<ContainerId>().ok()) else { continue };
+        let snapshot = inspect(places, &id);
+        // Removed while we looked.
+        if !matches!(snapshot, Err(ContainerError::NotFound { .. })) {
+            containers.insert(id, snapshot);
+        }
+    }
+    Ok(containers)
+}
+
+/// One container. Errors: [`ContainerError::NotFound`], [`ContainerError::Corrupt`].
+pub fn inspect(places: &Places, id: &ContainerId) -> Result<Snapshot, ContainerError> {
+    let directory = places.container(id);
+    let absent = |name: &str| match directory.try_exists() {
+        Ok(true) => ContainerError::file("open", directory.join(name))(io::ErrorKind::NotFound.into()),
+        Ok(false) | Err(_) => ContainerError::NotFound { id: id.clone() },
+    };
+    let config = file::read(&directory.join("config.json"))?.ok_or_else(|| absent("config.json"))?;
+    let annotations = file::read(&directory.join("annotations.json"))?.unwrap_or(serde_json::Value::Null);
+    let recorded = read_state(places, id)?;
+    let shim_alive = recorded.shim.is_some_and(|shim| liveness::of(shim) == Liveness::Alive);
+    let state = if shim_alive { recorded } else { as_it_is(recorded) };
+    Ok(Snapshot { config, annotations, state, shim_alive, stopped_by_user: directory.join("stopped").exists() })
+}
+
+/// The configuration alone.
+pub(crate) fn read_config(places: &Places, id: &ContainerId) -> Result<ContainerConfig, ContainerError> {
+    let path = places.container(id).join("config.json");
+    file::read(&path)?.ok_or_else(|| ContainerError::NotFound { id: id.clone() })
+}
+
+/// The state as its shim wrote it; `Created` if there is none on this boot.
+pub(crate) fn read_state(places: &Places, id: &ContainerId) -> Result<ContainerState, ContainerError> {
+    let recorded = file::read(&places.container_run(id).join("state.json"))?;
+    Ok(recorded.unwrap_or(ContainerState { phase: Phase::Created, restarts: 0, shim: None }))
+}
+
+/// The first process, if it runs.
+pub(crate) fn running_process(state: &ContainerState) -> Option<ProcessRef> {
+    match &state.phase {
+        Phase::Running { process, .. } if liveness::of(*process) == Liveness::Alive => Some(*process),
+        Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } | Phase::Exited { .. } => None,
+    }
+}
+
+/// A record nobody keeps up to date, checked against the processes there are.
+fn as_it_is(recorded: ContainerState) -> ContainerState {
+    match recorded.phase {
+        Phase::Running { process, since, .. } if liveness::of(process) != Liveness::Alive => {
+            // When it ended nobody saw; its start keeps the answer the same each time it is asked for.
+            let exit = Exit { code: 255, cause: ExitCause::Unknown, started: since, finished: since };
+            ContainerState { phase: Phase::Exited { exit }, ..recorded }
+        }
+        Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } | Phase::Exited { .. } => recorded,
+    }
+}

@@ -1,0 +1,173 @@
+//! `start` and `adopt`: puts a shim beside a container. The shim does the rest.
+
+use super::client::{self, ANSWER_MAX};
+use super::create::make_directory;
+use super::error::ContainerError;
+use super::list::{read_config, read_state, running_process};
+use super::liveness::{self, Liveness};
+use super::lock::{self, Lock};
+use super::state::{ContainerState, Phase};
+use crate::places::Places;
+use crate::shim::fifo;
+use crate::shim::protocol::{LINE_BYTES_MAX, Reply, Request};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use spec::value::ContainerId;
+use std::ffi::OsString;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+use std::process::{ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a start may take: filling a large volume from the image is part of it.
+const START_MAX: Duration = Duration::from_secs(120);
+
+/// What a new shim is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Start,
+    Adopt,
+}
+
+/// Makes the run directory with the pipes. The caller then pins the network namespace there, before [`start`]. Idempotent.
+pub fn prepare(places: &Places, id: &ContainerId) -> Result<(), ContainerError> {
+    let run = places.container_run(id);
+    make_directory(&run)?;
+    for name in ["stdout", "stderr"] {
+        let pipe = run.join(name);
+        fifo::ensure(&pipe).map_err(ContainerError::file("make pipe", pipe))?;
+    }
+    Ok(())
+}
+
+/// Runs the container, and forgets that a user stopped it. Does nothing if it runs already; adopts it if only its shim is dead.
+/// With [`super::config::NetworkConfig::Bridged`] its namespace must be pinned at `<container_run>/netns`.
+///
+/// Returns when its program runs. Errors: [`ContainerError::StartFailed`] says which step failed on what.
+pub fn start(places: &Places, id: &ContainerId) -> Result<ContainerState, ContainerError> {
+    let lock = lock::lock(places, id)?;
+    start_locked(places, id, &lock)
+}
+
+pub(super) fn start_locked(places: &Places, id: &ContainerId, _lock: &Lock) -> Result<ContainerState, ContainerError> {
+    read_config(places, id)?;
+    let state = read_state(places, id)?;
+    clear_stopped(places, id)?;
+    prepare(places, id)?;
+    let runs = running_process(&state).is_some();
+    if state.shim.is_some_and(|shim| liveness::of(shim) == Liveness::Alive) {
+        if runs {
+            return Ok(state);
+        }
+        if matches!(state.phase, Phase::Restarting { .. }) {
+            // The user does not want to wait for the back-off.
+            return client::ask(places, id, &Request::Restart { grace_ms: None }, Some(START_MAX));
+        }
+        wait_for_end_of_shim(id, &state)?;
+    }
+    spawn(places, id, if runs { Task::Adopt } else { Task::Start })
+}
+
+/// Gives a container whose shim is dead a new one, which goes on where the old one was: logs, probes, policy, a pending restart.
+/// Does nothing if its shim lives, or if there is nothing to watch over.
+pub fn adopt(places: &Places, id: &ContainerId) -> Result<ContainerState, ContainerError> {
+    let lock = lock::lock(places, id)?;
+    adopt_locked(places, id, &lock)
+}
+
+pub(super) fn adopt_locked(places: &Places, id: &ContainerId, _lock: &Lock) -> Result<ContainerState, ContainerError> {
+    let state = read_state(places, id)?;
+    if state.shim.is_some_and(|shim| liveness::of(shim) == Liveness::Alive) {
+        return Ok(state);
+    }
+    match state.phase {
+        Phase::Created | Phase::Exited { .. } => Ok(state),
+        Phase::Running { .. } | Phase::Restarting { .. } => {
+            prepare(places, id)?;
+            spawn(places, id, Task::Adopt)
+        }
+    }
+}
+
+/// The shim of an exited container is about to end, or to hang for ever; the latter would be a bug worth a clear message.
+fn wait_for_end_of_shim(id: &ContainerId, state: &ContainerState) -> Result<(), ContainerError> {
+    let deadline = Instant::now() + ANSWER_MAX;
+    while state.shim.is_some_and(|shim| liveness::of(shim) == Liveness::Alive) {
+        if Instant::now() > deadline {
+            return Err(ContainerError::Silent { id: id.clone(), waited_s: ANSWER_MAX.as_secs() });
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+fn clear_stopped(places: &Places, id: &ContainerId) -> Result<(), ContainerError> {
+    let path = places.container(id).join("stopped");
+    match std::fs::remove_file(&path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(ContainerError::file("remove", path)(error)),
+    }
+}
+
+fn spawn(places: &Places, id: &ContainerId, task: Task) -> Result<ContainerState, ContainerError> {
+    let path = shim_executable();
+    let unusable = |source| ContainerError::ShimUnusable { path: path.clone(), source };
+    let mut arguments: Vec<OsString> =
+        vec!["monitor".into(), places.state.clone().into(), places.run.clone().into(), id.to_string().into()];
+    if task == Task::Adopt {
+        arguments.push("--adopt".into());
+    }
+    let mut child = Command::new(&path)
+        .args(arguments)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(unusable)?;
+    let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
+    // What was spawned only forks the shim and ends.
+    child.wait().map_err(unusable)?;
+    let answer = read_answer(stdout, id)?;
+    match serde_json::from_slice(&answer) {
+        Ok(Reply::State { state }) => Ok(state),
+        Ok(Reply::Error { problem }) => Err(ContainerError::StartFailed { id: id.clone(), problem }),
+        Err(_) => Err(ContainerError::StartFailed { id: id.clone(), problem: "the shim died while starting it".to_owned() }),
+    }
+}
+
+/// Reads the one line a new shim writes, until its end or the time limit.
+fn read_answer(mut pipe: ChildStdout, id: &ContainerId) -> Result<Vec<u8>, ContainerError> {
+    let broken = |source| ContainerError::Shim { id: id.clone(), source };
+    let deadline = Instant::now() + START_MAX;
+    let mut answer = Vec::new();
+    let mut buffer = [0; 1024];
+    while !answer.ends_with(b"\n") && answer.len() < LINE_BYTES_MAX {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).expect("two minutes fit");
+        match rustix::event::poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) => return Err(ContainerError::Silent { id: id.clone(), waited_s: START_MAX.as_secs() }),
+            Ok(_) => match pipe.read(&mut buffer).map_err(broken)? {
+                0 => break,
+                length => answer.extend_from_slice(&buffer[..length]),
+            },
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(broken(error.into())),
+        }
+    }
+    Ok(answer)
+}
+
+/// The shim's program: `AGENT_SHIM`, else `container-shim` beside the running program, or, for test programs, which cargo puts
+/// into a directory `deps`, one further up.
+pub(crate) fn shim_executable() -> PathBuf {
+    if let Some(path) = std::env::var_os("AGENT_SHIM") {
+        return path.into();
+    }
+    let own = std::env::current_exe().unwrap_or_default();
+    let mut directory = own.parent().unwrap_or(&own);
+    if directory.ends_with("deps") {
+        directory = directory.parent().unwrap_or(directory);
+    }
+    directory.join("container-shim")
+}

@@ -1,0 +1,47 @@
+//! After the last exit: what the kernel keeps for the container goes, its state stays.
+
+use super::Monitor;
+use crate::places::Places;
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+use spec::value::ContainerId;
+use std::io;
+use std::time::Instant;
+
+impl Monitor {
+    /// Tidies up, then publishes the exit and answers everybody: whoever learns of it finds nothing left.
+    pub(super) fn finish(mut self) {
+        self.drain();
+        // Its sockets hold the namespace.
+        self.dns = None;
+        if let Err(error) = self.cgroup.kill_all().and_then(|()| self.cgroup.remove()) {
+            self.note("remove control group", &error);
+        }
+        if let Err(error) = release_namespace(&self.ground.places, &self.ground.id) {
+            self.note("release network namespace", &error);
+        }
+        self.publish();
+        let now = Instant::now();
+        for (asker, request) in self.control.turn(now) {
+            self.serve(asker, request, now);
+        }
+        self.control.settle(&self.state(), self.starts, now);
+    }
+}
+
+/// Unpins the container's network namespace, which ends with its last user. Fine if there is none.
+pub(crate) fn release_namespace(places: &Places, id: &ContainerId) -> io::Result<()> {
+    let path = places.container_run(id).join("netns");
+    loop {
+        match rustix::mount::unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            // It may have been pinned twice by an interrupted start.
+            Ok(()) => {}
+            Err(Errno::INVAL | Errno::NOENT) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,47 @@
+//! `container-shim run`: one process from a configuration, with the caller's own standard files, to its end. For build steps.
+
+use super::bundle::{self, RunBundle};
+use super::foreground::{self, Signals};
+use super::{CODE_OURS, Problem, chain};
+use crate::cgroup::Cgroup;
+use crate::places::Places;
+use crate::process::{self, StartRequest, Stdio};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+/// Runs it; the code to exit with: its own, 126 to 128 if it could not be started, [`CODE_OURS`] for trouble of ours.
+pub fn run(path: &Path) -> i32 {
+    match try_run(path) {
+        Ok(code) => code,
+        Err(Problem(problem)) => {
+            eprintln!("container-shim: {problem}");
+            CODE_OURS
+        }
+    }
+}
+
+fn try_run(path: &Path) -> Result<i32, Problem> {
+    let bundle: RunBundle = bundle::take(path)?;
+    let places = Places { state: bundle.state.clone(), ..Places::standard() };
+    let cgroup = Cgroup::named(&places, &bundle.control_group).map_err(Problem::of("find control groups"))?;
+    let signals = Signals::catch().map_err(Problem::of("catch signals"))?;
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let request = StartRequest {
+        config: &bundle.config,
+        directory: &bundle.directory,
+        cgroup: &cgroup,
+        network_namespace: bundle.network_namespace.as_deref(),
+        stdio: Stdio::Files { stdin: stdin.as_fd(), stdout: stdout.as_fd(), stderr: stderr.as_fd() },
+    };
+    let result = match process::start(&request) {
+        Ok(started) => foreground::attend(&started, &signals).map(|status| status.code()).map_err(Problem::of("wait for the process")),
+        Err(error) => {
+            eprintln!("container-shim: {}", chain(&error));
+            Ok(error.exit_code())
+        }
+    };
+    // Whatever came of it, nothing of it stays.
+    cgroup.kill_all().and_then(|()| cgroup.remove()).map_err(Problem::of("remove control group"))?;
+    result
+}

@@ -1,0 +1,1 @@
+//! The name server, asked from inside the container's namespace.
