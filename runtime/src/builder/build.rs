@@ -331,7 +331,7 @@ impl Build<'_> {
         if let Some(topmost) = state.layers.last() {
             Root::open(topmost)?.copy_attributes_of_root(&Root::open(&upper)?)?;
         }
-        Ok(Layering { scratch, upper, work, empty: self.empty.clone(), shim: self.request.shim.clone() })
+        Ok(Layering { scratch, upper, work, empty: self.empty.clone(), shim: self.request.shim.clone(), state: self.request.state.clone() })
     }
 
     /// Takes the changes over as a layer and remembers it.

@@ -19,4 +19,6 @@ pub(crate) struct Layering {
     pub empty: PathBuf,
     /// The program that starts containers.
     pub shim: PathBuf,
+    /// State directory of the instance.
+    pub state: PathBuf,
 }

@@ -10,8 +10,8 @@ use crate::builder::state::State;
 use crate::builder::step::metadata;
 use crate::builder::tree::{LastLink, Missing, Root};
 use crate::container::config::{ContainerConfig, MountConfig, NetworkConfig, Process, ResourceLimits, SeccompProfile, Updatable};
+use crate::shim::bundle::RunBundle;
 use crate::store::{FileError, Scratch};
-use serde::Serialize;
 use spec::desired::LogLimits;
 use spec::value::{ByteSize, Capability, ContainerId, Digest, MountTarget, RestartPolicy, Signal};
 use std::collections::{BTreeMap, VecDeque};
@@ -32,13 +32,6 @@ const SCRIPT_DIRECTORY: &str = "/dev/pipes";
 /// What the runtime mounts over; it may have had to make the places for that.
 const MOUNTED_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"];
 const MOUNTED_DIRECTORIES: [&str; 4] = ["/proc", "/sys", "/dev", "/etc"];
-
-/// What the shim is told: a container and the directory that has its `upper` and `work`.
-#[derive(Serialize)]
-struct Bundle<'a> {
-    container: &'a ContainerConfig,
-    root: &'a Path,
-}
 
 /// What a RUN step is, after its heredocs are put in place.
 pub(crate) struct Prepared {
@@ -101,11 +94,18 @@ pub(crate) fn execute(
     proxies: BTreeMap<String, String>,
     output: &mut dyn FnMut(&str),
 ) -> Result<(), StepError> {
-    let container = container(state, run, &layering.scratch, &layering.empty, proxies)?;
-    let bundle = layering.scratch.path().join("bundle.json");
-    let bytes = serde_json::to_vec(&Bundle { container: &container, root: layering.scratch.path() }).map_err(std::io::Error::other);
-    bytes.and_then(|bytes| fs::write(&bundle, bytes)).map_err(FileError::of("write", &bundle))?;
-    let (code, tail) = spawn(&layering.shim, &bundle, output)?;
+    let config = container(state, run, &layering.scratch, &layering.empty, proxies)?;
+    let bundle = RunBundle {
+        state: layering.state.clone(),
+        control_group: config.id.name.to_string(),
+        config,
+        directory: layering.scratch.path().to_owned(),
+        network_namespace: None,
+    };
+    let path = layering.scratch.path().join("bundle.json");
+    let bytes = serde_json::to_vec(&bundle).map_err(std::io::Error::other);
+    bytes.and_then(|bytes| fs::write(&path, bytes)).map_err(FileError::of("write", &path))?;
+    let (code, tail) = spawn(&layering.shim, &path, output)?;
     if code != 0 {
         return Err(StepError::Exit { command: run.args.clone(), code, output: tail });
     }
