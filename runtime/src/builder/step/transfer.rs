@@ -136,8 +136,8 @@ pub(crate) fn key(state: &State, transfer: &Prepared, from: &From<'_>, seconds: 
             (Wanted::Path(path), From::Context(context)) => {
                 for found in find(&context.root, &context.rules, path, "the build context")? {
                     let mut entry = found.entry;
-                    if let (None, tree::Content::Directory(_)) = (&found.spot.name, &entry.content) {
-                        // The mode of the context's own directory is the checkout's, and is not copied onto anything there.
+                    if let tree::Content::Directory(_) = &entry.content {
+                        // Of a directory the content is copied, not its own mode.
                         entry.stat.st_mode &= !0o7777;
                     }
                     let reading = |error| StepError::from(tree::TreeError::reading(path, error));

@@ -2,6 +2,7 @@
 
 use super::TreeError;
 use super::root::{LastLink, Missing, Owner, Root, chown, is_directory, modified, open_file};
+use crate::store::remove::remove_tree_at;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -139,9 +140,7 @@ impl Unpacking<'_> {
             Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(TreeError::of("stat", path)(error)),
             Ok(stat) if is_directory(&stat) && for_directory => Ok(()),
-            Ok(stat) if is_directory(&stat) => {
-                rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR).map_err(TreeError::of("replace", path))
-            }
+            Ok(stat) if is_directory(&stat) => remove_tree_at(directory, name).map_err(TreeError::of("replace", path)),
             Ok(_) => rustix::fs::unlinkat(directory, name, AtFlags::empty()).map_err(TreeError::of("replace", path)),
         }
     }

@@ -48,8 +48,7 @@ impl Overlay {
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed("fsopen"))?;
         let (Writing::No { empty } | Writing::To { empty, .. }) = writing;
         // The empty one at the bottom: overlayfs wants at least one lower layer, and two where there is no upper one.
-        let topmost_first = layers.iter().map(PathBuf::as_path).rev().chain([empty]);
-        for layer in topmost_first {
+        for layer in distinct(layers).into_iter().rev().chain([empty]) {
             fsconfig_set_string(&context, "lowerdir+", layer).map_err(failed("add a layer"))?;
         }
         if layers.is_empty() && matches!(writing, Writing::No { .. }) {
@@ -75,4 +74,11 @@ impl Overlay {
         let root = super::root::open_directory(&mount, b".").map_err(failed("open the root"))?;
         Ok(Self { root: Root::of(root) })
     }
+}
+
+/// The layers, lowest first, each only where it is uppermost. The same layer twice is refused by overlayfs (ELOOP), and what the lower
+/// one adds or hides the upper one adds or hides too.
+pub(crate) fn distinct(layers: &[PathBuf]) -> Vec<&Path> {
+    let later = |index: usize, layer: &PathBuf| layers[index + 1..].contains(layer);
+    layers.iter().enumerate().filter(|(index, layer)| !later(*index, layer)).map(|(_, layer)| layer.as_path()).collect()
 }

@@ -126,10 +126,6 @@ impl<'a> Scan<'a> {
         let content = if is_directory(&stat) {
             let below = open_directory(directory, &name).map_err(TreeError::of("open", path))?;
             let children = self.directory(&below, path, depth + 1)?;
-            // A hidden directory is there for what is seen below it only.
-            if verdict == Verdict::Hidden && children.is_empty() {
-                return Ok(None);
-            }
             Content::Directory(children)
         } else if is_file(&stat) {
             Content::File
