@@ -268,7 +268,8 @@ impl Build<'_> {
         }
         let absolute = state.absolute(&path);
         let absolute = if absolute.len() > 1 { absolute.trim_end_matches('/') } else { &absolute }.to_owned();
-        state.config.config.working_dir.clone_from(&absolute);
+        // As every builder: an absolute path is kept as it is written, slash at the end included.
+        state.config.config.working_dir = if path.starts_with('/') { path } else { absolute.clone() };
         let text = format!("WORKDIR {absolute}");
         if absolute == "/" {
             return Ok(Note::said(text));
@@ -331,7 +332,7 @@ impl Build<'_> {
         if let Some(topmost) = state.layers.last() {
             Root::open(topmost)?.copy_attributes_of_root(&Root::open(&upper)?)?;
         }
-        Ok(Layering { scratch, upper, work, empty: self.empty.clone(), shim: self.request.shim.clone() })
+        Ok(Layering { scratch, upper, work, empty: self.empty.clone(), shim: self.request.shim.clone(), state: self.request.state.clone() })
     }
 
     /// Takes the changes over as a layer and remembers it.

@@ -7,7 +7,7 @@ use crate::image::layer::pack::EPOCH;
 
 /// What a build's results are dated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BuildTime {
+pub(crate) struct BuildTime {
     /// Seconds since 1970.
     pub seconds: i64,
     /// Whether it was asked for: then no file stays later than this.
@@ -16,12 +16,12 @@ pub struct BuildTime {
 
 impl BuildTime {
     /// The time asked for, or the fixed one.
-    pub fn of(asked: Option<i64>) -> Self {
+    pub(crate) fn of(asked: Option<i64>) -> Self {
         Self { seconds: asked.unwrap_or(EPOCH.seconds), asked: asked.is_some() }
     }
 
     /// RFC 3339, UTC, whole seconds.
-    pub fn rfc3339(self) -> String {
+    pub(crate) fn rfc3339(self) -> String {
         let days = self.seconds.div_euclid(86_400);
         let second = self.seconds.rem_euclid(86_400);
         let (year, month, day) = civil(days);

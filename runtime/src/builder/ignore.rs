@@ -49,7 +49,7 @@ pub struct IgnoreError {
 pub enum Verdict {
     /// Part of the context.
     Seen,
-    /// Left out, but something below it may be seen.
+    /// Left out, but a `!` pattern leads into it: a directory is there for what may be below it.
     Hidden,
     /// Left out with all that is below it.
     HiddenWhole,
@@ -104,8 +104,8 @@ impl IgnoreRules {
             return Verdict::Seen;
         }
         let below = format!("{path}/");
-        let may_readmit = |rule: &Rule| rule.readmits && rule.may_match_below(&below);
-        if self.rules.iter().any(may_readmit) { Verdict::Hidden } else { Verdict::HiddenWhole }
+        let looked_into = |rule: &Rule| rule.readmits && rule.leads_into(&below);
+        if self.rules.iter().any(looked_into) { Verdict::Hidden } else { Verdict::HiddenWhole }
     }
 }
 
@@ -122,10 +122,10 @@ impl Rule {
         }
     }
 
-    /// Whether something below a directory (given with its slash) could match: true when in doubt.
-    fn may_match_below(&self, directory: &str) -> bool {
-        let literal = self.text.find(['*', '?', '[', '\\']).map_or(self.text.as_str(), |at| &self.text[..at]);
-        literal.starts_with(directory) || (literal.len() < self.text.len() && directory.starts_with(literal))
+    /// Whether a directory (given with its slash) is looked into for this rule although it is hidden: as in BuildKit, only if the
+    /// pattern's own text begins with it. `!**/x` brings nothing back from a hidden directory.
+    fn leads_into(&self, directory: &str) -> bool {
+        format!("{}/", self.text).starts_with(directory)
     }
 }
 
@@ -272,14 +272,15 @@ mod tests {
     }
 
     #[test]
-    fn whole_directories_are_skipped_only_if_nothing_below_can_come_back() {
+    fn a_hidden_directory_is_looked_into_only_if_a_pattern_names_it() {
         let verdict = |rules: &str, path: &str| IgnoreRules::parse("x", rules).expect("rules").verdict(path);
         assert_eq!(verdict("node_modules", "node_modules"), Verdict::HiddenWhole);
         assert_eq!(verdict("*\n!src", "node_modules"), Verdict::HiddenWhole);
         assert_eq!(verdict("*\n!src/main", "src"), Verdict::Hidden);
-        assert_eq!(verdict("*\n!**/keep", "src"), Verdict::Hidden);
-        assert_eq!(verdict("*\n!s*/keep", "src"), Verdict::Hidden);
-        assert_eq!(verdict("*\n!x*/keep", "src"), Verdict::HiddenWhole);
+        assert_eq!(verdict("*\n!src/main/x", "src/main"), Verdict::Hidden);
+        assert_eq!(verdict("*\n!src/main", "src/other"), Verdict::HiddenWhole);
+        assert_eq!(verdict("*\n!**/keep", "src"), Verdict::HiddenWhole);
+        assert_eq!(verdict("*\n!s*/keep", "src"), Verdict::HiddenWhole);
     }
 
     #[test]

@@ -24,7 +24,7 @@ const QUIET_SECONDS: Duration = Duration::from_secs(2);
 
 /// What is known of files by their identity.
 #[derive(Debug, Default)]
-pub struct StatIndex {
+pub(crate) struct StatIndex {
     path: Option<PathBuf>,
     known: HashMap<Identity, Digest>,
     used: HashMap<Identity, Digest>,
@@ -37,7 +37,7 @@ struct Identity([u64; 5]);
 
 impl StatIndex {
     /// Reads an index. One that is absent or broken is an empty one: it saves work, nothing else.
-    pub fn open(path: &Path) -> Self {
+    pub(crate) fn open(path: &Path) -> Self {
         let small = fs::metadata(path).is_ok_and(|metadata| metadata.len() <= INDEX_BYTES_MAX);
         let bytes = if small { fs::read(path).unwrap_or_default() } else { Vec::new() };
         let known = bytes.strip_prefix(MAGIC).filter(|rest| rest.len() % ENTRY_BYTES == 0).map(entries).unwrap_or_default();
@@ -45,7 +45,7 @@ impl StatIndex {
     }
 
     /// The digest of a file, if it is known.
-    pub fn get(&mut self, stat: &Stat) -> Option<Digest> {
+    pub(crate) fn get(&mut self, stat: &Stat) -> Option<Digest> {
         let identity = Identity::of(stat);
         let digest = *self.known.get(&identity)?;
         self.used.insert(identity, digest);
@@ -53,7 +53,7 @@ impl StatIndex {
     }
 
     /// Remembers a digest, if the file was quiet: `stat` is from before it was read, `read_at` the time then.
-    pub fn put(&mut self, stat: &Stat, digest: Digest, read_at: SystemTime) {
+    pub(crate) fn put(&mut self, stat: &Stat, digest: Digest, read_at: SystemTime) {
         let whole_seconds = stat.st_mtime_nsec == 0 && stat.st_ctime_nsec == 0;
         let quiet = if whole_seconds { QUIET_SECONDS } else { QUIET };
         let changed = UNIX_EPOCH + Duration::new(u64::try_from(stat.st_ctime).unwrap_or(0), u32::try_from(stat.st_ctime_nsec).unwrap_or(0));
@@ -64,7 +64,7 @@ impl StatIndex {
     }
 
     /// Writes what was used this time; entries of files that are gone go with it.
-    pub fn save(&self) -> Result<(), FileError> {
+    pub(crate) fn save(&self) -> Result<(), FileError> {
         let Some(path) = &self.path else { return Ok(()) };
         if !self.changed {
             return Ok(());
@@ -81,8 +81,8 @@ impl StatIndex {
 impl Identity {
     fn of(stat: &Stat) -> Self {
         let time = |seconds: i64, nanoseconds: i64| seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds) as u64;
-        let modified = time(stat.st_mtime as i64, stat.st_mtime_nsec as i64);
-        let changed = time(stat.st_ctime as i64, stat.st_ctime_nsec as i64);
+        let modified = time(stat.st_mtime, stat.st_mtime_nsec as i64);
+        let changed = time(stat.st_ctime, stat.st_ctime_nsec as i64);
         Self([stat.st_dev, stat.st_ino, stat.st_size as u64, modified, changed])
     }
 }

@@ -60,6 +60,8 @@ pub struct BuildRequest {
     pub bases: BTreeMap<String, ImageId>,
     /// The program `container-shim`.
     pub shim: PathBuf,
+    /// State directory of the instance: it names the control groups of RUN steps.
+    pub state: PathBuf,
     /// Whether earlier results count.
     pub caching: Caching,
 }

@@ -7,7 +7,7 @@ use super::tree::{Owner, Root};
 const ACCOUNTS_BYTES_MAX: u64 = 16 << 20;
 
 /// Looks up `user[:group]` beneath a root. A user's group is its own by name; a number alone is both user and group.
-pub fn lookup(root: &Root, text: &str) -> Result<Owner, StepError> {
+pub(crate) fn lookup(root: &Root, text: &str) -> Result<Owner, StepError> {
     let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
     let by_user = match number(user)? {
         Some(id) => Owner { user: id, group: id },

@@ -17,7 +17,7 @@ pub struct Globals {
 
 /// Arguments and environment inside a stage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Scope {
+pub(crate) struct Scope {
     /// Environment of the image, in order.
     pub environment: Vec<(String, String)>,
     /// Declared arguments; `None` is declared without a value.
@@ -57,13 +57,13 @@ impl Globals {
 
 impl Scope {
     /// What a name stands for: the environment wins.
-    pub fn get(&self, name: &str) -> Option<String> {
+    pub(crate) fn get(&self, name: &str) -> Option<String> {
         let environment = self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
         environment.or_else(|| self.arguments.get(name).cloned().flatten())
     }
 
     /// `ARG name[=default]`: the given value, else the default, else the global value.
-    pub fn declare(
+    pub(crate) fn declare(
         &mut self,
         name: &str,
         default: Option<&str>,
@@ -79,7 +79,7 @@ impl Scope {
     }
 
     /// Sets an environment variable in its old place, or at the end.
-    pub fn set(&mut self, name: String, value: String) {
+    pub(crate) fn set(&mut self, name: String, value: String) {
         match self.environment.iter_mut().find(|(known, _)| *known == name) {
             Some((_, old)) => *old = value,
             None => self.environment.push((name, value)),
@@ -87,20 +87,15 @@ impl Scope {
     }
 
     /// What a RUN step's result may depend on: arguments and, over them, the environment.
-    pub fn run_environment(&self) -> BTreeMap<String, String> {
+    pub(crate) fn run_environment(&self) -> BTreeMap<String, String> {
         let arguments = self.arguments.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
         arguments.chain(self.environment.iter().cloned()).collect()
     }
 
     /// Proxy arguments that were given but not declared.
-    pub fn proxies(&self, given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    pub(crate) fn proxies(&self, given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let undeclared = PROXIES.iter().filter(|name| self.get(name).is_none());
         undeclared.filter_map(|name| Some(((*name).to_owned(), given.get(*name)?.clone()))).collect()
-    }
-
-    /// Declared arguments as `name=value`, for history entries.
-    pub fn arguments(&self) -> Vec<String> {
-        self.arguments.iter().filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?))).collect()
     }
 }
 

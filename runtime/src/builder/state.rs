@@ -14,7 +14,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// A stage in the making, or made.
 #[derive(Debug, Clone)]
-pub struct State {
+pub(crate) struct State {
     /// What the image will say of itself. Its environment is in `scope` until [`Self::finish`].
     pub config: ImageConfig,
     /// Directories of its layers, lowest first.
@@ -27,7 +27,7 @@ pub struct State {
 
 /// Whether an instruction made a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Made {
+pub(crate) enum Made {
     /// Yes.
     Layer,
     /// No: it only says something, or changed nothing.
@@ -36,7 +36,7 @@ pub enum Made {
 
 impl State {
     /// Nothing yet: `FROM scratch`.
-    pub fn scratch() -> Self {
+    pub(crate) fn scratch() -> Self {
         let config = ImageConfig::empty(&Platform::host());
         let mut state = Self { config, layers: Vec::new(), scope: Scope::default(), command_is_own: false };
         state.ensure_path();
@@ -44,7 +44,7 @@ impl State {
     }
 
     /// What `FROM image` begins with.
-    pub fn of_image(image: Image) -> Self {
+    pub(crate) fn of_image(image: Image) -> Self {
         let mut scope = Scope::default();
         for variable in &image.config.config.env {
             let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
@@ -56,28 +56,28 @@ impl State {
     }
 
     /// What `FROM stage` begins with.
-    pub fn of_stage(stage: &Self) -> Self {
+    pub(crate) fn of_stage(stage: &Self) -> Self {
         Self { command_is_own: false, ..stage.clone() }
     }
 
     /// Expands a text to one word with the stage's variables.
-    pub fn word(&self, lexer: &Lexer, text: &str) -> Result<String, WordError> {
+    pub(crate) fn word(&self, lexer: &Lexer, text: &str) -> Result<String, WordError> {
         lexer.word(text, &|name| self.scope.get(name))
     }
 
     /// The layers by content: what every cache key begins with.
-    pub fn key(&self, kind: &str) -> KeyBuilder {
+    pub(crate) fn key(&self, kind: &str) -> KeyBuilder {
         KeyBuilder::new(kind, &self.config.rootfs.diff_ids)
     }
 
     /// Puts a layer on top.
-    pub fn push_layer(&mut self, diff_id: Digest, directory: PathBuf) {
+    pub(crate) fn push_layer(&mut self, diff_id: Digest, directory: PathBuf) {
         self.config.rootfs.diff_ids.push(diff_id);
         self.layers.push(directory);
     }
 
     /// Notes how the image came to be.
-    pub fn push_history(&mut self, created: &str, created_by: String, made: Made) {
+    pub(crate) fn push_history(&mut self, created: &str, created_by: String, made: Made) {
         self.config.history.push(History {
             created: Some(created.to_owned()),
             created_by: Some(created_by),
@@ -87,12 +87,12 @@ impl State {
     }
 
     /// The absolute working directory.
-    pub fn working_dir(&self) -> &str {
+    pub(crate) fn working_dir(&self) -> &str {
         if self.config.config.working_dir.is_empty() { "/" } else { &self.config.config.working_dir }
     }
 
     /// A path seen from the working directory: absolute, without dots; a slash at the end stays, and `.` is a directory too.
-    pub fn absolute(&self, path: &str) -> String {
+    pub(crate) fn absolute(&self, path: &str) -> String {
         let whole = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", self.working_dir()) };
         let mut parts: Vec<&str> = Vec::new();
         for part in whole.split('/') {
@@ -108,7 +108,7 @@ impl State {
     }
 
     /// The configuration with everything in it.
-    pub fn finish(&self, created: &str) -> ImageConfig {
+    pub(crate) fn finish(&self, created: &str) -> ImageConfig {
         let mut config = self.config.clone();
         config.config.env = self.scope.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
         config.created = Some(created.to_owned());

@@ -11,7 +11,7 @@ const EXPANSION_BYTES_MAX: usize = 1 << 20;
 const NESTING_MAX: usize = 64;
 
 /// What a variable is, if it is set.
-pub type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
+pub(crate) type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 /// How quotes are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

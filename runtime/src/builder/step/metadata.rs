@@ -13,10 +13,10 @@ use std::time::Duration;
 type Result<T> = std::result::Result<T, StepError>;
 
 /// The shell of shell forms where none was set.
-pub const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
+pub(crate) const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
 /// ARG.
-pub fn arg(
+pub(crate) fn arg(
     state: &mut State,
     declared: &[(String, Option<String>)],
     given: &BTreeMap<String, String>,
@@ -30,7 +30,7 @@ pub fn arg(
 }
 
 /// ENV: all values are read before any is set. Returns what was set.
-pub fn env(state: &mut State, pairs: &[(String, String)], lexer: &Lexer) -> Result<Vec<(String, String)>> {
+pub(crate) fn env(state: &mut State, pairs: &[(String, String)], lexer: &Lexer) -> Result<Vec<(String, String)>> {
     let pairs = expanded(state, pairs, lexer)?;
     for (name, value) in &pairs {
         state.scope.set(name.clone(), value.clone());
@@ -39,7 +39,7 @@ pub fn env(state: &mut State, pairs: &[(String, String)], lexer: &Lexer) -> Resu
 }
 
 /// LABEL. Returns what was set.
-pub fn label(state: &mut State, pairs: &[(String, String)], lexer: &Lexer) -> Result<Vec<(String, String)>> {
+pub(crate) fn label(state: &mut State, pairs: &[(String, String)], lexer: &Lexer) -> Result<Vec<(String, String)>> {
     let pairs = expanded(state, pairs, lexer)?;
     state.config.config.labels.extend(pairs.iter().cloned());
     Ok(pairs)
@@ -51,7 +51,7 @@ fn expanded(state: &State, pairs: &[(String, String)], lexer: &Lexer) -> Result<
 }
 
 /// The words that a command line runs.
-pub fn command(state: &State, command: &CommandLine) -> Vec<String> {
+pub(crate) fn command(state: &State, command: &CommandLine) -> Vec<String> {
     match command {
         CommandLine::Exec(words) => words.clone(),
         CommandLine::Shell(text) => shell(state).into_iter().chain([text.clone()]).collect(),
@@ -59,20 +59,20 @@ pub fn command(state: &State, command: &CommandLine) -> Vec<String> {
 }
 
 /// The shell of shell forms.
-pub fn shell(state: &State) -> Vec<String> {
+pub(crate) fn shell(state: &State) -> Vec<String> {
     let default = || DEFAULT_SHELL.map(str::to_owned).to_vec();
     state.config.config.shell.clone().filter(|shell| !shell.is_empty()).unwrap_or_else(default)
 }
 
 /// CMD; an empty array resets it.
-pub fn cmd(state: &mut State, line: &CommandLine) {
+pub(crate) fn cmd(state: &mut State, line: &CommandLine) {
     let words = command(state, line);
     state.config.config.cmd = (!words.is_empty()).then_some(words);
     state.command_is_own = true;
 }
 
 /// ENTRYPOINT; it clears a command that came from the base.
-pub fn entrypoint(state: &mut State, line: &CommandLine) {
+pub(crate) fn entrypoint(state: &mut State, line: &CommandLine) {
     let words = command(state, line);
     state.config.config.entrypoint = (!words.is_empty()).then_some(words);
     if !state.command_is_own {
@@ -81,7 +81,7 @@ pub fn entrypoint(state: &mut State, line: &CommandLine) {
 }
 
 /// EXPOSE: `80`, `80/udp`, `80-85/tcp`; a host port before a colon is dropped, as Docker does.
-pub fn expose(state: &mut State, ports: &[String], lexer: &Lexer) -> Result<()> {
+pub(crate) fn expose(state: &mut State, ports: &[String], lexer: &Lexer) -> Result<()> {
     for text in ports {
         for port in lexer.words(text, &|name| state.scope.get(name))? {
             let bad = || StepError::Invalid(format!("{port:?} is not a port: write 80, 80/udp or 80-85/tcp"));
@@ -102,7 +102,7 @@ pub fn expose(state: &mut State, ports: &[String], lexer: &Lexer) -> Result<()> 
 }
 
 /// VOLUME.
-pub fn volume(state: &mut State, paths: &[String], lexer: &Lexer) -> Result<()> {
+pub(crate) fn volume(state: &mut State, paths: &[String], lexer: &Lexer) -> Result<()> {
     for path in paths {
         let path = state.word(lexer, path)?;
         if path.is_empty() {
@@ -114,13 +114,13 @@ pub fn volume(state: &mut State, paths: &[String], lexer: &Lexer) -> Result<()> 
 }
 
 /// USER.
-pub fn user(state: &mut State, text: &str, lexer: &Lexer) -> Result<()> {
+pub(crate) fn user(state: &mut State, text: &str, lexer: &Lexer) -> Result<()> {
     state.config.config.user = state.word(lexer, text)?;
     Ok(())
 }
 
 /// STOPSIGNAL.
-pub fn stop_signal(state: &mut State, text: &str, lexer: &Lexer) -> Result<()> {
+pub(crate) fn stop_signal(state: &mut State, text: &str, lexer: &Lexer) -> Result<()> {
     let signal = state.word(lexer, text)?;
     signal.parse::<Signal>().map_err(|error| StepError::Invalid(error.to_string()))?;
     state.config.config.stop_signal = Some(signal);
@@ -128,7 +128,7 @@ pub fn stop_signal(state: &mut State, text: &str, lexer: &Lexer) -> Result<()> {
 }
 
 /// HEALTHCHECK.
-pub fn health(state: &mut State, check: &HealthCheck) {
+pub(crate) fn health(state: &mut State, check: &HealthCheck) {
     let nanoseconds = |time: &Option<Duration>| time.map_or(0, |time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
     state.config.config.healthcheck = Some(match check {
         HealthCheck::None => Healthcheck { test: vec!["NONE".to_owned()], ..Healthcheck::default() },

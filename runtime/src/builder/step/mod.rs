@@ -1,14 +1,14 @@
 //! One instruction: what it says of the image, or the layer it makes.
 
-pub mod metadata;
-pub mod run;
-pub mod transfer;
+pub(crate) mod metadata;
+pub(crate) mod run;
+pub(crate) mod transfer;
 
 use crate::store::Scratch;
 use std::path::PathBuf;
 
 /// Where a step's changes are made.
-pub struct Layering {
+pub(crate) struct Layering {
     /// The directory of it all, removed in the end.
     pub scratch: Scratch,
     /// Gets the changes, in overlay format.
@@ -19,4 +19,6 @@ pub struct Layering {
     pub empty: PathBuf,
     /// The program that starts containers.
     pub shim: PathBuf,
+    /// State directory of the instance.
+    pub state: PathBuf,
 }

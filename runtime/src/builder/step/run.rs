@@ -8,10 +8,10 @@ use crate::builder::error::StepError;
 use crate::builder::file::{CommandLine, Run, RunNetwork, heredoc_word};
 use crate::builder::state::State;
 use crate::builder::step::metadata;
-use crate::builder::tree::{LastLink, Missing, Root};
+use crate::builder::tree::{LastLink, Missing, Root, distinct};
 use crate::container::config::{ContainerConfig, MountConfig, NetworkConfig, Process, ResourceLimits, SeccompProfile, Updatable};
+use crate::shim::bundle::RunBundle;
 use crate::store::{FileError, Scratch};
-use serde::Serialize;
 use spec::desired::LogLimits;
 use spec::value::{ByteSize, Capability, ContainerId, Digest, MountTarget, RestartPolicy, Signal};
 use std::collections::{BTreeMap, VecDeque};
@@ -33,15 +33,8 @@ const SCRIPT_DIRECTORY: &str = "/dev/pipes";
 const MOUNTED_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"];
 const MOUNTED_DIRECTORIES: [&str; 4] = ["/proc", "/sys", "/dev", "/etc"];
 
-/// What the shim is told: a container and the directory that has its `upper` and `work`.
-#[derive(Serialize)]
-struct Bundle<'a> {
-    container: &'a ContainerConfig,
-    root: &'a Path,
-}
-
 /// What a RUN step is, after its heredocs are put in place.
-pub struct Prepared {
+pub(crate) struct Prepared {
     /// Program and arguments.
     pub args: Vec<String>,
     /// A script that has to be there: name and text.
@@ -50,7 +43,7 @@ pub struct Prepared {
 }
 
 /// Puts shell and heredocs together.
-pub fn prepare(state: &State, run: &Run) -> Result<Prepared, StepError> {
+pub(crate) fn prepare(state: &State, run: &Run) -> Result<Prepared, StepError> {
     if let Some(mount) = run.mounts.first() {
         return Err(StepError::Unsupported(format!("RUN --mount={mount}")));
     }
@@ -76,7 +69,7 @@ pub fn prepare(state: &State, run: &Run) -> Result<Prepared, StepError> {
 }
 
 /// The cache key: everything the result may depend on. Proxies say how, not what.
-pub fn key(state: &State, run: &Prepared) -> Digest {
+pub(crate) fn key(state: &State, run: &Prepared) -> Digest {
     let mut key = state.key("run");
     key.texts(run.args.iter().map(String::as_str));
     let environment = state.scope.run_environment();
@@ -94,18 +87,25 @@ pub fn key(state: &State, run: &Prepared) -> Digest {
 }
 
 /// Runs it on top of the stage's layers.
-pub fn execute(
+pub(crate) fn execute(
     state: &State,
     run: &Prepared,
     layering: &Layering,
     proxies: BTreeMap<String, String>,
     output: &mut dyn FnMut(&str),
 ) -> Result<(), StepError> {
-    let container = container(state, run, &layering.scratch, &layering.empty, proxies)?;
-    let bundle = layering.scratch.path().join("bundle.json");
-    let bytes = serde_json::to_vec(&Bundle { container: &container, root: layering.scratch.path() }).map_err(std::io::Error::other);
-    bytes.and_then(|bytes| fs::write(&bundle, bytes)).map_err(FileError::of("write", &bundle))?;
-    let (code, tail) = spawn(&layering.shim, &bundle, output)?;
+    let config = container(state, run, &layering.scratch, &layering.empty, proxies)?;
+    let bundle = RunBundle {
+        state: layering.state.clone(),
+        control_group: config.id.name.to_string(),
+        config,
+        directory: layering.scratch.path().to_owned(),
+        network_namespace: None,
+    };
+    let path = layering.scratch.path().join("bundle.json");
+    let bytes = serde_json::to_vec(&bundle).map_err(std::io::Error::other);
+    bytes.and_then(|bytes| fs::write(&path, bytes)).map_err(FileError::of("write", &path))?;
+    let (code, tail) = spawn(&layering.shim, &path, output)?;
     if code != 0 {
         return Err(StepError::Exit { command: run.args.clone(), code, output: tail });
     }
@@ -162,7 +162,8 @@ fn container(
     let mut env = proxies;
     env.extend(state.scope.run_environment());
     let user = Some(state.config.config.user.as_str()).filter(|user| !user.is_empty()).map(str::parse).transpose().map_err(invalid)?;
-    let layers = if state.layers.is_empty() { vec![empty.to_owned()] } else { state.layers.clone() };
+    let layers: Vec<PathBuf> = distinct(&state.layers).into_iter().map(Path::to_owned).collect();
+    let layers = if layers.is_empty() { vec![empty.to_owned()] } else { layers };
     Ok(ContainerConfig {
         id: fresh_id().map_err(invalid)?,
         image: Digest::of(b""),

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 /// COPY or ADD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Takes files as they are.
     Copy,
     /// Unpacks archives.
@@ -25,7 +25,7 @@ pub enum Verb {
 }
 
 /// Where the sources are looked for.
-pub enum From<'a> {
+pub(crate) enum From<'a> {
     /// The build context.
     Context(&'a Context),
     /// A stage or image: its layers, and their digests which stand for all that is in them.
@@ -40,7 +40,7 @@ pub enum From<'a> {
 }
 
 /// A transfer with its variables replaced.
-pub struct Prepared {
+pub(crate) struct Prepared {
     verb: Verb,
     sources: Vec<Wanted>,
     /// Absolute; ends in `/` if it is a directory in any case.
@@ -68,7 +68,7 @@ struct Found {
 }
 
 /// Replaces variables and checks what can be checked without looking at a file.
-pub fn prepare(state: &State, verb: Verb, transfer: &Transfer, escape: char) -> Result<Prepared, StepError> {
+pub(crate) fn prepare(state: &State, verb: Verb, transfer: &Transfer, escape: char) -> Result<Prepared, StepError> {
     let words = Lexer::new(escape);
     // Quotes in paths are part of the name.
     let paths = Lexer { quotes: Quotes::Literal, ..words };
@@ -116,22 +116,28 @@ pub fn prepare(state: &State, verb: Verb, transfer: &Transfer, escape: char) -> 
 }
 
 /// The cache key: where to, as whom, and what by content. Of a stage or image all of it counts, by its layers.
-pub fn key(state: &State, transfer: &Prepared, from: &From<'_>, seconds: i64) -> Result<Digest, StepError> {
+pub(crate) fn key(state: &State, transfer: &Prepared, from: &From<'_>, seconds: i64) -> Result<Digest, StepError> {
     let mut key = state.key(if transfer.verb == Verb::Copy { "copy" } else { "add" });
     key.text(&transfer.destination).text(transfer.chown.as_deref().unwrap_or_default()).text(&format!("{:?}", transfer.chmod));
     key.texts(transfer.exclude_texts.iter().map(String::as_str)).text(&seconds.to_string());
     if let From::Layers { diff_ids, .. } = from {
-        diff_ids.iter().for_each(|id| drop(key.bytes(id.as_bytes())));
+        for id in diff_ids {
+            key.bytes(id.as_bytes());
+        }
     }
     for source in &transfer.sources {
         match (source, from) {
-            (Wanted::Inline { name, content }, _) => drop(key.text("inline").text(name).text(content)),
-            (Wanted::Path(path), From::Layers { .. }) => drop(key.text("path").text(path)),
+            (Wanted::Inline { name, content }, _) => {
+                key.text("inline").text(name).text(content);
+            }
+            (Wanted::Path(path), From::Layers { .. }) => {
+                key.text("path").text(path);
+            }
             (Wanted::Path(path), From::Context(context)) => {
                 for found in find(&context.root, &context.rules, path, "the build context")? {
                     let mut entry = found.entry;
-                    if let (None, tree::Content::Directory(_)) = (&found.spot.name, &entry.content) {
-                        // The mode of the context's own directory is the checkout's, and is not copied onto anything there.
+                    if let tree::Content::Directory(_) = &entry.content {
+                        // Of a directory the content is copied, not its own mode.
                         entry.stat.st_mode &= !0o7777;
                     }
                     let reading = |error| StepError::from(tree::TreeError::reading(path, error));
@@ -146,7 +152,7 @@ pub fn key(state: &State, transfer: &Prepared, from: &From<'_>, seconds: i64) ->
 }
 
 /// Copies on top of the stage's layers.
-pub fn execute(state: &State, transfer: &Prepared, from: &From<'_>, layering: &Layering, seconds: i64) -> Result<(), StepError> {
+pub(crate) fn execute(state: &State, transfer: &Prepared, from: &From<'_>, layering: &Layering, seconds: i64) -> Result<(), StepError> {
     let target = Overlay::mount(&state.layers, Writing::To { upper: &layering.upper, work: &layering.work, empty: &layering.empty })?;
     let owner = transfer.chown.as_ref().map(|text| owner::lookup(&target.root, text)).transpose()?;
     let (source_tree, no_rules);
@@ -231,7 +237,7 @@ fn find(root: &Root, rules: &IgnoreRules, source: &str, origin: &str) -> Result<
             Err(error) => return Err(error.into()),
         };
         let mut all = Vec::new();
-        for path in scan.matching(root, &base, &parts[literal..].join("/"))? {
+        for path in scan.matching(&base, &parts[literal..].join("/"))? {
             all.extend(find_one(root, &mut scan, &path)?);
         }
         return Ok(all);

@@ -2,6 +2,7 @@
 
 use super::TreeError;
 use super::root::{LastLink, Missing, Owner, Root, chown, is_directory, modified, open_file};
+use crate::store::remove::remove_tree_at;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -17,7 +18,7 @@ const EXTENSION_BYTES_MAX: usize = 1 << 20;
 
 /// Unpacks the file `name` of `directory` into `destination`, a path of `root`, if it is an archive. `false` if it is none.
 /// `owner` is everybody's if given.
-pub fn unpack(directory: &OwnedFd, name: &[u8], root: &Root, destination: &[u8], owner: Option<Owner>) -> Result<bool, TreeError> {
+pub(crate) fn unpack(directory: &OwnedFd, name: &[u8], root: &Root, destination: &[u8], owner: Option<Owner>) -> Result<bool, TreeError> {
     let file = File::from(open_file(directory, name).map_err(TreeError::of("open", name))?);
     let Some(stream) = decompressed(file).map_err(TreeError::io("read", name))? else { return Ok(false) };
     let mut archive = tar::Archive::new(stream.take(BYTES_MAX));
@@ -139,9 +140,7 @@ impl Unpacking<'_> {
             Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(TreeError::of("stat", path)(error)),
             Ok(stat) if is_directory(&stat) && for_directory => Ok(()),
-            Ok(stat) if is_directory(&stat) => {
-                rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR).map_err(TreeError::of("replace", path))
-            }
+            Ok(stat) if is_directory(&stat) => remove_tree_at(directory, name).map_err(TreeError::of("replace", path)),
             Ok(_) => rustix::fs::unlinkat(directory, name, AtFlags::empty()).map_err(TreeError::of("replace", path)),
         }
     }

@@ -3,6 +3,7 @@
 use super::TreeError;
 use super::root::{LastLink, Missing, Owner, Root, chown, is_directory, modified, open_directory, open_file};
 use super::scan::{Content, Entry, enter};
+use crate::store::remove::remove_tree_at;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, XattrFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ const ATTRIBUTE_BYTES_MAX: usize = 64 << 10;
 
 /// Who owns the copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ownership {
+pub(crate) enum Ownership {
     /// This user and group; also the directories made on the way.
     Set(Owner),
     /// As at the source.
@@ -23,7 +24,7 @@ pub enum Ownership {
 
 /// Which bits the copies get, symbolic links excepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Chmod {
+pub(crate) enum Chmod {
     /// Those of the source.
     Keep,
     /// These.
@@ -32,7 +33,7 @@ pub enum Chmod {
 
 /// What else of the source comes along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attributes {
+pub(crate) enum Attributes {
     /// Modification times and extended attributes: copies from stages and images.
     Keep,
     /// The fixed time and none: copies from the context, whose times and attributes Git does not keep.
@@ -43,7 +44,7 @@ pub enum Attributes {
 }
 
 /// Copies any number of sources into one root.
-pub struct Copier<'a> {
+pub(crate) struct Copier<'a> {
     root: &'a Root,
     ownership: Ownership,
     chmod: Chmod,
@@ -52,16 +53,18 @@ pub struct Copier<'a> {
     linked: HashMap<(u64, u64), Vec<u8>>,
 }
 
-/// Whether a directory that was there takes over the source's metadata.
+/// What happens to a directory where a file is to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Existing {
-    Keep,
-    Overwrite,
+enum Clash {
+    /// It is an error: the user named the place.
+    Refuse,
+    /// It goes with all it holds: the trees are merged, the later one wins. (BuildKit refuses this too.)
+    Replace,
 }
 
 impl<'a> Copier<'a> {
     /// A copier into this root.
-    pub fn new(root: &'a Root, ownership: Ownership, chmod: Chmod, attributes: Attributes) -> Self {
+    pub(crate) fn new(root: &'a Root, ownership: Ownership, chmod: Chmod, attributes: Attributes) -> Self {
         Self { root, ownership, chmod, attributes, linked: HashMap::new() }
     }
 
@@ -75,28 +78,27 @@ impl<'a> Copier<'a> {
 
     /// Copies one source. `from` is the directory that holds it, or itself if its name is empty; `base` is its name as the user wrote
     /// it; a `destination` that ends in `/` is a directory whether it is there or not.
-    pub fn copy(&mut self, from: &OwnedFd, entry: &Entry, base: &[u8], destination: &[u8]) -> Result<(), TreeError> {
-        let create = Missing::Create(self.parents());
+    ///
+    /// Of a directory its content is copied. The destination keeps its own mode and owner, or is made with mode 0755.
+    pub(crate) fn copy(&mut self, from: &OwnedFd, entry: &Entry, base: &[u8], destination: &[u8]) -> Result<(), TreeError> {
+        if let Content::Directory(children) = &entry.content {
+            let target = self.root.ensure_directory(destination, self.parents())?;
+            let mut path = self.root.find(destination, Missing::Fail, LastLink::Follow)?.path;
+            let source = open_source(from, entry).map_err(TreeError::of("open", &entry.name))?;
+            return self.children(&source, children, &target, &mut path);
+        }
         if destination.ends_with(b"/") {
             self.root.ensure_directory(destination, self.parents())?;
         }
-        let mut target = self.root.find(destination, create, LastLink::Follow)?;
-        let into_itself = !matches!(entry.content, Content::Directory(_)) && target.is_directory();
-        if into_itself {
+        let mut target = self.root.find(destination, Missing::Create(self.parents()), LastLink::Follow)?;
+        if target.is_directory() {
             let directory = target.open_directory()?;
             enter(&mut target.path, base);
-            return self.entry(from, entry, &directory, base, &mut target.path, Existing::Keep);
+            return self.entry(from, entry, &directory, base, &mut target.path, Clash::Refuse);
         }
-        match (&target.name, &entry.content) {
-            (None, Content::Directory(children)) => {
-                let source = open_source(from, entry).map_err(TreeError::of("open", &entry.name))?;
-                self.children(&source, children, &target.directory, &mut target.path)
-            }
-            (Some(name), _) => {
-                let name = name.clone();
-                self.entry(from, entry, &target.directory, &name, &mut target.path, Existing::Keep)
-            }
-            (None, _) => Err(TreeError::refused(&target.path, "cannot replace a directory with a file")),
+        match target.name.clone() {
+            Some(name) => self.entry(from, entry, &target.directory, &name, &mut target.path, Clash::Refuse),
+            None => Err(TreeError::refused(&target.path, "cannot replace a directory with a file")),
         }
     }
 
@@ -107,7 +109,7 @@ impl<'a> Copier<'a> {
         to: &OwnedFd,
         name: &[u8],
         path: &mut Vec<u8>,
-        existing: Existing,
+        clash: Clash,
     ) -> Result<(), TreeError> {
         let there = match rustix::fs::statat(to, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Some(stat),
@@ -115,10 +117,13 @@ impl<'a> Copier<'a> {
             Err(error) => return Err(TreeError::of("stat", path)(error)),
         };
         if let Content::Directory(children) = &entry.content {
-            return self.directory(from, entry, children, to, name, path, there.as_ref().map(|stat| (stat, existing)));
+            return self.directory(from, entry, children, to, name, path, there.as_ref());
         }
         match &there {
-            Some(stat) if is_directory(stat) => return Err(TreeError::refused(path, "cannot replace a directory with a file")),
+            Some(stat) if is_directory(stat) => match clash {
+                Clash::Refuse => return Err(TreeError::refused(path, "cannot replace a directory with a file")),
+                Clash::Replace => remove_tree_at(to, name).map_err(TreeError::of("replace", path))?,
+            },
             Some(_) => rustix::fs::unlinkat(to, name, AtFlags::empty()).map_err(TreeError::of("remove", path))?,
             None => {}
         }
@@ -145,32 +150,27 @@ impl<'a> Copier<'a> {
         to: &OwnedFd,
         name: &[u8],
         path: &mut Vec<u8>,
-        there: Option<(&Stat, Existing)>,
+        there: Option<&Stat>,
     ) -> Result<(), TreeError> {
-        let takes_over = match there {
-            None => {
+        match there {
+            Some(stat) if is_directory(stat) => {}
+            Some(_) => {
+                rustix::fs::unlinkat(to, name, AtFlags::empty()).map_err(TreeError::of("replace", path))?;
                 rustix::fs::mkdirat(to, name, Mode::RWXU).map_err(TreeError::of("create", path))?;
-                true
             }
-            Some((stat, _)) if !is_directory(stat) => {
-                return Err(TreeError::refused(path, "cannot copy a directory onto what is none"));
-            }
-            Some((_, existing)) => existing == Existing::Overwrite,
-        };
+            None => rustix::fs::mkdirat(to, name, Mode::RWXU).map_err(TreeError::of("create", path))?,
+        }
         let source = open_source(from, entry).map_err(TreeError::of("open", path))?;
         let target = open_directory(to, name).map_err(TreeError::of("open", path))?;
         self.children(&source, children, &target, path)?;
-        if takes_over {
-            self.attributes(&source, &target).map_err(TreeError::of("copy the attributes of", path))?;
-            self.finish(to, name, &entry.stat, ModeOf::Node).map_err(TreeError::of("set the attributes of", path))?;
-        }
-        Ok(())
+        self.attributes(&source, &target).map_err(TreeError::of("copy the attributes of", path))?;
+        self.finish(to, name, &entry.stat, ModeOf::Node).map_err(TreeError::of("set the attributes of", path))
     }
 
     fn children(&mut self, from: &OwnedFd, children: &[Entry], to: &OwnedFd, path: &mut Vec<u8>) -> Result<(), TreeError> {
         for child in children {
             let length = enter(path, &child.name);
-            self.entry(from, child, to, &child.name, path, Existing::Overwrite)?;
+            self.entry(from, child, to, &child.name, path, Clash::Replace)?;
             path.truncate(length);
         }
         Ok(())
@@ -211,7 +211,7 @@ impl<'a> Copier<'a> {
             rustix::fs::chmodat(directory, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
         }
         let times = match self.attributes {
-            Attributes::Keep => modified(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            Attributes::Keep => modified(stat.st_mtime, stat.st_mtime_nsec as i64),
             Attributes::Fixed { seconds } => modified(seconds, 0),
         };
         rustix::fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW)

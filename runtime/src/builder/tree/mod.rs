@@ -7,12 +7,12 @@ mod root;
 mod scan;
 mod times;
 
-pub use archive::unpack;
-pub use copy::{Attributes, Chmod, Copier, Ownership};
-pub use overlay::{Overlay, OverlayError, Writing};
-pub use root::{LastLink, Missing, Owner, Root, Spot};
-pub use scan::{Content, Entry, Scan};
-pub use times::settle;
+pub(crate) use archive::unpack;
+pub(crate) use copy::{Attributes, Chmod, Copier, Ownership};
+pub(crate) use overlay::{Overlay, OverlayError, Writing, distinct};
+pub(crate) use root::{LastLink, Missing, Owner, Root, Spot};
+pub(crate) use scan::{Content, Entry, Scan};
+pub(crate) use times::settle;
 
 use rustix::io::Errno;
 use std::io;

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 /// Layers as one tree.
 #[derive(Debug)]
-pub struct Overlay {
+pub(crate) struct Overlay {
     /// Its root.
     pub root: Root,
 }
 
 /// Where changes go.
 #[derive(Debug, Clone, Copy)]
-pub enum Writing<'a> {
+pub(crate) enum Writing<'a> {
     /// Nowhere: the tree is read-only. The directory given is empty and stands in as the lowest layer.
     No {
         /// An empty directory.
@@ -43,13 +43,12 @@ pub struct OverlayError {
 
 impl Overlay {
     /// Mounts layers, lowest first.
-    pub fn mount(layers: &[PathBuf], writing: Writing<'_>) -> Result<Self, OverlayError> {
+    pub(crate) fn mount(layers: &[PathBuf], writing: Writing<'_>) -> Result<Self, OverlayError> {
         let failed = |operation| move |errno: rustix::io::Errno| OverlayError { layers: layers.len(), operation, source: errno.into() };
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed("fsopen"))?;
         let (Writing::No { empty } | Writing::To { empty, .. }) = writing;
         // The empty one at the bottom: overlayfs wants at least one lower layer, and two where there is no upper one.
-        let topmost_first = layers.iter().map(PathBuf::as_path).rev().chain([empty]);
-        for layer in topmost_first {
+        for layer in distinct(layers).into_iter().rev().chain([empty]) {
             fsconfig_set_string(&context, "lowerdir+", layer).map_err(failed("add a layer"))?;
         }
         if layers.is_empty() && matches!(writing, Writing::No { .. }) {
@@ -75,4 +74,11 @@ impl Overlay {
         let root = super::root::open_directory(&mount, b".").map_err(failed("open the root"))?;
         Ok(Self { root: Root::of(root) })
     }
+}
+
+/// The layers, lowest first, each only where it is uppermost. The same layer twice is refused by overlayfs (ELOOP), and what the lower
+/// one adds or hides the upper one adds or hides too.
+pub(crate) fn distinct(layers: &[PathBuf]) -> Vec<&Path> {
+    let later = |index: usize, layer: &PathBuf| layers[index + 1..].contains(layer);
+    layers.iter().enumerate().filter(|(index, layer)| !later(*index, layer)).map(|(_, layer)| layer.as_path()).collect()
 }

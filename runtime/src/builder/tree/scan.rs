@@ -1,7 +1,7 @@
 //! What is in a tree, read once: names, modes, sizes. The same value is hashed for the cache key and copied.
 
 use super::TreeError;
-use super::root::{Root, Spot, is_directory, is_file, is_link, open_directory};
+use super::root::{Spot, is_directory, is_file, is_link, open_directory};
 use crate::builder::ignore::{IgnoreRules, Verdict};
 use rustix::fs::{AtFlags, Dir, Stat};
 use std::os::fd::OwnedFd;
@@ -36,7 +36,7 @@ pub enum Content {
 }
 
 /// Reads trees, leaving out what the rules hide.
-pub struct Scan<'a> {
+pub(crate) struct Scan<'a> {
     /// What is left out; patterns are relative to the root.
     rules: &'a IgnoreRules,
     entries: usize,
@@ -44,12 +44,12 @@ pub struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     /// A scan with these rules.
-    pub fn new(rules: &'a IgnoreRules) -> Self {
+    pub(crate) fn new(rules: &'a IgnoreRules) -> Self {
         Self { rules, entries: 0 }
     }
 
     /// What is at a spot; `None` if nothing is, or if it is hidden with all below it.
-    pub fn spot(&mut self, spot: &Spot) -> Result<Option<Entry>, TreeError> {
+    pub(crate) fn spot(&mut self, spot: &Spot) -> Result<Option<Entry>, TreeError> {
         let Some(stat) = spot.found else { return Ok(None) };
         match &spot.name {
             // The root itself is always there.
@@ -62,24 +62,17 @@ impl<'a> Scan<'a> {
     }
 
     /// Every path below a directory that matches a wildcard pattern, sorted, as paths from the root.
-    pub fn matching(&mut self, root: &Root, base: &Spot, pattern: &str) -> Result<Vec<Vec<u8>>, TreeError> {
+    pub(crate) fn matching(&mut self, base: &Spot, pattern: &str) -> Result<Vec<Vec<u8>>, TreeError> {
         let mut found = Vec::new();
         if base.is_directory() {
             let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
             let directory = base.open_directory()?;
-            self.glob(root, &directory, &mut base.path.clone(), &parts, &mut found)?;
+            self.glob(&directory, &mut base.path.clone(), &parts, &mut found)?;
         }
         Ok(found)
     }
 
-    fn glob(
-        &mut self,
-        root: &Root,
-        directory: &OwnedFd,
-        path: &mut Vec<u8>,
-        parts: &[&str],
-        found: &mut Vec<Vec<u8>>,
-    ) -> Result<(), TreeError> {
+    fn glob(&mut self, directory: &OwnedFd, path: &mut Vec<u8>, parts: &[&str], found: &mut Vec<Vec<u8>>) -> Result<(), TreeError> {
         let Some((part, rest)) = parts.split_first() else { return Ok(()) };
         for name in names(directory, path)? {
             if !crate::builder::pattern::matches(part, &String::from_utf8_lossy(&name)) {
@@ -93,7 +86,7 @@ impl<'a> Scan<'a> {
                 }
             } else if is_directory(&stat) {
                 let below = open_directory(directory, &name).map_err(TreeError::of("open", path))?;
-                self.glob(root, &below, path, rest, found)?;
+                self.glob(&below, path, rest, found)?;
             }
             path.truncate(length);
         }
@@ -133,10 +126,6 @@ impl<'a> Scan<'a> {
         let content = if is_directory(&stat) {
             let below = open_directory(directory, &name).map_err(TreeError::of("open", path))?;
             let children = self.directory(&below, path, depth + 1)?;
-            // A hidden directory is there for what is seen below it only.
-            if verdict == Verdict::Hidden && children.is_empty() {
-                return Ok(None);
-            }
             Content::Directory(children)
         } else if is_file(&stat) {
             Content::File
