@@ -4,7 +4,7 @@
 //! namespace or in one where processes run. It adds, mends and removes what differs and leaves the rest alone.
 
 use super::error::NetworkError;
-use super::link::{self, Address, Link, Pair};
+use super::link::{self, Address, Link, Pair, Which};
 use super::naming::{bridge_alias, bridge_name, container_alias_prefix, hardware_address, link_alias, link_name};
 use super::netlink::{Family, Request, Socket};
 use super::probe::Feature;
@@ -48,7 +48,7 @@ pub fn connect(places: &Places, id: &ContainerId, endpoints: &[Endpoint]) -> Res
             namespace::within(id, pinned.as_fd(), || rewire(id, &mut host, &pinned, &wiring, &links))
         }
         None => {
-            // Left over from a namespace whose pin was lost: their names are needed.
+            // What is left of a namespace that was never finished, or lost its pin, has the names that are needed.
             let names = wiring.iter().map(|wiring| wiring.name.as_str());
             remove_stale(&mut host, names, &container_alias_prefix(places, id))?;
             let connected = namespace::within_new(places, id, |pinned| {
@@ -153,7 +153,11 @@ fn create(host: &mut Socket, inside: &mut Socket, pinned: &OwnedFd, wiring: &Wir
     host.transact(&[link::create_pair(&pair), link::set_up_port(&wiring.name, &wiring.alias)]).map_err(failed("create link"))?;
     let peer = link::find(inside, name).map_err(failed("find link"))?;
     let index = peer.map(|peer| peer.index).unwrap_or_default();
-    inside.transact(&[link::set_up(name), link::add_address(&address(wiring, index))]).map_err(failed("set up link"))
+    let up = [link::set_up(name), link::add_address(&address(wiring, index)), link::settle(Which::Numbered(index))];
+    inside.transact(&up).map_err(failed("set up link"))?;
+    // The port has a carrier only now, and the bridge perhaps its first.
+    let settled = [link::settle(Which::Named(&wiring.name)), link::settle(Which::Numbered(wiring.bridge))];
+    host.transact(&settled).map_err(failed("settle link"))
 }
 
 /// Makes the default route lead out by the first network that has a way out, if any.

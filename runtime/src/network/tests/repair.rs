@@ -235,3 +235,19 @@ fn subnets_of_others_are_foreign_and_ours_are_not() {
         assert_eq!(foreign, ["127.0.0.0/8", "192.0.2.0/24"]);
     });
 }
+
+#[test]
+fn an_unreadable_record_keeps_the_walls_of_its_network() {
+    on_a_host(|host| {
+        host.network("one", "10.77.0.0/24", false);
+        std::fs::write(host.places.networks().join("one.json"), "{").unwrap();
+        let walls = |host: &Host| format!("{:?}", FirewallState::read(&host.places).unwrap()).matches("104, 97").count();
+        let before = walls(host);
+        host.network("two", "10.78.0.0/24", false);
+        assert!(walls(host) > before);
+        super::super::remove_network(&host.places, &"two".parse().unwrap()).unwrap();
+        assert_eq!(walls(host), before);
+        let listed = list_networks(&host.places).unwrap();
+        assert!(matches!(listed.values().next(), Some(Err(NetworkError::Record { .. }))), "{listed:?}");
+    });
+}
