@@ -50,7 +50,7 @@ pub fn connect(places: &Places, id: &ContainerId, endpoints: &[Endpoint]) -> Res
         None => {
             // What is left of a namespace that was never finished, or lost its pin, has the names that are needed.
             let names = wiring.iter().map(|wiring| wiring.name.as_str());
-            remove_stale(&mut host, names, &container_alias_prefix(places, id))?;
+            remove_stale(&mut host, names, &container_alias_prefix(places, id), id)?;
             let connected = namespace::within_new(places, id, |pinned| {
                 settle(places, &mut open()?)?;
                 rewire(id, &mut host, pinned, &wiring, &[])
@@ -191,15 +191,12 @@ fn own_links(places: &Places, id: &ContainerId, host: &mut Socket) -> Result<Vec
     Ok(links.into_iter().filter(|link| link.alias.starts_with(&prefix)).collect())
 }
 
-/// Deletes links of ours by name, and refuses if one is not ours.
-fn remove_stale<'a>(host: &mut Socket, names: impl Iterator<Item = &'a str>, alias_prefix: &str) -> Result<(), NetworkError> {
+/// Deletes links of this container by name, and refuses if one is not.
+fn remove_stale<'a>(host: &mut Socket, names: impl Iterator<Item = &'a str>, prefix: &str, id: &ContainerId) -> Result<(), NetworkError> {
     for name in names {
-        let failed = |action: &str| NetworkError::netlink(format!("{action} link {name}"), Feature::Links);
-        match link::find(host, name).map_err(failed("find"))? {
+        match link::find(host, name).map_err(NetworkError::netlink(format!("find link {name}"), Feature::Links))? {
             None => {}
-            Some(link) if link.alias.starts_with(alias_prefix) => {
-                host.transact(&[link::delete(link.index)]).map_err(failed("delete"))?;
-            }
+            Some(link) if link.alias.starts_with(prefix) => delete(host, &[link::delete(link.index)], id)?,
             Some(link) => return Err(NetworkError::ForeignLink { link: link.name }),
         }
     }
