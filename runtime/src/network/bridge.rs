@@ -1,7 +1,7 @@
 //! Networks on the host: record, bridge, settings, walls, names. A bridge is ours if its alias says so; we never touch another.
 
 use super::error::NetworkError;
-use super::link::{self, Address};
+use super::link::{self, Address, Which};
 use super::naming::{bridge_alias, bridge_name, hardware_address, is_link_alias_of};
 use super::netlink::{Family, Socket};
 use super::probe::Feature;
@@ -41,11 +41,12 @@ pub fn ensure_network(places: &Places, network: &NetworkRecord) -> Result<(), Ne
             requests.extend([link::join_bridge(link.index, bridge.index), link::set_up_port(&link.name, &link.alias)]);
         }
     }
+    requests.push(link::settle(Which::Numbered(bridge.index)));
     socket.transact(&requests).map_err(failed(format!("set up bridge {name}")))?;
     if !network.internal {
         sysctl::set("ipv4/ip_forward", "1", Missing::Refuse)?;
     }
-    firewall::ensure_networks(places, &record::readable_networks(places)?)?;
+    firewall::ensure_walls(places, network)?;
     names::ensure(places, network)
 }
 
@@ -60,12 +61,11 @@ pub fn remove_network(places: &Places, network: &Name) -> Result<(), NetworkErro
     {
         socket.transact(&[link::delete(link.index)]).map_err(failed(format!("delete bridge {name}")))?;
     }
-    let mut others = record::readable_networks(places)?;
-    others.remove(network);
-    if others.is_empty() {
+    let last = record::list_networks(places)?.keys().all(|name| name == network);
+    if last {
         firewall::remove_firewall(places)?
     } else {
-        firewall::ensure_networks(places, &others)?
+        firewall::remove_walls(places, network)?
     }
     names::remove(places, network)?;
     // The record goes last, so that an interrupted removal is seen and done again.

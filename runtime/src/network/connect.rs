@@ -4,7 +4,7 @@
 //! namespace or in one where processes run. It adds, mends and removes what differs and leaves the rest alone.
 
 use super::error::NetworkError;
-use super::link::{self, Address, Link, Pair};
+use super::link::{self, Address, Link, Pair, Which};
 use super::naming::{bridge_alias, bridge_name, container_alias_prefix, hardware_address, link_alias, link_name};
 use super::netlink::{Family, Request, Socket};
 use super::probe::Feature;
@@ -48,9 +48,9 @@ pub fn connect(places: &Places, id: &ContainerId, endpoints: &[Endpoint]) -> Res
             namespace::within(id, pinned.as_fd(), || rewire(id, &mut host, &pinned, &wiring, &links))
         }
         None => {
-            // Left over from a namespace whose pin was lost: their names are needed.
+            // What is left of a namespace that was never finished, or lost its pin, has the names that are needed.
             let names = wiring.iter().map(|wiring| wiring.name.as_str());
-            remove_stale(&mut host, names, &container_alias_prefix(places, id))?;
+            remove_stale(&mut host, names, &container_alias_prefix(places, id), id)?;
             let connected = namespace::within_new(places, id, |pinned| {
                 settle(places, &mut open()?)?;
                 rewire(id, &mut host, pinned, &wiring, &[])
@@ -153,7 +153,11 @@ fn create(host: &mut Socket, inside: &mut Socket, pinned: &OwnedFd, wiring: &Wir
     host.transact(&[link::create_pair(&pair), link::set_up_port(&wiring.name, &wiring.alias)]).map_err(failed("create link"))?;
     let peer = link::find(inside, name).map_err(failed("find link"))?;
     let index = peer.map(|peer| peer.index).unwrap_or_default();
-    inside.transact(&[link::set_up(name), link::add_address(&address(wiring, index))]).map_err(failed("set up link"))
+    let up = [link::set_up(name), link::add_address(&address(wiring, index)), link::settle(Which::Numbered(index))];
+    inside.transact(&up).map_err(failed("set up link"))?;
+    // The port has a carrier only now, and the bridge perhaps its first.
+    let settled = [link::settle(Which::Named(&wiring.name)), link::settle(Which::Numbered(wiring.bridge))];
+    host.transact(&settled).map_err(failed("settle link"))
 }
 
 /// Makes the default route lead out by the first network that has a way out, if any.
@@ -187,15 +191,12 @@ fn own_links(places: &Places, id: &ContainerId, host: &mut Socket) -> Result<Vec
     Ok(links.into_iter().filter(|link| link.alias.starts_with(&prefix)).collect())
 }
 
-/// Deletes links of ours by name, and refuses if one is not ours.
-fn remove_stale<'a>(host: &mut Socket, names: impl Iterator<Item = &'a str>, alias_prefix: &str) -> Result<(), NetworkError> {
+/// Deletes links of this container by name, and refuses if one is not.
+fn remove_stale<'a>(host: &mut Socket, names: impl Iterator<Item = &'a str>, prefix: &str, id: &ContainerId) -> Result<(), NetworkError> {
     for name in names {
-        let failed = |action: &str| NetworkError::netlink(format!("{action} link {name}"), Feature::Links);
-        match link::find(host, name).map_err(failed("find"))? {
+        match link::find(host, name).map_err(NetworkError::netlink(format!("find link {name}"), Feature::Links))? {
             None => {}
-            Some(link) if link.alias.starts_with(alias_prefix) => {
-                host.transact(&[link::delete(link.index)]).map_err(failed("delete"))?;
-            }
+            Some(link) if link.alias.starts_with(prefix) => delete(host, &[link::delete(link.index)], id)?,
             Some(link) => return Err(NetworkError::ForeignLink { link: link.name }),
         }
     }

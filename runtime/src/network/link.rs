@@ -55,6 +55,15 @@ pub(super) struct Route {
     pub gateway: Option<Ipv4Addr>,
 }
 
+/// How a link is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which<'a> {
+    /// By its name.
+    Named(&'a str),
+    /// By its number.
+    Numbered(u32),
+}
+
 /// A veth pair to be made: one end here, switched on and in a bridge, the other born inside a container.
 pub(super) struct Pair<'a> {
     /// Name of the host's end.
@@ -155,11 +164,16 @@ pub(super) fn delete_default_route() -> Request {
     request(RouteNetlinkMessage::DelRoute(default_route()), 0)
 }
 
+/// Asks about a link only so that the kernel first finishes what a change of carrier began. Until then a port of a bridge does
+/// not forward, and a link drops what it should send: a client would lose its first packet and wait a second for the next try.
+/// (`linkwatch_sync_dev` in `rtnl_getlink`, since Linux 6.8; older ones come to it by themselves, a little later.)
+pub(super) fn settle(link: Which<'_>) -> Request {
+    get(link)
+}
+
 /// A link by its name.
 pub(super) fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>, NetlinkError> {
-    let mut message = LinkMessage::default();
-    message.attributes = vec![LinkAttribute::IfName(name.to_owned()), without_statistics()];
-    match socket.query(&[request(RouteNetlinkMessage::GetLink(message), 0)]) {
+    match socket.query(&[get(Which::Named(name))]) {
         Ok(answers) => answers.first().map(read_link).transpose(),
         Err(error) if error.refusal() == Some(libc::ENODEV) => Ok(None),
         Err(error) => Err(error),
@@ -270,6 +284,16 @@ fn default_route() -> RouteMessage {
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
     message
+}
+
+fn get(link: Which<'_>) -> Request {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![without_statistics()];
+    match link {
+        Which::Named(name) => message.attributes.push(LinkAttribute::IfName(name.to_owned())),
+        Which::Numbered(index) => message.header.index = index,
+    }
+    request(RouteNetlinkMessage::GetLink(message), 0)
 }
 
 /// Dumps are several times smaller without.

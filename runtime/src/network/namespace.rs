@@ -45,12 +45,14 @@ pub(super) fn within<T: Send>(
     })
 }
 
-/// Makes a namespace, pins it, and runs something on a thread inside it. If that fails the pin is undone.
+/// Makes a namespace, runs something on a thread inside it, and pins it if that went well: a pinned namespace is a finished
+/// one. Otherwise it ends with the thread.
 pub(super) fn within_new<T: Send>(
     places: &Places,
     id: &ContainerId,
     run: impl FnOnce(&OwnedFd) -> Result<T, NetworkError> + Send,
 ) -> Result<T, NetworkError> {
+    const OWN: &str = "/proc/thread-self/ns/net";
     let failed = |action| move |source: io::Error| NetworkError::Namespace { action, id: id.to_string(), source };
     let path = pin_path(places, id);
     let directory = places.container_run(id);
@@ -58,14 +60,10 @@ pub(super) fn within_new<T: Send>(
     fs::write(&path, "").map_err(NetworkError::file("create", &path))?;
     on_a_thread(id, || {
         unshare_network().map_err(failed("make"))?;
-        // The thread's own link dies with the thread; the mount keeps the namespace.
-        rustix::mount::mount_bind("/proc/thread-self/ns/net", &path).map_err(|error| failed("pin")(error.into()))?;
-        let namespace =
-            rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|error| failed("open")(error.into()))?;
-        run(&namespace).inspect_err(|_| {
-            // The error that matters is the first one; what this leaves behind the next attempt replaces.
-            let _ = remove(places, id);
-        })
+        let namespace = rustix::fs::open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let result = run(&namespace.map_err(|error| failed("open")(error.into()))?)?;
+        rustix::mount::mount_bind(OWN, &path).map_err(|error| failed("pin")(error.into()))?;
+        Ok(result)
     })
 }
 

@@ -57,10 +57,10 @@ pub fn set_traffic(
     let (old, new) = (published(networks, before)?, published(networks, after)?);
     if old != new {
         firewall::change(places, &Contents::new(places, networks, &old), &Contents::new(places, networks, &new))?;
-        conntrack::forget(&moved_flows(&old, &new))?;
     }
-    // Names come last: whoever resolves one finds the ports ready.
-    names::change(places, networks, before, after)
+    // Whoever resolves a name finds the ports ready.
+    names::change(places, networks, before, after)?;
+    conntrack::forget(&moved_flows(&old, &new))
 }
 
 /// Where each published port leads.

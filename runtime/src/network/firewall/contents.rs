@@ -116,12 +116,18 @@ impl Contents {
         }
     }
 
-    /// The same bridges, no ports.
+    /// What of it is about one bridge, whose name is the last component of every such key.
     #[must_use]
-    pub(super) fn without_ports(mut self) -> Self {
-        self.0.retain(|set, _| match set {
-            Set::Bridges | Set::Outward | Set::Internal | Set::WithinBridge | Set::Neighbours => true,
-            Set::Published | Set::PublishedAt => false,
+    pub(super) fn about(mut self, bridge: &str) -> Self {
+        let name = link_name_key(bridge);
+        self.0.retain(|set, elements| {
+            match set {
+                Set::Bridges | Set::Outward | Set::Internal | Set::WithinBridge | Set::Neighbours => {
+                    elements.retain(|key, _| key.ends_with(&name));
+                }
+                Set::Published | Set::PublishedAt => elements.clear(),
+            }
+            !elements.is_empty()
         });
         self
     }

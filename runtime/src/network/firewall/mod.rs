@@ -18,11 +18,12 @@ pub(super) use contents::Contents;
 
 use super::error::NetworkError;
 use super::names;
+use super::naming::bridge_name;
 use super::netlink::{Family, NetlinkError, Socket};
 use super::nftables::message::Batch;
 use super::nftables::read;
 use super::probe::Feature;
-use super::record::NetworkRecord;
+use super::record::{NetworkRecord, readable_networks};
 use super::traffic::{Target, Traffic, host_port, published, reachable_address};
 use crate::places::Places;
 use contents::{Set, difference, port_key, target_data};
@@ -137,16 +138,34 @@ pub(super) fn change(places: &Places, before: &Contents, after: &Contents) -> Re
     }
 }
 
-/// Makes the sets of bridges as the networks say and leaves the ports as they are. Writes the whole table, without ports, if its
-/// layout is not ours.
-pub(super) fn ensure_networks(places: &Places, networks: &BTreeMap<Name, NetworkRecord>) -> Result<(), NetworkError> {
-    let wanted = Contents::new(places, networks, &BTreeMap::new());
-    let found = FirewallState::read(places)?;
-    if !found.layout.is_empty() {
-        return rebuild(places, &wanted);
+/// Makes the walls of one network as its record says. Writes the whole table, without ports, if it is not as it should be.
+pub(super) fn ensure_walls(places: &Places, network: &NetworkRecord) -> Result<(), NetworkError> {
+    let networks = BTreeMap::from([(network.name.clone(), network.clone())]);
+    settle_walls(places, &network.name, &Contents::new(places, &networks, &BTreeMap::new()))
+}
+
+/// Removes the walls of one network. Ports that lead into it stay until the traffic changes.
+pub(super) fn remove_walls(places: &Places, network: &Name) -> Result<(), NetworkError> {
+    settle_walls(places, network, &Contents::default())
+}
+
+/// Changes only what is about this network's bridge: the records of others may not even be readable now.
+fn settle_walls(places: &Places, network: &Name, wanted: &Contents) -> Result<(), NetworkError> {
+    let state = FirewallState::read(places)?;
+    if !state.layout.is_empty() {
+        let mut all = readable_networks(places)?;
+        if *wanted == Contents::default() {
+            all.remove(network);
+        }
+        return rebuild(places, &Contents::new(places, &all, &BTreeMap::new()));
     }
-    let found = found.contents.without_ports();
-    if found == wanted { Ok(()) } else { change(places, &found, &wanted) }
+    let found = state.contents.about(&bridge_name(places, network));
+    if found == *wanted {
+        return Ok(());
+    }
+    let table = places.instance();
+    let changed = difference(&table, &found, wanted).commit(&mut open()?);
+    changed.map_err(NetworkError::netlink(format!("change the walls of {network} in nftables table {table}"), Feature::Nftables))
 }
 
 /// Leads the container's name server, in the namespace of this thread, to where its shim listens.

@@ -11,7 +11,7 @@ use spec::value::{ContainerId, Name};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::Arc;
@@ -21,8 +21,10 @@ use std::time::Duration;
 pub(super) const UPLINK: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub(super) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 
-/// How long a client waits before it counts as shut out.
-const PATIENCE: Duration = Duration::from_millis(400);
+/// How long a client waits for an answer that must come, on however busy a machine.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client waits before it counts as shut out: a thousand times longer than an answer takes.
+const IMPATIENCE: Duration = Duration::from_millis(400);
 
 /// A network namespace that can be entered.
 pub(super) type Namespace = Arc<File>;
@@ -138,11 +140,14 @@ pub(super) fn traffic(serving: &[(&str, &[Endpoint], &[&str])]) -> Traffic {
     serving.iter().map(one).collect()
 }
 
-/// Listens in a namespace on TCP and UDP, and answers `<name> <address of the client>`, for as long as the test process lives.
+/// Listens in a namespace, at all its addresses.
 pub(super) fn serve(namespace: &Namespace, name: &'static str, port: u16) {
-    let (tcp, udp) = inside(namespace, || {
-        (TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap(), UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap())
-    });
+    serve_at(namespace, name, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
+}
+
+/// Listens in a namespace on TCP and UDP, and answers `<name> <address of the client>`, for as long as the test process lives.
+pub(super) fn serve_at(namespace: &Namespace, name: &'static str, at: SocketAddrV4) {
+    let (tcp, udp) = inside(namespace, || (TcpListener::bind(at).unwrap(), UdpSocket::bind(at).unwrap()));
     std::thread::spawn(move || {
         for stream in tcp.incoming() {
             let mut stream = stream.unwrap();
@@ -158,11 +163,20 @@ pub(super) fn serve(namespace: &Namespace, name: &'static str, port: u16) {
     });
 }
 
-/// What a TCP server says to a client in a namespace; `None` if it cannot be reached.
+/// What a TCP server says to a client in a namespace.
 pub(super) fn ask_tcp(namespace: &Namespace, address: Ipv4Addr, port: u16) -> Option<String> {
+    tcp(namespace, address, port, PATIENCE)
+}
+
+/// As [`ask_tcp`], where no answer is expected.
+pub(super) fn try_tcp(namespace: &Namespace, address: Ipv4Addr, port: u16) -> Option<String> {
+    tcp(namespace, address, port, IMPATIENCE)
+}
+
+fn tcp(namespace: &Namespace, address: Ipv4Addr, port: u16, patience: Duration) -> Option<String> {
     inside(namespace, || {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from((address, port)), PATIENCE).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from((address, port)), patience).ok()?;
+        stream.set_read_timeout(Some(patience)).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         Some(answer)
@@ -181,7 +195,7 @@ pub(super) fn ask_udp(namespace: &Namespace, address: Ipv4Addr, port: u16) -> Op
 
 /// Sends once more from a socket that has been used.
 pub(super) fn ask_again(socket: &UdpSocket) -> Option<String> {
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(IMPATIENCE)).unwrap();
     let mut buffer = [0; 64];
     socket.send(b"?").ok()?;
     let length = socket.recv(&mut buffer).ok()?;

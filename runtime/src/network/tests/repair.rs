@@ -3,9 +3,11 @@
 use super::super::link::{self, Address};
 use super::super::netlink::{Family, Socket};
 use super::super::{
-    FirewallState, Links, NetworkError, bridge_name, connect, ensure_network, list_networks, rebuild_firewall, set_traffic,
+    FirewallState, Links, NetworkError, bridge_name, connect, disconnect, ensure_network, list_networks, rebuild_firewall, remove_network,
+    set_traffic,
 };
-use super::host::{Host, UPLINK, ask_tcp, endpoint, inside, on_a_host, record, serve, traffic};
+use super::host::{Host, UPLINK, ask_tcp, endpoint, inside, on_a_host, record, serve, traffic, try_tcp};
+use crate::places::Places;
 use std::net::Ipv4Addr;
 use std::process::Command;
 
@@ -202,7 +204,7 @@ fn links_that_are_not_ours_are_left_alone() {
         let error = ensure_network(&host.places, &record("shop", "10.77.0.0/24", false)).unwrap_err();
         assert!(matches!(&error, NetworkError::ForeignLink { link } if *link == name), "{error}");
         assert_eq!(list_networks(&host.places).unwrap().len(), 0, "nothing is recorded");
-        super::super::remove_network(&host.places, &"shop".parse().unwrap()).unwrap();
+        remove_network(&host.places, &"shop".parse().unwrap()).unwrap();
         assert!(link::find(&mut socket, &name).unwrap().is_some());
     });
 }
@@ -233,5 +235,73 @@ fn subnets_of_others_are_foreign_and_ours_are_not() {
         host.network("shop", "10.77.0.0/24", false);
         let foreign: Vec<String> = Links::read(&host.places).unwrap().foreign_subnets().iter().map(ToString::to_string).collect();
         assert_eq!(foreign, ["127.0.0.0/8", "192.0.2.0/24"]);
+    });
+}
+
+#[test]
+fn an_unreadable_record_keeps_the_walls_of_its_network() {
+    on_a_host(|host| {
+        host.network("one", "10.77.0.0/24", false);
+        std::fs::write(host.places.networks().join("one.json"), "{").unwrap();
+        let walls = |host: &Host| format!("{:?}", FirewallState::read(&host.places).unwrap()).matches("104, 97").count();
+        let before = walls(host);
+        host.network("two", "10.78.0.0/24", false);
+        assert!(walls(host) > before);
+        remove_network(&host.places, &"two".parse().unwrap()).unwrap();
+        assert_eq!(walls(host), before);
+        let listed = list_networks(&host.places).unwrap();
+        assert!(matches!(listed.values().next(), Some(Err(NetworkError::Record { .. }))), "{listed:?}");
+    });
+}
+
+#[test]
+fn a_namespace_that_lost_its_pin_is_made_anew() {
+    on_a_host(|host| {
+        host.network("shop", "10.77.0.0/24", false);
+        let (id, at) = ("web@1".parse().unwrap(), [endpoint("shop", "10.77.0.2")]);
+        // Its old links may still be there, or be going, or be gone.
+        for _ in 0..10 {
+            serve(&host.container("web@1", &at), "web", 80);
+            assert!(ask_tcp(&host.here, Ipv4Addr::new(10, 77, 0, 2), 80).is_some());
+            super::super::namespace::remove(&host.places, &id).unwrap();
+        }
+        // A bare file is what an interrupted start leaves.
+        std::fs::write(super::super::namespace::pin_path(&host.places, &id), "").unwrap();
+        serve(&host.container("web@1", &at), "web", 80);
+        assert!(ask_tcp(&host.here, Ipv4Addr::new(10, 77, 0, 2), 80).is_some());
+        assert_eq!(host.link_faults("web@1", &at), [""; 0]);
+    });
+}
+
+#[test]
+fn instances_on_one_host_do_not_meet() {
+    on_a_host(|host| {
+        let mut other = Host {
+            places: Places {
+                state: host.places.state.with_extension("other"),
+                run: host.places.run.with_extension("other"),
+                ..host.places.clone()
+            },
+            here: host.here.clone(),
+            outside: host.outside.clone(),
+            networks: Default::default(),
+        };
+        host.network("shop", "10.77.0.0/24", false);
+        other.network("shop", "10.78.0.0/24", false);
+        let (at, other_at) = ([endpoint("shop", "10.77.0.2")], [endpoint("shop", "10.78.0.2")]);
+        let (web, other_web) = (host.container("web@1", &at), other.container("web@1", &other_at));
+        serve(&web, "web", 80);
+        serve(&other_web, "other", 80);
+        set_traffic(&host.places, &host.networks, &traffic(&[]), &traffic(&[("web@1", &at, &["8080:80"])])).unwrap();
+        set_traffic(&other.places, &other.networks, &traffic(&[]), &traffic(&[("web@1", &other_at, &["8081:80"])])).unwrap();
+        assert_eq!(try_tcp(&web, Ipv4Addr::new(10, 78, 0, 2), 80), None);
+        assert_eq!(try_tcp(&other_web, Ipv4Addr::new(10, 77, 0, 2), 80), None);
+        assert_eq!(ask_tcp(&web, UPLINK, 8081).as_deref(), Some("other 10.78.0.1"));
+        assert_eq!(ask_tcp(&other_web, UPLINK, 8080).as_deref(), Some("web 10.77.0.1"));
+        disconnect(&host.places, &"web@1".parse().unwrap()).unwrap();
+        remove_network(&host.places, &"shop".parse().unwrap()).unwrap();
+        assert_eq!(ask_tcp(&host.outside, UPLINK, 8081).as_deref(), Some("other 192.0.2.9"));
+        assert_eq!(other.link_faults("web@1", &other_at), [""; 0]);
+        assert_eq!(Links::read(&host.places).unwrap().foreign_subnets().len(), 3, "a free subnet is not one of the other's");
     });
 }
