@@ -23,7 +23,9 @@ fn child_that_watches() {
     let spec = SourceSpec::parse(&std::env::var("SOURCE_OF_A_CHILD").unwrap(), SourceOptions::default()).unwrap();
     let source = Arc::new(Source::open(spec, &places.state).unwrap());
     let drift_interval = Duration::from_millis(std::env::var("DRIFT_OF_A_CHILD").unwrap().parse().unwrap());
-    let options = WatchOptions { places, poll_interval: Duration::from_millis(500), drift_interval };
+    // A directory is followed by hints alone here: its poll never comes.
+    let poll_interval = if source.watched().is_some() { NEVER } else { Duration::from_millis(500) };
+    let options = WatchOptions { places, poll_interval, drift_interval };
     let ended = watch(source, options, |wake| {
         let text = fs::read_to_string(wake.checkout.root.join("web.yaml")).unwrap_or_default();
         println!("\ncycle {text} {:?} {}", wake.reasons, wake.fetch_problem.is_some());
@@ -139,6 +141,22 @@ fn every_change_of_a_directory_and_of_a_container_is_followed() {
     watching.says("cycle two {Asked}");
     watching.signal(Signal::TERM);
     watching.says("ended Ok(())");
+}
+
+#[test]
+fn a_directory_that_was_renamed_away_and_made_anew_is_followed() {
+    let (directory, site, source) = place_with("one");
+    let watching = Watching::start(directory.path(), &source, NEVER);
+    watching.says("cycle one");
+    fs::rename(&site, directory.path().join("old")).unwrap();
+    fs::create_dir_all(&site).unwrap();
+    fs::write(site.join("web.yaml"), "two").unwrap();
+    watching.says("cycle two");
+    fs::create_dir_all(site.join("n/e/w")).unwrap();
+    fs::write(site.join("n/e/w/db.yaml"), "db").unwrap();
+    watching.says("cycle two {SourceMoved}");
+    fs::write(site.join("web.yaml"), "three").unwrap();
+    watching.says("cycle three");
 }
 
 #[test]
