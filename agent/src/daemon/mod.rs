@@ -15,6 +15,8 @@ mod containers;
 mod drive;
 mod queue;
 mod status;
+#[cfg(test)]
+mod tests;
 mod wake;
 mod watch;
 

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OpenFlags};
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// How long another process may hold the lock; a commit takes some milliseconds.
@@ -70,7 +71,8 @@ fn check(connection: &Connection, path: &Path) -> Result<(), LedgerError> {
 
 /// Makes an empty ledger under another name and links it into place, so that it appears whole or not at all.
 fn create(path: &Path) -> Result<(), LedgerError> {
-    let temporary = path.with_extension(format!("new-{}", std::process::id()));
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let temporary = path.with_extension(format!("new-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed)));
     let file = |action, path: &Path| {
         let path = path.to_owned();
         move |source| LedgerError::File { action, path, source }

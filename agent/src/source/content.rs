@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Entries of a mounted tree: what is larger is data, and belongs into a volume.
 const ENTRIES_MAX: usize = 100_000;
-/// Bytes of a mounted tree; it is read whenever the site is planned.
+/// Bytes of a mounted tree or an archive; they are read whenever the site is loaded.
 const BYTES_MAX: u64 = 4 << 30;
 /// Directories below each other.
 const DEPTH_MAX: usize = 64;
@@ -23,17 +23,12 @@ const DEPTH_MAX: usize = 64;
 /// link target. Owners and times are not part of it. Pipes, sockets and devices are refused with [`io::ErrorKind::InvalidInput`].
 pub fn content_digest(path: &Path) -> io::Result<Digest> {
     if fs::symlink_metadata(path)?.is_file() {
-        return file_digest(File::open(path)?.take(BYTES_MAX));
+        let mut walk = Walk { hash: Sha256::new(), entries: 1, bytes: 0 };
+        return walk.bytes_of(path);
     }
     let mut walk = Walk { hash: Sha256::new(), entries: 0, bytes: 0 };
     walk.entry(path, Path::new(""), 0)?;
     Ok(Digest::from_bytes(walk.hash.finalize().into()))
-}
-
-fn file_digest(mut file: impl Read) -> io::Result<Digest> {
-    let mut hash = Sha256::new();
-    io::copy(&mut file, &mut HashWriter(&mut hash))?;
-    Ok(Digest::from_bytes(hash.finalize().into()))
 }
 
 /// The real path of something in a site, symlinks followed. One that leaves the site gives [`io::ErrorKind::CrossesDevices`].
@@ -93,17 +88,20 @@ impl Walk {
     }
 
     fn file(&mut self, path: &Path) -> io::Result<()> {
+        let own = self.bytes_of(path)?;
+        self.field(own.as_bytes());
+        Ok(())
+    }
+
+    fn bytes_of(&mut self, path: &Path) -> io::Result<Digest> {
         let mut file = File::open(path)?.take(BYTES_MAX - self.bytes + 1);
         let mut own = Sha256::new();
         self.bytes += io::copy(&mut file, &mut HashWriter(&mut own))?;
         if self.bytes > BYTES_MAX {
-            return Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                format!("{} and what lies beside it exceed {BYTES_MAX} bytes", path.display()),
-            ));
+            let limits = format!("{} and what lies beside it exceed {BYTES_MAX} bytes", path.display());
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, limits));
         }
-        self.field(&own.finalize());
-        Ok(())
+        Ok(Digest::from_bytes(own.finalize().into()))
     }
 
     /// Lengths go first, so that no two trees give the same bytes.

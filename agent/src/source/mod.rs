@@ -134,7 +134,7 @@ impl Source {
     }
 
     /// Removes checkouts that nobody needs: all but the newest one, those named in `keep`, and those some process holds.
-    /// Returns what it removed.
+    /// Returns what it removed; nothing while a fetch is under way, for which it does not wait.
     pub fn prune(&self, keep: &BTreeSet<CommitId>) -> Result<Vec<CommitId>, FetchError> {
         match &self.kind {
             Kind::Directory(_) => Ok(Vec::new()),

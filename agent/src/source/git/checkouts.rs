@@ -11,7 +11,7 @@
 //! Whoever uses a checkout holds a shared flock on its directory; [`Checkouts::prune`] leaves those alone. Changes happen under the
 //! source's lock, which the caller holds.
 
-use super::export::export;
+use super::export::{LIMITS, export};
 use crate::plan::actual::SiteId;
 use crate::source::time_limit::TimeLimit;
 use crate::source::{Checkout, CommitId, FetchError, Revision};
@@ -106,7 +106,7 @@ impl Checkouts {
     ) -> Result<(), FetchError> {
         let staging = self.home.join("staging");
         remove_tree(&staging)?;
-        let notes = match export(repository, commit, folder, &staging, limit) {
+        let notes = match export(repository, commit, folder, &staging, (LIMITS, limit)) {
             Ok(notes) => notes,
             Err(error) => {
                 // The reason counts, not whether the remains could be cleared away; the next fetch tries again.

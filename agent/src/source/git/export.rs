@@ -15,12 +15,19 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-/// Entries of a checkout: a large monorepo has some hundred thousand, a site some hundred.
-const ENTRIES_MAX: u64 = 200_000;
-/// Bytes of a checkout in all.
-const BYTES_MAX: u64 = 8 << 30;
-/// Bytes of one file: it is held in memory once while it is written.
-const FILE_BYTES_MAX: u64 = 512 << 20;
+/// How much a checkout may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Files, directories and symlinks.
+    pub(super) entries: u64,
+    /// Bytes in all.
+    pub(super) bytes: u64,
+    /// Bytes of one file: it is held in memory once while it is written.
+    pub(super) file_bytes: u64,
+}
+
+/// For everything that is not a test. A large monorepo has some hundred thousand files, a site some hundred.
+pub(super) const LIMITS: Limits = Limits { entries: 200_000, bytes: 8 << 30, file_bytes: 512 << 20 };
 /// Directories below each other; also the depth of our recursion.
 const DEPTH_MAX: usize = 64;
 /// A path within the checkout: with the checkout's own path before it, it must stay below the kernel's 4096.
@@ -35,9 +42,9 @@ pub(super) fn export(
     commit: &CommitId,
     folder: Option<&str>,
     into: &Path,
-    limit: TimeLimit,
+    (limits, limit): (Limits, TimeLimit),
 ) -> Result<Notes, FetchError> {
-    let mut export = Export { repository, commit, into, limit, entries: 0, bytes: 0, symlinks: Vec::new(), notes: Vec::new() };
+    let mut export = Export { repository, commit, into, limits, limit, entries: 0, bytes: 0, symlinks: Vec::new(), notes: Vec::new() };
     let tree = export.find_folder(folder)?;
     export.directory(&tree, Path::new(""), 0)?;
     export.check_symlinks()?;
@@ -48,6 +55,7 @@ struct Export<'a> {
     repository: &'a Repository,
     commit: &'a CommitId,
     into: &'a Path,
+    limits: Limits,
     limit: TimeLimit,
     entries: u64,
     bytes: u64,
@@ -111,7 +119,7 @@ impl<'a> Export<'a> {
     }
 
     fn file(&mut self, id: Oid, path: &Path, mode: u32) -> Result<(), FetchError> {
-        let blob = self.blob(id, path, FILE_BYTES_MAX)?;
+        let blob = self.blob(id, path, self.limits.file_bytes)?;
         let target = self.into.join(path);
         let mut file = File::create_new(&target).map_err(|error| self.refuse_twins(error, "create", path))?;
         file.write_all(blob.content())
@@ -138,8 +146,8 @@ impl<'a> Export<'a> {
         if size > bytes_max {
             return Err(FetchError::TooMuch { what: "bytes", of: path.display().to_string(), limit: bytes_max });
         }
-        if self.bytes > BYTES_MAX {
-            return Err(FetchError::TooMuch { what: "bytes", of: format!("commit {}", self.commit.short()), limit: BYTES_MAX });
+        if self.bytes > self.limits.bytes {
+            return Err(FetchError::TooMuch { what: "bytes", of: format!("commit {}", self.commit.short()), limit: self.limits.bytes });
         }
         self.repository.find_blob(id).map_err(self.failed("read a file"))
     }
@@ -162,8 +170,8 @@ impl<'a> Export<'a> {
 
     fn count_entry(&mut self) -> Result<(), FetchError> {
         self.entries += 1;
-        if self.entries > ENTRIES_MAX {
-            return Err(FetchError::TooMuch { what: "files", of: format!("commit {}", self.commit.short()), limit: ENTRIES_MAX });
+        if self.entries > self.limits.entries {
+            return Err(FetchError::TooMuch { what: "files", of: format!("commit {}", self.commit.short()), limit: self.limits.entries });
         }
         if self.limit.is_over() {
             return Err(FetchError::TimedOut { repository: format!("commit {}", self.commit.short()), limit: self.limit.span });

@@ -133,7 +133,7 @@ fn authorization(server: &Server<'_>, access: &Access) -> Result<Option<String>,
     Ok(Some(format!("Basic {}", base64(pair.as_bytes()))))
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {

@@ -41,3 +41,21 @@ pub(super) fn explain(error: io::Error, repository: &str, bytes: u64, limit: Tim
         _ => FetchError::Unreachable { repository, source: error.into() },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn what_is_too_much_or_too_late_is_told_apart() {
+        let limit = TimeLimit::of(Duration::from_secs(60));
+        let read = |bytes, limit| {
+            let mut all = Vec::new();
+            Metered::new(&[0u8; 100][..], bytes, limit).read_to_end(&mut all).map_err(|error| explain(error, "x", bytes, limit).to_string())
+        };
+        assert_eq!(read(100, limit), Ok(100));
+        assert_eq!(read(99, limit), Err("received bytes of x exceed 99".into()));
+        assert_eq!(read(100, TimeLimit::of(Duration::ZERO)), Err("x did not deliver within 0 s".into()));
+    }
+}

@@ -83,7 +83,8 @@ impl Remote {
         if !self.home.exists() {
             return Ok(Vec::new());
         }
-        let _lock = self.lock(TimeLimit::of(FETCH_TIME))?;
+        // Whoever prunes has better to do than to wait for a fetch that may hang in the network; there is a next time.
+        let Some(_lock) = self.try_lock()? else { return Ok(Vec::new()) };
         self.checkouts.prune(keep)
     }
 
@@ -152,17 +153,27 @@ impl Remote {
         }
     }
 
-    /// One fetch or prune at a time, over all processes; the kernel releases the lock when its holder dies.
+    /// One fetch or prune at a time, over all processes.
     fn lock(&self, limit: TimeLimit) -> Result<File, FetchError> {
+        loop {
+            if let Some(file) = self.try_lock()? {
+                return Ok(file);
+            }
+            if limit.is_over() {
+                return Err(FetchError::Busy { repository: self.address.to_string() });
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
+    }
+
+    /// The lock, if nobody has it. The kernel releases it when its holder dies.
+    fn try_lock(&self) -> Result<Option<File>, FetchError> {
         let path = self.home.join("lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(FetchError::local("open", &path))?;
-        loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(file),
-                Err(rustix::io::Errno::WOULDBLOCK) if !limit.is_over() => std::thread::sleep(LOCK_PAUSE),
-                Err(rustix::io::Errno::WOULDBLOCK) => return Err(FetchError::Busy { repository: self.address.to_string() }),
-                Err(errno) => return Err(FetchError::system("lock", path)(errno)),
-            }
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(FetchError::system("lock", path)(errno)),
         }
     }
 }

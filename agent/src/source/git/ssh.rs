@@ -251,4 +251,12 @@ mod tests {
         assert_eq!(kind("fatal: out of memory\n"), "other");
         assert_eq!(kind(""), "none");
     }
+    #[test]
+    fn a_process_that_hangs_is_killed_when_its_time_is_over() {
+        let child = Command::new("sh").args(["-c", "echo stuck >&2; exec sleep 100"]).stderr(Stdio::piped()).spawn().unwrap();
+        let begun = std::time::Instant::now();
+        let mut process = Process::watch(child, TimeLimit::of(std::time::Duration::from_millis(200))).unwrap();
+        assert_eq!(process.end(), "stuck\n");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+    }
 }

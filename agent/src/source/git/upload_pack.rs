@@ -87,12 +87,14 @@ fn read_capabilities(text: &str, found: &mut Advertisement) -> io::Result<()> {
 
 /// The request for one commit, without its history where the server can, and without what `have` and its tree hold.
 ///
-/// It is complete: negotiation ends with it, so that it is the same over HTTP and over a stream. No `thin-pack`: the pack must
-/// stand alone.
+/// It is complete: negotiation ends with it, so that it is the same over HTTP and over a stream. Only for a `thin-pack` does a server
+/// look at the files of a commit that is not an ancestor, and without history none is (`--objects-edge-aggressive` of git's
+/// pack-objects); the writer of the pack adds the bases it leaves out.
 pub(super) fn request(want: &CommitId, have: Option<&CommitId>, shallow: bool) -> Vec<u8> {
     let mut request = Vec::new();
     let agent = concat!("agent=host-agent/", env!("CARGO_PKG_VERSION"));
-    packet::write_line(&mut request, &format!("want {want} side-band-64k ofs-delta no-progress {agent}"));
+    let thin = if have.is_some() { " thin-pack" } else { "" };
+    packet::write_line(&mut request, &format!("want {want} side-band-64k ofs-delta no-progress{thin} {agent}"));
     if shallow {
         if let Some(have) = have {
             packet::write_line(&mut request, &format!("shallow {have}"));
