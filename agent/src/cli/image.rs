@@ -153,6 +153,7 @@ fn build(args: &BuildArgs, session: &Session) -> Outcome {
         target: args.target.clone(),
         bases: BTreeMap::new(),
         shim: runtime::container::shim_executable(),
+        state: engine.places().state.clone(),
         caching: if args.no_cache { Caching::Ignore } else { Caching::Use },
     };
     let _lease = engine.images().lease()?;

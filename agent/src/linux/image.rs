@@ -89,6 +89,7 @@ fn build(
         target: target.clone(),
         bases: found.iter().map(|(name, id)| (name.to_string(), *id)).collect(),
         shim: runtime::container::shim_executable(),
+        state: host.engine.places().state.clone(),
         caching: Caching::Use,
     };
     let id = build_with(host.engine, &request, progress)?;

@@ -16,6 +16,7 @@ pub use error::EngineError;
 pub use keep::Keep;
 pub use traffic::served;
 
+use crate::container;
 use crate::image::store::ImageStore;
 use crate::places::Places;
 use crate::store::{FileError, Lock};
@@ -58,12 +59,23 @@ impl Engine {
     /// Waits for and takes the host: whoever applies a plan holds it, so that two never apply at once.
     /// The kernel releases it when its holder dies.
     pub fn lock_host(&self) -> Result<Lock, EngineError> {
-        Ok(Lock::exclusive(&self.places.lock())?)
+        let lock = Lock::exclusive(&self.places.lock())?;
+        self.clear_interrupted()?;
+        Ok(lock)
     }
 
     /// Takes the host if nobody holds it.
     pub fn try_lock_host(&self) -> Result<Option<Lock>, EngineError> {
-        Ok(Lock::try_exclusive(&self.places.lock())?)
+        let lock = Lock::try_exclusive(&self.places.lock())?;
+        if lock.is_some() {
+            self.clear_interrupted()?;
+        }
+        Ok(lock)
+    }
+
+    /// What a holder of the lock that was killed has left half made or half removed.
+    fn clear_interrupted(&self) -> Result<(), EngineError> {
+        Ok(container::sweep(&self.places)?)
     }
 
     /// One change of networks, ports and names at a time, across processes.

@@ -11,7 +11,7 @@ use std::io::IsTerminal as _;
 
 /// Run a command inside a running container; the exit code is the command's.
 #[derive(Debug, Args)]
-pub(super) struct ExecArgs {
+pub(crate) struct ExecArgs {
     /// Give it a terminal
     #[arg(short, long)]
     tty: bool,

@@ -6,7 +6,7 @@ use clap::Args;
 
 /// Show everything that is known about containers, as JSON.
 #[derive(Debug, Args)]
-pub(super) struct InspectArgs {
+pub(crate) struct InspectArgs {
     /// Names or ids
     #[arg(required = true)]
     containers: Vec<String>,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Start stopped containers.
 #[derive(Debug, Args)]
-pub(super) struct StartArgs {
+pub(crate) struct StartArgs {
     /// Names or ids
     #[arg(required = true)]
     containers: Vec<String>,
@@ -20,7 +20,7 @@ pub(super) struct StartArgs {
 
 /// Stop containers: their stop signal, then after a grace period SIGKILL.
 #[derive(Debug, Args)]
-pub(super) struct StopArgs {
+pub(crate) struct StopArgs {
     /// Names or ids
     #[arg(required = true)]
     containers: Vec<String>,
@@ -31,7 +31,7 @@ pub(super) struct StopArgs {
 
 /// Send a signal to containers.
 #[derive(Debug, Args)]
-pub(super) struct KillArgs {
+pub(crate) struct KillArgs {
     /// Names or ids
     #[arg(required = true)]
     containers: Vec<String>,
@@ -44,7 +44,7 @@ pub(super) struct KillArgs {
 ///
 /// A watch makes the containers of its site again: that is what it is for. To be rid of one for good, remove its manifest.
 #[derive(Debug, Args)]
-pub(super) struct RmArgs {
+pub(crate) struct RmArgs {
     /// Names or ids
     #[arg(required = true)]
     containers: Vec<String>,
@@ -55,7 +55,7 @@ pub(super) struct RmArgs {
 
 /// Wait until containers have exited, print their exit codes.
 #[derive(Debug, Args)]
-pub(super) struct WaitArgs {
+pub(crate) struct WaitArgs {
     /// Names or ids
     #[arg(required = true)]
     containers: Vec<String>,

@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 
 /// Show what containers wrote, oldest first.
 #[derive(Debug, Args)]
-pub(super) struct LogsArgs {
+pub(crate) struct LogsArgs {
     /// Names or ids; with several, each line says whose it is
     #[arg(required = true)]
     containers: Vec<String>,

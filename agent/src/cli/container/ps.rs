@@ -11,7 +11,7 @@ use spec::value::ContainerId;
 
 /// List containers: running ones, or all.
 #[derive(Debug, Args)]
-pub(super) struct PsArgs {
+pub(crate) struct PsArgs {
     /// Those that do not run too
     #[arg(short, long)]
     all: bool,

@@ -27,7 +27,7 @@ const SHORT: Duration = Duration::from_millis(200);
 ///
 /// It belongs to nobody: no plan touches it. In the foreground its output is shown and its exit code returned.
 #[derive(Debug, Args)]
-pub(super) struct RunArgs {
+pub(crate) struct RunArgs {
     /// Do not wait for it; print its id
     #[arg(short, long)]
     detach: bool,

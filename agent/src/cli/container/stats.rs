@@ -17,7 +17,7 @@ const SAMPLE: Duration = Duration::from_millis(500);
 
 /// Show processor time, memory and processes of running containers.
 #[derive(Debug, Args)]
-pub(super) struct StatsArgs {
+pub(crate) struct StatsArgs {
     /// Names or ids; all running ones if none is given
     containers: Vec<String>,
     /// Go on, a table every second
