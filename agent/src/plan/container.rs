@@ -138,10 +138,12 @@ impl<'a> Room<'a, '_> {
         let old = roles.current;
         let image = self.images.state(&wanted.image);
         let readiness = self.readiness(wanted);
-        let goes_with_network = attachments(wanted).any(|(network, _)| self.networks.get(network).is_some_and(NetworkVerdict::is_replaced));
+        let is_replaced = |network: &Name| self.networks.get(network).is_some_and(NetworkVerdict::is_replaced);
+        let goes_with_network = old.state.endpoints.iter().any(|endpoint| is_replaced(&endpoint.network));
+        let comes_with_network = attachments(wanted).any(|(network, _)| is_replaced(network));
         let fits = |one: &Incarnation<'a>| {
             let is_wanted = one.state.applied == *wanted && runs_image(one, image);
-            is_wanted && one.is_hopeful() && one.id.generation > old.id.generation && !goes_with_network && self.is_at_home(wanted, one)
+            is_wanted && one.is_hopeful() && one.id.generation > old.id.generation && !comes_with_network && self.is_at_home(wanted, one)
         };
         let made = roles.others.iter().rfind(|one| fits(one)).copied();
         let prepared = match made {

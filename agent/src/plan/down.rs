@@ -112,6 +112,7 @@ impl<'a> Writer<'a, '_> {
     /// Says what becomes of a resource no manifest names; whether it goes in this plan.
     fn goes(&mut self, id: &ResourceId, consequence: Consequence) -> bool {
         match self.removals {
+            Removals::Now | Removals::Later if self.draft.changes(id) => {}
             Removals::Now | Removals::Later => self.draft.change(id.clone(), Verb::Remove, consequence, vec![Cause::Unnamed]),
             Removals::Blocked => {
                 self.draft.block(id.clone(), "no manifest names it any more; it is removed once no container of the site is blocked");
@@ -143,8 +144,7 @@ impl<'a> Writer<'a, '_> {
         for name in order.sorted.into_iter().chain(order.circular) {
             let incarnations = &leaving[name];
             let id = resource(Kind::Container, name);
-            let runs = incarnations.iter().any(Incarnation::is_alive);
-            let consequence = if runs { Consequence::Downtime } else { Consequence::None };
+            let consequence = if self.site.runs(name) { Consequence::Downtime } else { Consequence::None };
             if !self.goes(&id, consequence) {
                 continue;
             }

@@ -41,6 +41,11 @@ impl Draft {
         self.notes.entry(resource).or_insert_with(|| text.into());
     }
 
+    /// Whether a change of this resource is written already.
+    pub(super) fn changes(&self, resource: &ResourceId) -> bool {
+        self.changes.contains_key(resource)
+    }
+
     /// Whether something is said about this resource already.
     pub(super) fn mentions(&self, resource: &ResourceId) -> bool {
         self.blocked.contains_key(resource) || self.changes.contains_key(resource) || self.notes.contains_key(resource)

@@ -74,15 +74,15 @@ pub(super) const CONTAINER: &[Rule] = &[
 
 /// Every field of an image; any change of its source obtains it again.
 pub(super) const IMAGE: &[Rule] = &[
-    rule("source.archive.content", "archive content", Effect::Replace),
-    rule("source.archive.path", "archive", Effect::Replace),
-    rule("source.build.args.*", "build.args.*", Effect::Replace),
-    rule("source.build.bases", "build bases", Effect::Replace),
-    rule("source.build.content", "build content", Effect::Replace),
-    rule("source.build.context", "build.context", Effect::Replace),
-    rule("source.build.dockerfile", "build.dockerfile", Effect::Replace),
-    rule("source.build.target", "build.target", Effect::Replace),
-    rule("source.pull.reference", "pull", Effect::Replace),
+    rule("source.archive.content", "archive content", Effect::Live),
+    rule("source.archive.path", "archive", Effect::Live),
+    rule("source.build.args.*", "build.args.*", Effect::Live),
+    rule("source.build.bases", "build bases", Effect::Live),
+    rule("source.build.content", "build content", Effect::Live),
+    rule("source.build.context", "build.context", Effect::Live),
+    rule("source.build.dockerfile", "build.dockerfile", Effect::Live),
+    rule("source.build.target", "build.target", Effect::Live),
+    rule("source.pull.reference", "pull", Effect::Live),
 ];
 
 /// Every field of a network. Whether subnet and gateway take a new one depends on the present ones: decided by the room.
@@ -116,7 +116,9 @@ pub(super) fn differences<T: Serialize + PartialEq>(rules: &[Rule], old: &T, new
     }
     let (old, new) = (fields(rules, old), fields(rules, new));
     let names: std::collections::BTreeSet<&Vec<String>> = old.keys().chain(new.keys()).collect();
-    let shown = |side: &BTreeMap<Vec<String>, Value>, path: &Vec<String>| side.get(path).map_or_else(|| "none".to_owned(), show);
+    // A bridged container has no mode of its own in the canonical form, only networks.
+    let absent = |path: &[String]| if path == ["network"] { "bridged" } else { "none" }.to_owned();
+    let shown = |side: &BTreeMap<Vec<String>, Value>, path: &Vec<String>| side.get(path).map_or_else(|| absent(path), show);
     let mut found: Vec<Difference> = names
         .into_iter()
         .filter(|path| old.get(*path) != new.get(*path))

@@ -77,28 +77,22 @@ impl Room<'_, '_> {
         let was_on = |name: &Name| attachments(&current.state.applied).any(|(other, _)| other == name);
         for (name, _) in attachments(wanted) {
             let Some(verdict) = self.networks.get(name) else { continue };
-            let range = match verdict.state {
-                NetworkState::Blocked { .. } => continue,
-                NetworkState::Usable { range, .. } => range,
-                NetworkState::Replaced { range } => {
-                    need.take(Effect::Replace, network::follows(name, range));
-                    continue;
-                }
-                NetworkState::Later { range } => {
-                    need.is_pending = true;
-                    need.take(Effect::Replace, network::follows(name, range));
-                    continue;
-                }
-            };
-            match current.state.endpoints.iter().find(|endpoint| endpoint.network == *name) {
-                Some(endpoint) if !range.admits(endpoint.address) => {
+            let endpoint = current.state.endpoints.iter().find(|endpoint| endpoint.network == *name);
+            match (&verdict.state, endpoint) {
+                (NetworkState::Blocked { .. }, _) => {}
+                (NetworkState::Usable { range, .. }, Some(endpoint)) if !range.admits(endpoint.address) => {
                     let what = format!("its address {} does not lie in network/{name}, which is {}", endpoint.address, range.subnet);
                     need.take(Effect::Replace, Cause::Drift { what });
                 }
-                None if was_on(name) => {
+                (NetworkState::Replaced { range }, Some(_)) => need.take(Effect::Replace, network::follows(name, *range)),
+                (NetworkState::Later { range }, Some(_)) => {
+                    need.is_pending = true;
+                    need.take(Effect::Replace, network::follows(name, *range));
+                }
+                (_, None) if was_on(name) => {
                     need.take(Effect::Live, Cause::Drift { what: format!("it is not connected to network/{name}") });
                 }
-                Some(_) | None => {}
+                (NetworkState::Usable { .. }, Some(_)) | (_, None) => {}
             }
         }
     }

@@ -57,6 +57,14 @@ impl<'a> Site<'a> {
         same_number.iter().filter(move |(address, id)| meets(*address) && id.name != name).map(|(_, id)| *id)
     }
 
+    /// Whether any incarnation of this name runs.
+    pub(super) fn runs(&self, name: &Name) -> bool {
+        self.incarnations(name).iter().any(|(id, observed)| match observed {
+            Observed::Present(state) => Incarnation { id, state }.is_alive(),
+            Observed::Unreadable { .. } => false,
+        })
+    }
+
     /// Whether a container of ours has a name no manifest has: it goes.
     pub(super) fn is_unnamed(&self, id: &ContainerId) -> bool {
         let ours = matches!(self.actual.containers.get(id), Some(Observed::Present(state)) if state.owner == self.owner);
@@ -104,8 +112,11 @@ pub(super) fn published<'a>(network: &NetworkMode, ports: &'a [PortMapping]) -> 
 
 /// Why a resource of this name cannot be ours, and what to do about it.
 pub(super) fn foreign(kind: Kind, name: &str, owner: &Owner) -> String {
+    let one = if kind == Kind::Image { "an" } else { "a" };
     match owner {
-        Owner::Hand => format!("a {kind} of this name was made by hand: remove it with `agent {kind} rm {name}`, or choose another name"),
-        Owner::Site(site) => format!("a {kind} of this name belongs to the site {site}: remove it there, or choose another name"),
+        Owner::Hand => {
+            format!("{one} {kind} of this name was made by hand: remove it with `agent {kind} rm {name}`, or choose another name")
+        }
+        Owner::Site(site) => format!("{one} {kind} of this name belongs to the site {site}: remove it there, or choose another name"),
     }
 }

@@ -126,6 +126,8 @@ pub struct Summary {
     pub remove: usize,
     /// Wanted and impossible now.
     pub blocked: usize,
+    /// Left alone on purpose.
+    pub left_alone: usize,
     /// Whether the plan is made again after its first steps.
     pub provisional: bool,
 }
@@ -142,6 +144,7 @@ impl Summary {
             start: count(Verb::Start),
             remove: count(Verb::Remove),
             blocked: plan.blocked.len(),
+            left_alone: plan.notes.len(),
             provisional: plan.provisional,
         }
     }
@@ -159,7 +162,8 @@ impl fmt::Display for Summary {
         ];
         let some: Vec<String> = fates.iter().filter(|(count, _)| *count > 0).map(|(count, fate)| format!("{count} {fate}")).collect();
         match (some.is_empty(), self.blocked) {
-            (true, 0) => f.write_str("Nothing to do: the host matches the site."),
+            (true, 0) if self.left_alone == 0 => f.write_str("Nothing to do: the host matches the site."),
+            (true, 0) => f.write_str("Nothing to do: the host matches the site, but for what is left alone."),
             (true, blocked) => write!(f, "Nothing to do, {blocked} blocked."),
             (false, 0) => write!(f, "Plan: {}.", some.join(", ")),
             (false, blocked) => write!(f, "Plan: {}, {blocked} blocked.", some.join(", ")),

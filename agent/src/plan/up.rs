@@ -141,15 +141,25 @@ impl<'a, 'b> Writer<'a, 'b> {
             leaving.push((id, *old));
         }
         for (id, observed) in &self.site.actual.containers {
-            if let (Observed::Present(state), true) = (observed, self.site.is_unnamed(id)) {
-                if is_on(&state.endpoints) {
-                    leaving.push((resource(Kind::Container, &id.name), Incarnation { id, state }));
-                }
+            let Observed::Present(state) = observed else { continue };
+            if self.site.is_unnamed(id) && is_on(&state.endpoints) {
+                let (unnamed, one) = (resource(Kind::Container, &id.name), Incarnation { id, state });
+                let consequence = if self.site.runs(&id.name) { Consequence::Downtime } else { Consequence::None };
+                let what = "is made again, and it is connected to it".to_owned();
+                let networks = moved.iter().filter(|(name, _)| state.endpoints.iter().any(|endpoint| endpoint.network == **name));
+                let follows = networks.map(|(name, _)| Cause::Follows { resource: resource(Kind::Network, name), what: what.clone() });
+                let causes = [Cause::Unnamed].into_iter().chain(follows).collect();
+                self.draft.change(unnamed.clone(), Verb::Remove, consequence, causes);
+                leaving.push((unnamed, one));
             }
         }
         let mut gone = Vec::new();
+        let mut dependents: BTreeMap<&Name, Vec<usize>> = BTreeMap::new();
         for (id, one) in leaving.into_iter().rev() {
-            gone.push(self.take_down(&id, &one, made.clone()));
+            let before = dependents.get(&one.id.name).into_iter().flatten().copied();
+            let step = self.take_down(&id, &one, made.iter().copied().chain(before).collect());
+            one.state.applied.depends_on.keys().for_each(|name| dependents.entry(name).or_default().push(step));
+            gone.push(step);
         }
         for (name, verdict) in moved {
             let Some(range) = verdict.range() else { continue };
@@ -187,7 +197,7 @@ impl<'a, 'b> Writer<'a, 'b> {
             Work::Nothing => self.clear_away(&id, verdict, Vec::new()),
             Work::Create(fresh) => {
                 let made = self.make(name, fresh);
-                let after = self.ways_clear(verdict, vec![made]);
+                let after = self.ways_clear(name, verdict, vec![made]);
                 let started = self.start(&id, &fresh.id, Traffic::Now, after);
                 let ready = self.await_after(&fresh.id, fresh.readiness, vec![started]);
                 self.done.ready.insert(name.clone(), ready);
@@ -203,7 +213,7 @@ impl<'a, 'b> Writer<'a, 'b> {
                 self.clear_away(&id, verdict, Vec::new());
                 let gone = verdict.leftovers.iter().filter_map(|one| self.done.gone.get(one.id).copied());
                 let prepared = made.into_iter().chain(gone).chain(self.linked(&self.site.desired.containers[name])).collect();
-                let after = self.ways_clear(verdict, prepared);
+                let after = self.ways_clear(name, verdict, prepared);
                 let replacement = Replacement { old, new, readiness: *readiness };
                 let ready = match (order, old.is_alive()) {
                     (UpdateOrder::StartFirst, true) => self.start_first(&id, &replacement, after),
@@ -214,7 +224,7 @@ impl<'a, 'b> Writer<'a, 'b> {
             Work::InPlace(work) => {
                 let spec = &self.site.desired.containers[name];
                 let prepared = self.linked(spec).into_iter().chain(self.ground.firewall).collect();
-                let first = self.ways_clear(verdict, prepared);
+                let first = self.ways_clear(name, verdict, prepared);
                 let ready = self.in_place(&id, spec, work, first);
                 self.done.ready.insert(name.clone(), ready);
                 self.clear_away(&id, verdict, vec![ready]);
@@ -224,7 +234,7 @@ impl<'a, 'b> Writer<'a, 'b> {
 
     /// Adds what else comes before a container runs or changes: its dependencies, and others giving up what it takes.
     /// Containers that have to make way are stopped only when all the rest is prepared.
-    fn ways_clear(&mut self, verdict: &Verdict<'_>, prepared: Vec<usize>) -> Vec<usize> {
+    fn ways_clear(&mut self, name: &Name, verdict: &Verdict<'_>, prepared: Vec<usize>) -> Vec<usize> {
         let mut first: Vec<usize> = prepared.into_iter().chain(self.awaits(&verdict.waits)).collect();
         first.extend(verdict.after.iter().filter_map(|name| self.done.ready.get(name).copied()));
         let mut stopped = Vec::new();
@@ -234,8 +244,11 @@ impl<'a, 'b> Writer<'a, 'b> {
             match known {
                 Some(step) => stopped.push(step),
                 None if (Incarnation { id, state }).is_alive() => {
-                    let resource = resource(Kind::Container, &id.name);
-                    let step = self.draft.step(&resource, Action::StopContainer { id: id.clone() }, first.clone());
+                    let holder = resource(Kind::Container, &id.name);
+                    let step = self.draft.step(&holder, Action::StopContainer { id: id.clone() }, first.clone());
+                    let what = "takes over a port or an address of it".to_owned();
+                    let follows = Cause::Follows { resource: resource(Kind::Container, name), what };
+                    self.draft.change(holder, Verb::Remove, Consequence::Downtime, vec![Cause::Unnamed, follows]);
                     self.done.stopped.insert(id.clone(), step);
                     stopped.push(step);
                 }

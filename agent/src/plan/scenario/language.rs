@@ -69,10 +69,6 @@ pub(super) fn key(text: &str) -> ImageKey {
     if text.contains([':', '/']) { ImageKey::Reference(text.parse().unwrap()) } else { ImageKey::Named(name(text)) }
 }
 
-pub(super) fn image(words: &str) -> Image {
-    read_image("", &Words(words.split_whitespace().collect()))
-}
-
 fn read_image(of: &str, words: &Words<'_>) -> Image {
     let source = if let Some(content) = words.value("build") {
         let bases = words.list("bases").iter().map(|base| name(base.split(':').next().unwrap())).collect();
@@ -125,10 +121,6 @@ fn read_condition(word: &str) -> (Name, DependencyCondition) {
         other => panic!("no condition {other}"),
     };
     (name(of), condition)
-}
-
-pub(super) fn container(of: &str, words: &str) -> Container {
-    read_container(of, &Words(words.split_whitespace().collect()))
 }
 
 fn read_container(of: &str, words: &Words<'_>) -> Container {
@@ -280,7 +272,8 @@ fn read_actual(text: &str) -> Actual {
 }
 
 fn present_image(of: &str, words: &Words<'_>) -> ActualImage {
-    let base = |word: &str| word.split_once(':').map_or_else(|| (name(word), digest("d1")), |(base, content)| (name(base), digest(content)));
+    let base =
+        |word: &str| word.split_once(':').map_or_else(|| (name(word), digest("d1")), |(base, content)| (name(base), digest(content)));
     ActualImage {
         digest: digest(words.value("digest").unwrap_or("d1")),
         applied: read_image(of, words),
@@ -306,8 +299,12 @@ fn present_container(id: &ContainerId, words: &Words<'_>, actual: &mut Actual) -
         Observed::Present(image) => image.digest,
         Observed::Unreadable { .. } => digest("d1"),
     };
-    let given: BTreeMap<&str, Ipv4Addr> =
-        words.list("at").into_iter().map(|word| word.split_once(':').unwrap()).map(|(network, at)| (network, at.parse().unwrap())).collect();
+    let given: BTreeMap<&str, Ipv4Addr> = words
+        .list("at")
+        .into_iter()
+        .map(|word| word.split_once(':').unwrap())
+        .map(|(network, at)| (network, at.parse().unwrap()))
+        .collect();
     let mut endpoints = Vec::new();
     if let NetworkMode::Networks(networks) = &applied.network {
         for (network, attachment) in networks {
