@@ -4,8 +4,8 @@
 
 use super::{CgroupError, read, write};
 use crate::sys::{Instruction, attach_device_program, device_program_count, load_device_program};
-use rustix::fd::AsFd;
-use rustix::fs::{Mode, OFlags};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::path::Path;
 
 /// Character devices that may be read and written: (major, minor), `None` for every minor.
@@ -21,8 +21,17 @@ const ALLOWED: [(u32, Option<u32>); 9] = [
     (136, None),  // pts
 ];
 
+/// Held while rules are looked at and written: of two first starts at once, neither may see the other's half-written list, which its
+/// own group would then keep. The kernel releases it with the descriptor.
+fn lock(directory: &Path) -> std::io::Result<OwnedFd> {
+    let group = rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::fs::flock(&group, FlockOperation::LockExclusive)?;
+    Ok(group)
+}
+
 /// Writes the rules to `devices.deny` and `devices.allow` of a v1 group; groups made below it later start with them.
 pub(super) fn restrict_legacy(directory: &Path) -> Result<(), CgroupError> {
+    let _lock = lock(directory).map_err(|source| CgroupError::Devices { path: directory.to_owned(), source })?;
     // A group that has them lists them; one that has not is allowed everything, `a *:* rwm`.
     if !read(&directory.join("devices.list"))?.starts_with('a') {
         return Ok(());
@@ -40,7 +49,7 @@ pub(super) fn restrict_legacy(directory: &Path) -> Result<(), CgroupError> {
 /// Attaches the rules as a program to a v2 group, unless one is there.
 pub(super) fn restrict_unified(directory: &Path) -> Result<(), CgroupError> {
     let restrict = || -> std::io::Result<()> {
-        let group = rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let group = lock(directory)?;
         if device_program_count(group.as_fd())? > 0 {
             return Ok(());
         }
@@ -143,5 +152,32 @@ mod tests {
         restricted.unwrap();
         assert_eq!(output.stdout, b"made\n", "{output:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("Operation not permitted"), "{output:?}");
+    }
+
+    #[test]
+    fn first_starts_at_once_all_get_the_whole_list() {
+        let layout = super::super::Layout::detect().ok();
+        let devices = layout.as_ref().and_then(|layout| layout.with_controller("devices"));
+        let Some(devices) = devices.filter(|_| rustix::process::geteuid().is_root()) else {
+            return eprintln!("SKIPPED: device rules of version 1, without root or that controller");
+        };
+        let instance = devices.mount.join(format!("host-agent-race-{}", std::process::id()));
+        std::fs::create_dir(&instance).unwrap();
+        let start = &|number: u32| {
+            let child = instance.join(number.to_string());
+            let listed = restrict_legacy(&instance)
+                .and_then(|()| super::super::create_directory(&child))
+                .and_then(|_| read(&child.join("devices.list")));
+            let _ = std::fs::remove_dir(&child);
+            listed
+        };
+        let lists: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|number| scope.spawn(move || start(number))).collect();
+            threads.into_iter().map(|thread| thread.join()).collect()
+        });
+        std::fs::remove_dir(&instance).unwrap();
+        for list in lists {
+            assert_eq!(list.unwrap().unwrap().lines().count(), ALLOWED.len() + 2);
+        }
     }
 }

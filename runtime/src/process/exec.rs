@@ -24,7 +24,7 @@ use std::io;
 
 /// Starts one more process in a running container and returns once its program runs.
 ///
-/// Errors: [`Step::EnterNamespace`] if the container's process is gone. The caller must have one thread.
+/// Errors: [`Step::EnterNamespace`] if the container's process is gone. The caller must have one thread; it is undumpable from now on.
 pub fn exec(request: &ExecRequest<'_>) -> Result<Started, StartError> {
     let pid = request.target.pid;
     let target = pidfd::open(request.target).during(Step::EnterNamespace, format_args!("of process {pid}"))?;
@@ -32,6 +32,8 @@ pub fn exec(request: &ExecRequest<'_>) -> Result<Started, StartError> {
     let target = target.ok_or_else(gone).during(Step::EnterNamespace, format_args!("of process {pid}"))?;
     let entrance = request.cgroup.entrance().map_err(io::Error::other).during(Step::Cgroup, "")?;
     let filter = seccomp::compile(request.seccomp, request.capabilities);
+    // Before the clone: the child is seen in the container's /proc from its first moment. It is born undumpable; exec makes it ordinary.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).during(Step::EnterNamespace, "")?;
     let visit = Visit::pids_of(target.as_fd())?;
     let embryo = spawn(Namespaces::NONE, &entrance, |channel| enter(request, target.as_fd(), filter.as_ref(), channel));
     visit.leave()?;
@@ -46,7 +48,6 @@ fn enter(
     channel: &Channel,
 ) -> Result<Infallible, StartError> {
     sys::reset_signals();
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).during(Step::EnterNamespace, "")?;
     let mut namespaces = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::NETWORK
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION

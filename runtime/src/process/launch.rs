@@ -17,7 +17,6 @@ use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, se
 use spec::value::{Capability, UserSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::ffi::CString;
 use std::io;
 
 /// A program and all that it is given.
@@ -64,29 +63,29 @@ impl<'a> Streams<'a> {
 }
 
 /// Becomes the program. The caller is root in the container's namespaces, in a session of its own.
-pub(super) fn launch(launch: &Launch<'_>, root: &Root, streams: Streams<'_>, channel: &Channel) -> Result<Infallible, StartError> {
-    let identity = user::read(root, launch.user)?;
+pub(super) fn launch(asked: &Launch<'_>, root: &Root, streams: Streams<'_>, channel: &Channel) -> Result<Infallible, StartError> {
+    let identity = user::read(root, asked.user)?;
     let has_terminal = matches!(streams, Streams::Terminal { .. });
-    let env = environment::complete(launch.env, &identity.home, launch.hostname, has_terminal);
-    let program = environment::Program::new(launch.args, &env).during(Step::Exec, launch.args.first().map_or("", String::as_str))?;
-    limits::apply(launch.rlimits)?;
+    let env = environment::complete(asked.env, &identity.home, asked.hostname, has_terminal);
+    let program = environment::Program::new(asked.args, &env).during(Step::Exec, asked.args.first().map_or("", String::as_str))?;
+    limits::apply(asked.rlimits)?;
     place_streams(streams, identity.user, channel)?;
-    enter_directory(root, launch)?;
+    enter_directory(root, asked)?;
     // Whatever was open in the starter, by mistake or not, ends here (CVE-2024-21626).
     sys::close_on_exec_from(3).during(Step::Stdio, "")?;
 
-    capability::limit_bounding_set(launch.capabilities).during(Step::Capabilities, "bounding set")?;
-    if launch.no_new_privileges {
+    capability::limit_bounding_set(asked.capabilities).during(Step::Capabilities, "bounding set")?;
+    if asked.no_new_privileges {
         set_no_new_privs(true).during(Step::Capabilities, "no_new_privs")?;
     } else {
         // Without no_new_privs only CAP_SYS_ADMIN may load a filter, so it comes before that is given up; it allows the steps below.
-        load(launch.filter)?;
+        load(asked.filter)?;
     }
-    become_user(&identity, launch.capabilities)?;
+    become_user(&identity, asked.capabilities)?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     set_parent_process_death_signal(None).during(Step::Clone, "")?;
-    if launch.no_new_privileges {
-        load(launch.filter)?;
+    if asked.no_new_privileges {
+        load(asked.filter)?;
     }
     channel.send(&Packet::Ready).during(Step::Handshake, "")?;
     execute(&program)
@@ -116,10 +115,10 @@ fn become_user(identity: &user::Identity, capabilities: &BTreeSet<Capability>) -
 }
 
 /// Enters the working directory and makes sure that it lies inside: the kernel names one that does not "(unreachable)".
-fn enter_directory(root: &Root, launch: &Launch<'_>) -> Result<(), StartError> {
-    let path = launch.working_dir;
+fn enter_directory(root: &Root, asked: &Launch<'_>) -> Result<(), StartError> {
+    let path = asked.working_dir;
     let enter = || {
-        let directory = match (launch.missing_directory, root.open_directory(path)) {
+        let directory = match (asked.missing_directory, root.open_directory(path)) {
             (MissingDirectory::Create, Err(error)) if error.kind() == io::ErrorKind::NotFound => root.ensure_directory(path)?,
             (MissingDirectory::Create | MissingDirectory::Refuse, opened) => opened?,
         };
@@ -176,7 +175,7 @@ fn give(stream: BorrowedFd<'_>, user: u32) -> io::Result<()> {
 fn execute(program: &environment::Program) -> Result<Infallible, StartError> {
     let mut reason = io::Error::from_raw_os_error(libc::ENOENT);
     for candidate in &program.candidates {
-        let error = match attempt(candidate, program) {
+        let error = match sys::execve(candidate, &program.args, &program.env) {
             Ok(never) => match never {},
             Err(error) => error,
         };
@@ -190,8 +189,4 @@ fn execute(program: &environment::Program) -> Result<Infallible, StartError> {
         }
     }
     Err(reason).during(Step::Exec, &program.name)
-}
-
-fn attempt(candidate: &CString, program: &environment::Program) -> io::Result<Infallible> {
-    sys::execve(candidate, &program.args, &program.env)
 }

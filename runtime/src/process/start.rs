@@ -35,7 +35,7 @@ pub fn start(request: &StartRequest<'_>) -> Result<Started, StartError> {
     let config = request.config;
     check_hostname(&config.hostname).during(Step::Hostname, format_args!("{:?}", config.hostname))?;
     let cgroup = request.cgroup;
-    let entrance = cgroup.ensure(&config.updatable.resources).and_then(|()| cgroup.entrance()).map_err(described);
+    let entrance = cgroup.ensure(&config.updatable.resources).and_then(|()| cgroup.entrance()).map_err(io::Error::other);
     let entrance = entrance.during(Step::Cgroup, &config.id)?;
     prepare(config, request.directory)?;
     let early = match config.user_namespace {
@@ -151,15 +151,4 @@ fn receive(request: &StartRequest<'_>, channel: &Channel) -> Result<Sources, Sta
     }
     super::launch::become_namespace_root()?;
     Sources::from_descriptors(request.config, request.directory, request.cgroup, descriptors).during(Step::Handshake, "")
-}
-
-/// An error of another room with its causes in one line: only a line crosses to whoever asked.
-fn described(error: impl std::error::Error) -> io::Error {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    io::Error::other(text)
 }

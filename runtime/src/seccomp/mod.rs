@@ -27,6 +27,9 @@ const AUDIT_ARCH: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
 const AUDIT_ARCH: u32 = 0xc000_00b7;
 
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("the system call numbers of this architecture are not known");
+
 /// Offsets in struct seccomp_data: number, architecture, low half of the first argument.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;

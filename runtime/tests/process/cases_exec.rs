@@ -3,13 +3,14 @@
 use crate::Case;
 use crate::scene::{Scene, kill};
 use runtime::container::config::IdMapping;
-use runtime::process::{Step, exec};
+use runtime::process::{Stdio, Step, exec};
 use std::fs;
 
 pub(crate) const CASES: &[Case] = &[
     ("an_exec_is_in_the_same_namespaces_and_group", an_exec_is_in_the_same_namespaces_and_group),
     ("an_exec_has_the_same_bounds", an_exec_has_the_same_bounds),
     ("an_exec_leaks_nothing_and_cannot_leave", an_exec_leaks_nothing_and_cannot_leave),
+    ("nobody_inside_gets_at_our_binary_while_we_enter", nobody_inside_gets_at_our_binary_while_we_enter),
     ("an_exec_works_as_another_user_on_a_terminal", an_exec_works_as_another_user_on_a_terminal),
     ("an_exec_into_a_user_namespace_is_its_root", an_exec_into_a_user_namespace_is_its_root),
     ("an_exec_into_what_has_ended_is_refused", an_exec_into_what_has_ended_is_refused),
@@ -65,6 +66,22 @@ fn an_exec_leaks_nothing_and_cannot_leave() {
         assert_eq!(outcome.unwrap_err().step, Step::WorkingDirectory);
     }
     kill(&running);
+}
+
+fn nobody_inside_gets_at_our_binary_while_we_enter() {
+    let mut scene = Scene::new();
+    // Descriptors and memory of a process stand behind the same check of the kernel as its executable.
+    let watch = "while true; do for p in /proc/[0-9]*; do e=$(readlink $p/exe) && [ $e != /bin/busybox ] && echo $e >> /seen; done; done";
+    let null = fs::File::options().read(true).write(true).open("/dev/null").unwrap();
+    let null = std::os::fd::AsFd::as_fd(&null);
+    scene.script(watch);
+    let running = scene.start(Stdio::Files { stdin: null, stdout: null, stderr: null }).unwrap();
+    for _ in 0..100 {
+        assert_eq!(scene.exec_sh(&running, "").code, 0);
+    }
+    kill(&running);
+    let seen = fs::read_to_string(scene.path("container/upper/seen")).unwrap_or_default();
+    assert_eq!(seen, "");
 }
 
 fn an_exec_works_as_another_user_on_a_terminal() {
