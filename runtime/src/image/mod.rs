@@ -13,7 +13,7 @@ pub mod registry;
 pub mod store;
 
 #[cfg(test)]
-mod test_support;
+mod tests;
 
 /// The identity of an image: the digest of its configuration's bytes.
 pub type ImageId = spec::value::Digest;

@@ -5,7 +5,7 @@ use crate::image::ImageId;
 use crate::image::manifest::media_type;
 use crate::image::platform::Platform;
 use crate::image::store::ImageStore;
-use crate::image::test_support::{gzip, is_root, rootfs_tar, write_oci_layout};
+use crate::image::tests::{gzip, is_root, rootfs_tar, write_oci_layout};
 use spec::value::Digest;
 use std::fs;
 use std::path::{Path, PathBuf};

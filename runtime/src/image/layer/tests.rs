@@ -4,7 +4,7 @@ use super::header::{Attribute, Entry, EntryKind, Time};
 use super::tar_writer::TarWriter;
 use super::unpack::unpack;
 use super::{LayerError, Times, pack};
-use crate::image::test_support::{describe_tree, is_root};
+use crate::image::tests::{describe_tree, is_root};
 use rustix::fs::{FileType, Mode, OFlags, XattrFlags};
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -86,19 +86,8 @@ fn check(name: &str, stream: &[u8], outcome: &Outcome, canary: &Path) {
     crate::store::remove::remove_tree(&place).unwrap();
 }
 
-#[test]
-fn hostile_layers_change_nothing_outside_their_directory() {
-    if !is_root() {
-        return;
-    }
-    let temporary = tempfile::tempdir().unwrap();
-    let canary = temporary.path().join("canary");
-    fs::create_dir(&canary).unwrap();
-    fs::write(canary.join("file"), "host").unwrap();
-    fs::set_permissions(canary.join("file"), fs::Permissions::from_mode(0o600)).unwrap();
-    let outside = canary.to_str().unwrap();
-    let outside_file = canary.join("file");
-    let outside_file = outside_file.to_str().unwrap();
+/// Name, stream and outcome of each attack on a directory of the host and a file in it.
+fn attacks(outside: &str, outside_file: &str) -> Vec<(&'static str, Vec<u8>, Outcome)> {
     let owner = Entry { uid: u32::MAX, ..file("f") };
     let deep = "d/".repeat(100_000);
     let whole = tar(&[file("a"), file("b")]);
@@ -114,7 +103,7 @@ fn hostile_layers_change_nothing_outside_their_directory() {
     let node = |major, minor| entry("null", EntryKind::CharacterDevice { major, minor });
     let attribute = |name: &str| with_attribute(directory("d"), (name.into(), b"y".to_vec()));
     use Outcome::{Holds, Refused};
-    let cases: Vec<(&str, Vec<u8>, Outcome)> = vec![
+    vec![
         ("parent", tar(&[file("../canary/file")]), Refused("climbs out")),
         ("parent inside", tar(&[directory("a"), file("a/../../canary/file")]), Refused("climbs out")),
         ("parent by text", tar(&[file("a/../b")]), Holds(&["b file"])),
@@ -155,9 +144,22 @@ fn hostile_layers_change_nothing_outside_their_directory() {
         ("more than there is", endless, Refused("after \"huge\"")),
         ("not a tar", vec![b'x'; 4096], Refused("no tar header")),
         ("xz", b"\xfd7zXZ\0".to_vec(), Refused("xz -d")),
-    ];
-    for (name, stream, outcome) in &cases {
-        check(name, stream, outcome, &canary);
+    ]
+}
+
+#[test]
+fn hostile_layers_change_nothing_outside_their_directory() {
+    if !is_root() {
+        return;
+    }
+    let temporary = tempfile::tempdir().unwrap();
+    let canary = temporary.path().join("canary");
+    fs::create_dir(&canary).unwrap();
+    fs::write(canary.join("file"), "host").unwrap();
+    fs::set_permissions(canary.join("file"), fs::Permissions::from_mode(0o600)).unwrap();
+    let file = canary.join("file");
+    for (name, stream, outcome) in attacks(canary.to_str().unwrap(), file.to_str().unwrap()) {
+        check(name, &stream, &outcome, &canary);
     }
 }
 

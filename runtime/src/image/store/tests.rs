@@ -4,7 +4,7 @@ use super::{Expected, ImageStore, Roots, StoreError};
 use crate::image::config::ImageConfig;
 use crate::image::layer::{LayerError, Times};
 use crate::image::platform::Platform;
-use crate::image::test_support::{describe_tree, is_root, rootfs_tar};
+use crate::image::tests::{describe_tree, is_root, rootfs_tar};
 use spec::value::Digest;
 use std::collections::BTreeSet;
 use std::fs;
