@@ -119,6 +119,6 @@ mod tests {
     fn memory_settles_on_whole_pages() {
         let limits = ResourceLimits { memory: Some(ByteSize::from_bytes(10_000_000)), cpus: None, pids: Some(7) };
         let bytes = settled(&limits).memory.unwrap().bytes();
-        assert!(bytes <= 10_000_000 && bytes % 4096 == 0 && settled(&limits).pids == Some(7));
+        assert!(bytes <= 10_000_000 && bytes.is_multiple_of(4096) && settled(&limits).pids == Some(7));
     }
 }

@@ -145,6 +145,11 @@ impl Cgroup {
         self.layout.hierarchies().try_for_each(|hierarchy| remove_tree(&hierarchy.mount.join(&self.path)))
     }
 
+    /// Removes the parent of all containers' groups of this instance. Fine if absent; all containers must be gone.
+    pub fn remove_instance(places: &Places) -> Result<(), CgroupError> {
+        Layout::detect()?.hierarchies().try_for_each(|hierarchy| remove_tree(&hierarchy.mount.join(places.instance())))
+    }
+
     /// Every process in it, by its number in the caller's pid namespace.
     pub fn processes(&self) -> Result<Vec<i32>, CgroupError> {
         let Some(directory) = self.layout.hierarchies().map(|hierarchy| hierarchy.mount.join(&self.path)).next() else {

@@ -16,7 +16,7 @@ use std::path::Path;
 pub fn create(places: &Places, config: &ContainerConfig, annotations: &serde_json::Value) -> Result<(), ContainerError> {
     let containers = places.containers();
     make_directory(&containers)?;
-    // No container id contains a space, so this can never be taken for one; `list` skips it.
+    // No container id contains a space, so this can never be taken for one; `list` skips it, `sweep` removes it.
     let new = containers.join(format!("new {} {}", config.id, std::process::id()));
     let result = fill(&new, config, annotations).and_then(|()| put_in_place(places, &new, config));
     if result.is_err() {

@@ -1,12 +1,13 @@
-//! `exec`: one more process in a running container.
+//! `exec`: one more process in a running container; and `run`, one process without a container, for build steps.
 
 use super::error::ContainerError;
 use super::list::{inspect, running_process};
 use super::start::shim_executable;
 use crate::places::Places;
-use crate::shim::bundle::{self, ExecBundle, ExecCommand};
+use crate::shim::bundle::{self, ExecBundle, ExecCommand, RunBundle};
 use spec::value::ContainerId;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::Command;
 
 /// Runs it with the caller's standard files, or its terminal, to its end; its exit code, 128 + signal if one ended it.
@@ -30,5 +31,15 @@ pub fn exec_command(places: &Places, id: &ContainerId, command: &ExecCommand) ->
     let path = bundle::write(&places.container_run(id), &bundle)?;
     let mut program = Command::new(shim_executable());
     program.arg("exec").arg(path).env_clear();
+    Ok(program)
+}
+
+/// One process from a configuration to its end, with the files the caller gives the command: its exit code is the process's own,
+/// 126 to 128 if it could not be started, 125 for trouble of ours, the latter said on standard error. Nothing is left of it but
+/// what it wrote to `<bundle.directory>/upper`. The bundle waits in `passing`, a directory of the caller's, until it is spawned.
+pub fn run_command(passing: &Path, bundle: &RunBundle) -> Result<Command, ContainerError> {
+    let path = bundle::write(passing, bundle)?;
+    let mut program = Command::new(shim_executable());
+    program.arg("run").arg(path).env_clear();
     Ok(program)
 }

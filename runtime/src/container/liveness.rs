@@ -17,33 +17,58 @@ pub enum Liveness {
 /// Looks at a process.
 pub fn of(process: ProcessRef) -> Liveness {
     match stat(process.pid) {
-        Some((_, start_time)) if start_time != process.start_time => Liveness::Gone,
-        Some((b'Z' | b'X' | b'x', _)) => Liveness::Zombie,
+        Some(stat) if stat.start_time != process.start_time => Liveness::Gone,
+        Some(Stat { letter: b'Z' | b'X' | b'x', .. }) => Liveness::Zombie,
         Some(_) => Liveness::Alive,
         None => Liveness::Gone,
     }
 }
 
-/// The process with this number as it is now; `None` if there is none.
-pub fn reference(pid: i32) -> Option<ProcessRef> {
-    stat(pid).map(|(_, start_time)| ProcessRef { pid, start_time })
+/// The status word of wait(2) of a process that has ended and that nobody has reaped; `None` if it runs or is gone.
+pub(crate) fn wait_status_of_zombie(process: ProcessRef) -> Option<i32> {
+    match of(process) {
+        Liveness::Zombie => stat(process.pid).map(|stat| stat.wait_status),
+        Liveness::Alive | Liveness::Gone => None,
+    }
 }
 
-/// State letter and start time: fields 3 and 22 of proc_pid_stat(5).
-fn stat(pid: i32) -> Option<(u8, u64)> {
+/// The process with this number as it is now; `None` if there is none.
+pub fn reference(pid: i32) -> Option<ProcessRef> {
+    stat(pid).map(|stat| ProcessRef { pid, start_time: stat.start_time })
+}
+
+/// Fields 3, 22 and 52 of proc_pid_stat(5).
+struct Stat {
+    letter: u8,
+    start_time: u64,
+    wait_status: i32,
+}
+
+fn stat(pid: i32) -> Option<Stat> {
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
     // The command (field 2) is in parentheses and may hold anything, parentheses too: fields count from the last one.
     let after = text.iter().rposition(|byte| *byte == b')')?;
     let fields = std::str::from_utf8(text.get(after + 2..)?).ok()?;
     let mut fields = fields.split_ascii_whitespace();
-    let state = *fields.next()?.as_bytes().first()?;
+    let letter = *fields.next()?.as_bytes().first()?;
     let start_time = fields.nth(18)?.parse().ok()?;
-    Some((state, start_time))
+    let wait_status = fields.nth(29)?.parse().ok()?;
+    Some(Stat { letter, start_time, wait_status })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_zombie_tells_how_it_ended() {
+        let mut child = std::process::Command::new("/bin/sh").args(["-c", "exit 7"]).spawn().expect("spawn");
+        let process = reference(i32::try_from(child.id()).expect("pid")).expect("not reaped");
+        let status = std::iter::repeat_with(|| wait_status_of_zombie(process)).flatten().next();
+        assert_eq!(status, Some(7 << 8));
+        child.wait().expect("wait");
+        assert_eq!(wait_status_of_zombie(process), None);
+    }
 
     #[test]
     fn a_number_used_again_is_another_process() {

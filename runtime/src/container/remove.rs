@@ -84,7 +84,7 @@ fn take_away(places: &Places, id: &ContainerId) -> Result<(), ContainerError> {
     Ok(())
 }
 
-fn remove_directory(path: &Path) -> Result<(), ContainerError> {
+pub(super) fn remove_directory(path: &Path) -> Result<(), ContainerError> {
     match std::fs::remove_dir_all(path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -50,21 +50,28 @@ pub fn start(places: &Places, id: &ContainerId) -> Result<ContainerState, Contai
 
 pub(super) fn start_locked(places: &Places, id: &ContainerId, _lock: &Lock) -> Result<ContainerState, ContainerError> {
     read_config(places, id)?;
-    let state = read_state(places, id)?;
     clear_stopped(places, id)?;
     prepare(places, id)?;
-    let runs = running_process(&state).is_some();
-    if state.shim.is_some_and(|shim| liveness::of(shim) == Liveness::Alive) {
-        if runs {
-            return Ok(state);
+    let deadline = Instant::now() + ANSWER_MAX;
+    loop {
+        let state = read_state(places, id)?;
+        let runs = running_process(&state).is_some();
+        if !shim_lives(&state) {
+            return spawn(places, id, if runs { Task::Adopt } else { Task::Start });
         }
-        if matches!(state.phase, Phase::Restarting { .. }) {
-            // The user does not want to wait for the back-off.
-            return client::ask(places, id, &Request::Restart { grace_ms: None }, Some(START_MAX));
+        match state.phase {
+            Phase::Running { .. } if runs => return Ok(state),
+            // Whoever starts it does not want to wait for the back-off.
+            Phase::Restarting { .. } => return client::ask(places, id, &Request::Restart { grace_ms: None }, Some(START_MAX)),
+            // Its shim is about to see that it has ended, or to end itself.
+            Phase::Created | Phase::Running { .. } | Phase::Exited { .. } if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Phase::Created | Phase::Running { .. } | Phase::Exited { .. } => {
+                return Err(ContainerError::Silent { id: id.clone(), waited_s: ANSWER_MAX.as_secs() });
+            }
         }
-        wait_for_end_of_shim(id, &state)?;
     }
-    spawn(places, id, if runs { Task::Adopt } else { Task::Start })
 }
 
 /// Gives a container whose shim is dead a new one, which goes on where the old one was: logs, probes, policy, a pending restart.
@@ -76,7 +83,7 @@ pub fn adopt(places: &Places, id: &ContainerId) -> Result<ContainerState, Contai
 
 pub(super) fn adopt_locked(places: &Places, id: &ContainerId, _lock: &Lock) -> Result<ContainerState, ContainerError> {
     let state = read_state(places, id)?;
-    if state.shim.is_some_and(|shim| liveness::of(shim) == Liveness::Alive) {
+    if shim_lives(&state) {
         return Ok(state);
     }
     match state.phase {
@@ -88,16 +95,9 @@ pub(super) fn adopt_locked(places: &Places, id: &ContainerId, _lock: &Lock) -> R
     }
 }
 
-/// The shim of an exited container is about to end, or to hang for ever; the latter would be a bug worth a clear message.
-fn wait_for_end_of_shim(id: &ContainerId, state: &ContainerState) -> Result<(), ContainerError> {
-    let deadline = Instant::now() + ANSWER_MAX;
-    while state.shim.is_some_and(|shim| liveness::of(shim) == Liveness::Alive) {
-        if Instant::now() > deadline {
-            return Err(ContainerError::Silent { id: id.clone(), waited_s: ANSWER_MAX.as_secs() });
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    Ok(())
+/// Whether the shim that wrote this state lives.
+pub(super) fn shim_lives(state: &ContainerState) -> bool {
+    state.shim.is_some_and(|shim| liveness::of(shim) == Liveness::Alive)
 }
 
 fn clear_stopped(places: &Places, id: &ContainerId) -> Result<(), ContainerError> {

@@ -4,9 +4,8 @@ use super::client::{self, ANSWER_MAX};
 use super::error::ContainerError;
 use super::file;
 use super::list::{read_config, read_state};
-use super::liveness::{self, Liveness};
 use super::lock;
-use super::start::{adopt_locked, start_locked};
+use super::start::{adopt_locked, shim_lives, start_locked};
 use super::state::{ContainerState, Phase};
 use crate::places::Places;
 use crate::shim::protocol::Request;
@@ -67,13 +66,9 @@ fn ask_living(places: &Places, id: &ContainerId, request: &Request, patience: Du
     }
     match client::ask(places, id, request, Some(patience)) {
         // It exited, and its shim ended, between the two lines above.
-        Err(ContainerError::Shim { .. }) if !shim_lives(places, id)? => read_state(places, id),
+        Err(ContainerError::Shim { .. }) if !shim_lives(&read_state(places, id)?) => read_state(places, id),
         answer => answer,
     }
-}
-
-fn shim_lives(places: &Places, id: &ContainerId) -> Result<bool, ContainerError> {
-    Ok(read_state(places, id)?.shim.is_some_and(|shim| liveness::of(shim) == Liveness::Alive))
 }
 
 /// Notes that the user wants it down. Before anything else is done, so that a restart policy cannot come between.

@@ -28,7 +28,7 @@ impl ExitStatus {
     }
 
     /// From the status word of wait(2).
-    fn from_wait_status(status: i32) -> Self {
+    pub(crate) fn from_wait_status(status: i32) -> Self {
         if libc::WIFSIGNALED(status) { Self::Signal(libc::WTERMSIG(status)) } else { Self::Code(libc::WEXITSTATUS(status)) }
     }
 }

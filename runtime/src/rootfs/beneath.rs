@@ -1,13 +1,15 @@
 //! Paths below a container's root: opened and created from its descriptor, never leaving it, whatever links an image holds.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, openat, openat2, readlinkat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read};
 
 /// How many symbolic links one path may go through: the kernel's own limit, path_resolution(7).
 const LINKS_MAX: usize = 40;
+/// statfs(2) type of procfs.
+const PROCFS_MAGIC: u64 = 0x9fa0;
 
 /// The root directory of a container.
 #[derive(Debug)]
@@ -89,7 +91,9 @@ impl Root {
             match FileType::from_raw_mode(fstat(&entry)?.st_mode) {
                 FileType::Symlink => {
                     followed += 1;
-                    if followed > LINKS_MAX || links == Links::Refuse {
+                    // What /proc/self/fd/7 says is not where it leads.
+                    let is_magic = fstatfs(&entry)?.f_type as u64 == PROCFS_MAGIC;
+                    if followed > LINKS_MAX || links == Links::Refuse || is_magic {
                         return Err(Errno::LOOP.into());
                     }
                     let target = readlinkat(here, name.as_str(), Vec::new())?;

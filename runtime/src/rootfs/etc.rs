@@ -100,7 +100,7 @@ mod tests {
             "seccomp": "default", "rlimits": {}}, "hostname": "web.shop", "readOnlyRoot": false, "mounts": [], "userNamespace": null,
             "network": "none", "stopSignal": "SIGTERM", "stopGrace": "10s", "health": null,
             "logs": LOGS, "updatable": {"resources": {}, "restart": "no", "labels": {}}}"#;
-        let logs = serde_json::to_string(&LogLimits { size: "1Mi".parse().unwrap(), files: 1 }).unwrap();
+        let logs = serde_json::to_string(&LogLimits { max_size: "1Mi".parse().unwrap(), max_files: 1 }).unwrap();
         let config: ContainerConfig = serde_json::from_str(&text.replace("LOGS", &logs)).unwrap();
         ContainerConfig { network, ..config }
     }

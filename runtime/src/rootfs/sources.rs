@@ -42,7 +42,8 @@ impl Sources {
     ) -> Result<Self, StartError> {
         let open = |(role, path): (Role, PathBuf)| {
             let mount = match role {
-                Role::Root => overlay::mount(&config.layers, directory, user_namespace).during(Step::Overlay, path.display())?,
+                Role::Root => overlay::mount(&config.layers, directory, config.user_namespace.zip(user_namespace))
+                    .during(Step::Overlay, path.display())?,
                 Role::Cgroup(_) | Role::Sysfs => read_only(overlay::private_copy(&path, None)).during(Step::OpenSource, path.display())?,
                 Role::Device(_) => overlay::private_copy(&path, None).during(Step::OpenSource, path.display())?,
                 Role::Etc(_) => overlay::private_copy(&path, user_namespace).during(Step::OpenSource, path.display())?,

@@ -2,7 +2,7 @@
 
 use super::bundle::{self, ExecBundle, Terminal};
 use super::foreground::{self, Signals};
-use super::{CODE_OURS, Problem, chain};
+use super::{CODE_OURS, Problem, chain, complain};
 use crate::cgroup::Cgroup;
 use crate::container::list::{read_config, read_state, running_process};
 use crate::places::Places;
@@ -16,7 +16,7 @@ pub fn exec(path: &Path) -> i32 {
     match try_exec(path) {
         Ok(code) => code,
         Err(Problem(problem)) => {
-            eprintln!("container-shim: {problem}");
+            complain(&problem);
             CODE_OURS
         }
     }
@@ -52,7 +52,7 @@ fn try_exec(path: &Path) -> Result<i32, Problem> {
     match process::exec(&request) {
         Ok(started) => foreground::attend(&started, &signals).map(|status| status.code()).map_err(Problem::of("wait for the process")),
         Err(error) => {
-            eprintln!("container-shim: {}", chain(&error));
+            complain(&chain(&error));
             Ok(error.exit_code())
         }
     }

@@ -1,12 +1,12 @@
 //! `container-shim`: the small program beside each container, and the one that starts every process in one.
 
 use runtime::shim::command_line::{self, Mode};
-use runtime::shim::{exec, monitor, run};
+use runtime::shim::{complain, exec, monitor, run};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     if let Err(error) = runtime::process::protect_own_binary() {
-        eprintln!("container-shim: {}", runtime::shim::chain(&error));
+        complain(&runtime::shim::chain(&error));
         return exit(runtime::shim::CODE_OURS);
     }
     // Run by descriptor it would be listed under the descriptor's number. A name is a convenience: no error.
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         Some(Mode::Run(bundle)) => exit(run::run(&bundle)),
         Some(Mode::Exec(bundle)) => exit(exec::exec(&bundle)),
         None => {
-            eprintln!("{}", command_line::USAGE);
+            complain(command_line::USAGE);
             exit(runtime::shim::CODE_OURS)
         }
     }

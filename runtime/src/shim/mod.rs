@@ -16,6 +16,8 @@ pub mod policy;
 pub mod protocol;
 pub mod run;
 
+use std::io::Write as _;
+
 /// The exit code for trouble that is not the process's own, as with docker and podman.
 pub const CODE_OURS: i32 = 125;
 
@@ -29,6 +31,11 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// A line on standard error. Where that leads may be full or closed: `eprintln!` would end us then.
+pub fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "container-shim: {text}");
 }
 
 /// Why a shim cannot do its work, in words for its caller.

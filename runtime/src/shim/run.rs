@@ -2,7 +2,7 @@
 
 use super::bundle::{self, RunBundle};
 use super::foreground::{self, Signals};
-use super::{CODE_OURS, Problem, chain};
+use super::{CODE_OURS, Problem, chain, complain};
 use crate::cgroup::Cgroup;
 use crate::places::Places;
 use crate::process::{self, StartRequest, Stdio};
@@ -15,7 +15,7 @@ pub fn run(path: &Path) -> i32 {
     match try_run(path) {
         Ok(code) => code,
         Err(Problem(problem)) => {
-            eprintln!("container-shim: {problem}");
+            complain(&problem);
             CODE_OURS
         }
     }
@@ -37,7 +37,7 @@ fn try_run(path: &Path) -> Result<i32, Problem> {
     let result = match process::start(&request) {
         Ok(started) => foreground::attend(&started, &signals).map(|status| status.code()).map_err(Problem::of("wait for the process")),
         Err(error) => {
-            eprintln!("container-shim: {}", chain(&error));
+            complain(&chain(&error));
             Ok(error.exit_code())
         }
     };

@@ -23,7 +23,8 @@ impl<'a> MountAttributes<'a> {
 
     /// Both.
     pub(crate) const fn and(self, other: Self) -> Self {
-        Self { set: self.set | other.set, propagation: self.propagation | other.propagation, id_map: self.id_map }
+        let id_map = if other.id_map.is_some() { other.id_map } else { self.id_map };
+        Self { set: self.set | other.set, propagation: self.propagation | other.propagation, id_map }
     }
 
     /// Owners as seen through a user namespace: id n on disk is its id n inside.

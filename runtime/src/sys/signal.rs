@@ -2,11 +2,19 @@
 
 /// Unblocks every signal and sets every disposition to its default: the Rust runtime ignores SIGPIPE, a shim blocks SIGCHLD.
 pub(crate) fn reset_signals() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL is no code of ours. KILL, STOP and the two of the C library are refused, which is as good.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
+    (1..=SIGNALS).for_each(set_default);
     unblock_signals();
+}
+
+/// How many signals the kernel has, _NSIG; the C library hides the two that it uses itself.
+const SIGNALS: libc::c_int = 64;
+
+fn set_default(signal: libc::c_int) {
+    /// struct sigaction of the kernel: handler (SIG_DFL is 0), flags, restorer, mask.
+    const DEFAULT: [usize; 4] = [0; 4];
+    let no_old = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: the action is as large as the kernel's, only read, and installs no code of ours. KILL and STOP are refused, which is as good.
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), no_old, size_of::<u64>()) };
 }
 
 fn unblock_signals() {

@@ -1,7 +1,7 @@
 //! One more process in a running container.
 
 use crate::host::{eventually, host};
-use runtime::container::{self, ContainerError, ExecCommand, Terminal};
+use runtime::container::{self, ContainerError, ExecCommand, RunBundle, Terminal};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::Stdio;
@@ -42,6 +42,30 @@ fn exec_has_the_containers_files_and_hands_its_code_through() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("nonesuch"));
     let litter = std::fs::read_dir(host.places.container_run(&config.id)).expect("run directory");
     assert!(litter.flatten().all(|entry| !entry.file_name().to_string_lossy().starts_with("bundle")));
+}
+
+#[test]
+fn a_build_step_runs_and_leaves_only_its_changes() {
+    let Some(host) = host() else { return };
+    let step = |script: &str| RunBundle {
+        state: host.places.state.clone(),
+        config: host.config("step@1", script),
+        directory: host.places.state.join("step"),
+        control_group: "build step".to_owned(),
+        network_namespace: None,
+    };
+    for name in ["step", "passing"] {
+        std::fs::create_dir_all(host.places.state.join(name)).expect("directory");
+    }
+    let run = |script: &str| {
+        let mut command = container::run_command(&host.places.state.join("passing"), &step(script)).expect("command");
+        let output = command.stdin(Stdio::null()).output().expect("run");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(run("echo out; echo err >&2; echo made >/tmp/made; exit 3"), (Some(3), "out\n".to_owned(), "err\n".to_owned()));
+    assert_eq!(std::fs::read_to_string(host.places.state.join("step/upper/tmp/made")).expect("made"), "made\n");
+    assert_eq!(run("cat /tmp/made; kill -9 $$; exit 0").1, "made\n");
+    assert_eq!(std::fs::read_dir(host.places.state.join("passing")).expect("passing").count(), 0);
 }
 
 #[test]

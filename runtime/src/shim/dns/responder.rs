@@ -28,8 +28,9 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// Opens it inside the namespace pinned at `namespace`, with the records files of the container's networks.
-    pub fn open(namespace: &Path, records: Vec<PathBuf>) -> io::Result<Self> {
+    /// Opens it inside the namespace pinned at `namespace`, with the records files of the container's networks and the host's
+    /// `resolv.conf`.
+    pub fn open(namespace: &Path, records: Vec<PathBuf>, resolv_conf: PathBuf) -> io::Result<Self> {
         let (udp, tcp) = namespace::inside(namespace, || Ok((UdpSocket::bind(ADDRESS)?, TcpListener::bind(ADDRESS)?)))?;
         udp.set_nonblocking(true)?;
         tcp.set_nonblocking(true)?;
@@ -37,7 +38,7 @@ impl Responder {
             udp,
             tcp,
             networks: Vec::new(),
-            upstream: Upstream::new("/etc/resolv.conf".into()),
+            upstream: Upstream::new(resolv_conf),
             forwarder: Forwarder::default(),
             connections: Connections::default(),
         };

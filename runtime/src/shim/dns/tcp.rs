@@ -34,8 +34,8 @@ struct Connection {
 enum Stage {
     /// Reading a query: its length and what has come of it.
     Reading(Vec<u8>),
-    /// Sending it to a nameserver.
-    Asking { server: TcpStream, message: Vec<u8>, sent: usize },
+    /// Sending it to a nameserver, the n-th.
+    Asking { server: TcpStream, attempt: usize, message: Vec<u8>, sent: usize },
     /// Reading the nameserver's answer.
     Listening { server: TcpStream, message: Vec<u8>, query: Vec<u8> },
     /// Sending an answer to the client.
@@ -112,10 +112,10 @@ fn step(client: &mut TcpStream, stage: Stage, networks: &[&Records], upstream: &
             Progress::Closed => Ok(Step::Close),
             Progress::Done => Ok(judge(message, networks, upstream)),
         },
-        Stage::Asking { mut server, message, mut sent } => match write_message(&mut server, &message, &mut sent) {
+        Stage::Asking { mut server, attempt, message, mut sent } => match write_message(&mut server, &message, &mut sent) {
             Ok(Progress::Done) => Ok(Step::On(Stage::Listening { server, message: Vec::new(), query: message })),
-            Ok(Progress::Blocked) => Ok(Step::Wait(Stage::Asking { server, message, sent })),
-            Ok(Progress::Closed) | Err(_) => Ok(Step::On(refuse(&message))),
+            Ok(Progress::Blocked) => Ok(Step::Wait(Stage::Asking { server, attempt, message, sent })),
+            Ok(Progress::Closed) | Err(_) => Ok(Step::On(ask(message, attempt + 1, upstream))),
         },
         Stage::Listening { mut server, mut message, query } => match read_message(&mut server, &mut message, usize::from(u16::MAX)) {
             Ok(Progress::Done) if message[2..4] == query[2..4] => Ok(Step::On(Stage::Answering { message, sent: 0 })),
@@ -134,12 +134,21 @@ fn step(client: &mut TcpStream, stage: Stage, networks: &[&Records], upstream: &
 fn judge(message: Vec<u8>, networks: &[&Records], upstream: &mut Upstream) -> Step {
     match answer(&message[2..], networks, Transport::Tcp) {
         Verdict::Reply(reply) => Step::On(Stage::Answering { message: framed(&reply), sent: 0 }),
-        Verdict::Forward => match upstream.server(0).and_then(|server| connect(server).ok()) {
-            Some(server) => Step::On(Stage::Asking { server, message, sent: 0 }),
-            None => Step::On(refuse(&message)),
-        },
+        Verdict::Forward => Step::On(ask(message, 0, upstream)),
         Verdict::Drop => Step::Close,
     }
+}
+
+/// Begins to pass a query on to the first nameserver from this one on that can be reached.
+fn ask(message: Vec<u8>, from: usize, upstream: &mut Upstream) -> Stage {
+    let mut attempt = from;
+    while let Some(server) = upstream.server(attempt) {
+        if let Ok(server) = connect(server) {
+            return Stage::Asking { server, attempt, message, sent: 0 };
+        }
+        attempt += 1;
+    }
+    refuse(&message)
 }
 
 fn refuse(message: &[u8]) -> Stage {

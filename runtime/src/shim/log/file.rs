@@ -8,7 +8,7 @@ use crate::container::time;
 use spec::desired::LogLimits;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Records gathered before they are written in one call.
@@ -96,8 +96,10 @@ impl LogFile {
     fn open(&mut self) -> io::Result<()> {
         if self.file.is_none() {
             std::fs::create_dir_all(&self.directory)?;
-            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(self.directory.join(CURRENT))?;
+            let options = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(self.directory.join(CURRENT));
+            let mut file = options?;
             self.size_bytes = file.metadata()?.len();
+            self.size_bytes += end_torn_line(&mut file, self.size_bytes)?;
             self.file = Some(file);
         }
         Ok(())
@@ -149,6 +151,19 @@ impl Drop for LogFile {
     fn drop(&mut self) {
         self.flush();
     }
+}
+
+/// Ends the last line if a power failure has cut it off, so that it spoils no other. How many bytes that took.
+fn end_torn_line(file: &mut File, size_bytes: u64) -> io::Result<u64> {
+    let mut last = [b'\n'];
+    if size_bytes > 0 {
+        file.read_exact_at(&mut last, size_bytes - 1)?;
+    }
+    if last == [b'\n'] {
+        return Ok(0);
+    }
+    file.write_all(b"\n")?;
+    Ok(1)
 }
 
 /// Writes all or nothing: a record torn by a full disk is cut off again.
@@ -224,6 +239,17 @@ mod tests {
         }
         log.flush();
         assert_eq!(names(directory.path()), ["current.log", "current.log.1", "current.log.2"]);
+    }
+
+    #[test]
+    fn a_torn_line_spoils_no_other() {
+        let directory = tempfile::tempdir().expect("directory");
+        std::fs::write(path(directory.path(), 0), "{\"log\":\"to").expect("write");
+        let mut log = LogFile::new(directory.path().to_owned(), limits(10_000, 3));
+        log.append(b"whole\n", Stream::Stdout, "T");
+        log.flush();
+        let text = std::fs::read_to_string(path(directory.path(), 0)).expect("log file");
+        assert_eq!(text, "{\"log\":\"to\n{\"log\":\"whole\\n\",\"stream\":\"stdout\",\"time\":\"T\"}\n");
     }
 
     #[test]

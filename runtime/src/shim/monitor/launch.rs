@@ -28,6 +28,9 @@ use std::time::{Duration, Instant};
 /// How long a predecessor that is about to end is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Where the host keeps its nameservers, resolv.conf(5).
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// What a shim is told on its command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arguments {
@@ -62,11 +65,19 @@ pub fn main(arguments: Arguments) -> ExitCode {
             if let Err(error) = leave_output(&monitor.ground.run) {
                 monitor.note("leave standard output", &error);
             }
+            slim();
             monitor.run();
             ExitCode::SUCCESS
         }
         Err(problem) => say(&Reply::Error { problem: problem.0 }),
     }
+}
+
+/// Gives back what only the start needed: there is one of us for every container.
+fn slim() {
+    sys::trim_heap();
+    // Without it we are only larger.
+    let _ = sys::forget_code();
 }
 
 fn launch(Arguments { places, id, task }: Arguments) -> Result<Monitor, Problem> {
@@ -136,7 +147,8 @@ fn open_dns(monitor: &Monitor, task: Task) -> Result<Option<Responder>, Problem>
         NetworkConfig::Host | NetworkConfig::None => return Ok(None),
         NetworkConfig::Bridged { .. } => {}
     }
-    match (Responder::open(&monitor.ground.run.join("netns"), monitor.records()), task) {
+    let namespace = monitor.ground.run.join("netns");
+    match (Responder::open(&namespace, monitor.records(), RESOLV_CONF.into()), task) {
         (Ok(responder), _) => Ok(Some(responder)),
         (Err(error), Task::Start) => Err(Problem::of("open name server in the network namespace")(error)),
         (Err(error), Task::Adopt) => {

@@ -88,7 +88,10 @@ impl Monitor {
             Phase::Created => self.life = Life::Exited { exit: never_started() },
             Phase::Exited { exit } => self.life = Life::Exited { exit },
         }
-        self.publish();
+        // An exit for good is published when everything is tidied up.
+        if !matches!(self.life, Life::Exited { .. }) {
+            self.publish();
+        }
         Ok(())
     }
 

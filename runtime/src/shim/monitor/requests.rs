@@ -21,6 +21,8 @@ impl Monitor {
                 self.control.keep(asker, Pending::Down);
             }
             Request::Restart { grace_ms } => {
+                // It is wanted again, whatever was wanted before. Absent is what it should be.
+                let _ = std::fs::remove_file(self.ground.directory.join("stopped"));
                 let before = self.starts;
                 self.begin_end(grace_ms, Then::StartAgain, now);
                 self.control.keep(asker, Pending::StartedAfter(before));

@@ -70,7 +70,7 @@ impl Monitor {
         for (pump, readable) in [(&mut logs.stdout, stdout), (&mut logs.stderr, stderr)] {
             let due = pump.look_again().map_or(readable, |at| now >= at);
             if due && let Err(error) = pump.pump(&mut logs.bench, &mut logs.file, Tail::Keep, now) {
-                eprintln!("move output: {error}");
+                crate::shim::complain(&format!("move output: {error}"));
                 std::thread::sleep(ERROR_PAUSE);
             }
         }
@@ -162,6 +162,6 @@ impl Monitor {
 
     /// A line in `<run>/shim.log`, where our standard error leads.
     pub(super) fn note(&self, action: &str, error: &dyn std::error::Error) {
-        eprintln!("{}: {action}: {}", self.ground.id, crate::shim::chain(error));
+        crate::shim::complain(&format!("{}: {action}: {}", self.ground.id, crate::shim::chain(error)));
     }
 }

@@ -1,5 +1,6 @@
 //! A process whose end is waited for: a child of this shim, or one that a predecessor started.
 
+use crate::container::liveness;
 use crate::container::state::ProcessRef;
 use crate::process::pidfd::{self, ExitStatus};
 use spec::value::Signal;
@@ -7,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// How long the exit status of a stranger is asked for: its new parent, the host's init, reaps it at once or never.
+/// How long the exit status of a stranger is asked for: its new parent, the host's init, reaps it at once.
 const STATUS_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two askings.
 const STATUS_PAUSE: Duration = Duration::from_millis(10);
@@ -93,6 +94,10 @@ impl Watched {
                 }
                 if let Some(status) = pidfd::exit_status_of_stranger(pidfd.as_fd())? {
                     return Ok(Some(Outcome::Known(status)));
+                }
+                // Not reaped yet: /proc still knows it.
+                if let Some(status) = liveness::wait_status_of_zombie(self.process) {
+                    return Ok(Some(Outcome::Known(ExitStatus::from_wait_status(status))));
                 }
                 let give_up = ended.as_ref().map_or(now + STATUS_PATIENCE, |ended| ended.give_up);
                 *ended = Some(Ended { give_up, ask_again: now + STATUS_PAUSE });
