@@ -25,9 +25,6 @@ mod step;
 mod tree;
 mod words;
 
-#[cfg(test)]
-mod tests;
-
 pub use context::{ContextError, context_digest};
 pub use error::{BuildError, StepError};
 pub use tree::TreeError;

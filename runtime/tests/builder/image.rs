@@ -1,0 +1,73 @@
+//! What the image says of itself.
+
+use crate::site::Site;
+use serde_json::json;
+
+fn said(site: &Site, dockerfile: &str) -> serde_json::Value {
+    let mut config = serde_json::to_value(site.build(dockerfile).config.config).expect("configuration");
+    if let Some(env) = config["Env"].as_array_mut() {
+        env.retain(|variable| !variable.as_str().is_some_and(|text| text.starts_with("PATH=")));
+    }
+    if config["Env"] == json!([]) {
+        config.as_object_mut().map(|object| object.remove("Env"));
+    }
+    config
+}
+
+#[test]
+fn instructions_that_only_say_something() {
+    let Some(site) = Site::new() else { return };
+    let cases = [
+        ("ENV A=1 B=\"x y\"", json!({"Env": ["A=1", "B=x y"]})),
+        ("ENV A=1\nENV A=2 B=$A", json!({"Env": ["A=2", "B=1"]})),
+        ("ENV A one two", json!({"Env": ["A=one two"]})),
+        ("ARG X=1\nENV A=$X B=${Y:-d}", json!({"Env": ["A=1", "B=d"]})),
+        ("CMD a b", json!({"Cmd": ["/bin/sh", "-c", "a b"]})),
+        ("SHELL [\"/bin/bash\", \"-ec\"]\nCMD a", json!({"Shell": ["/bin/bash", "-ec"], "Cmd": ["/bin/bash", "-ec", "a"]})),
+        ("CMD [\"$A\"]", json!({"Cmd": ["$A"]})),
+        ("CMD [\"a\"]\nENTRYPOINT [\"b\"]", json!({"Cmd": ["a"], "Entrypoint": ["b"]})),
+        ("USER www:web", json!({"User": "www:web"})),
+        ("WORKDIR /a\nWORKDIR b/../c", json!({"WorkingDir": "/a/c"})),
+        ("LABEL a=b \"c d\"=\"e f\" g=$H", json!({"Labels": {"a": "b", "c d": "e f", "g": ""}})),
+        ("EXPOSE 80 53/udp 90-91", json!({"ExposedPorts": {"53/udp": {}, "80/tcp": {}, "90/tcp": {}, "91/tcp": {}}})),
+        ("VOLUME /a /b\nVOLUME [\"/c d\"]", json!({"Volumes": {"/a": {}, "/b": {}, "/c d": {}}})),
+        ("STOPSIGNAL SIGINT", json!({"StopSignal": "SIGINT"})),
+        ("HEALTHCHECK --interval=5s CMD a b", json!({"Healthcheck": {"Test": ["CMD-SHELL", "a b"], "Interval": 5_000_000_000_i64}})),
+        ("HEALTHCHECK NONE", json!({"Healthcheck": {"Test": ["NONE"]}})),
+        ("ONBUILD ENV A=1", json!({"OnBuild": ["ENV A=1"]})),
+    ];
+    for (instructions, expected) in cases {
+        assert_eq!(said(&site, &format!("FROM scratch\n{instructions}")), expected, "{instructions}");
+    }
+}
+
+#[test]
+fn stages_and_bases() {
+    let Some(mut site) = Site::new() else { return };
+    let base =
+        site.build("FROM scratch\nENV A=1\nCMD [\"a\"]\nONBUILD ENV B=2\nONBUILD ARG C=3\nONBUILD COPY f /from-trigger\nMAINTAINER me");
+    site.request.bases.insert("base".to_owned(), base.id);
+    site.file("f", "f");
+    let built = site.build("FROM base\nENV D=$C\nENTRYPOINT [\"b\"]");
+    assert_eq!(built.config.config.env[1..], ["A=1", "B=2", "D=3"]);
+    assert_eq!((&built.config.config.cmd, &built.config.config.on_build), (&None, &Vec::new()));
+    assert_eq!(built.config.author.as_deref(), Some("me"));
+    assert_eq!(built.below("/from-trigger"), ["/from-trigger 0644 0:0 f f"]);
+    let text =
+        "ARG V=global\nFROM scratch AS one\nARG V\nENV A=$V\nARG W=w\nFROM one\nENV B=$W C=$V\nFROM scratch AS unused\nCOPY missing /";
+    site.request.target = Some("1".to_owned());
+    assert_eq!(site.build(text).config.config.env[1..], ["A=global", "B=w", "C=global"]);
+    site.request.args.insert("V".to_owned(), "given".to_owned());
+    assert_eq!(site.build(text).config.config.env[1..], ["A=given", "B=w", "C=given"]);
+}
+
+#[test]
+fn history_has_a_line_an_instruction() {
+    let Some(site) = Site::new() else { return };
+    site.file("f", "f");
+    let built = site.build("FROM scratch\nARG A=1\nENV B=$A\nCOPY f /\nWORKDIR /\nLABEL x=y");
+    let lines: Vec<_> =
+        built.config.history.iter().map(|line| (line.created_by.as_deref().unwrap_or_default(), line.empty_layer)).collect();
+    assert_eq!(lines, [("ARG A=1", true), ("ENV B=1", true), ("COPY f /", false), ("WORKDIR /", true), ("LABEL x=y", true)]);
+    assert_eq!(built.config.created.as_deref(), Some("1980-01-02T00:00:00Z"));
+}

@@ -1,0 +1,7 @@
+//! Builds on the real file system and the real kernel. Needs root, and a static busybox for RUN; skipped loudly without.
+
+mod cache;
+mod copy;
+mod image;
+mod run;
+mod site;

@@ -1,0 +1,67 @@
+//! RUN in a container of its own.
+
+use crate::site::Site;
+use std::fs;
+
+#[test]
+fn what_a_command_changes_is_a_layer() {
+    let Some(site) = Site::with_busybox() else { return };
+    site.file("old", "old");
+    let built = site.build("FROM busybox\nCOPY old /d/old\nRUN echo new > /d/new && rm /d/old && mkdir -m 700 /e && chown 5:6 /e");
+    assert_eq!(built.below("/d"), ["/d 0755 0:0 d", "/d/new 0644 0:0 f new\n"]);
+    assert_eq!(built.below("/e"), ["/e 0700 5:6 d"]);
+    let empty = site.build("FROM scratch\nCOPY --from=busybox /bin/busybox /\nRUN [\"/busybox\", \"true\"]");
+    assert_eq!(empty.tree.keys().collect::<Vec<_>>(), ["/busybox"], "mount points of the runtime are not left in the image");
+    assert_eq!(empty.config.rootfs.diff_ids.len(), 1, "a step that changes nothing makes no layer");
+    assert!(empty.config.history[1].empty_layer);
+}
+
+#[test]
+fn commands_see_their_surroundings() {
+    let Some(mut site) = Site::with_busybox() else { return };
+    site.request.args =
+        [("GIVEN", "g"), ("UNDECLARED", "u"), ("http_proxy", "proxy.invalid")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    let text = "FROM busybox\nARG GIVEN\nARG DEFAULT=d\nENV E=e DEFAULT=env\nWORKDIR /w\nUSER www\n\
+                RUN echo \"$GIVEN $DEFAULT $E [$UNDECLARED] $http_proxy $PWD\"; id -u; id -g; pwd";
+    let built = site.build(text);
+    let lines: Vec<_> = built.events.iter().filter_map(|event| event.strip_prefix("7> ")).collect();
+    assert_eq!(lines, ["g env e [] proxy.invalid /w", "33", "34", "/w"]);
+    assert_eq!(built.below("/w"), ["/w 0755 0:0 d"]);
+    assert!(!format!("{:?}", built.config).contains("proxy.invalid"));
+}
+
+#[test]
+fn heredocs_are_run() {
+    let Some(site) = Site::with_busybox() else { return };
+    let built = site.build(
+        "FROM busybox\nENV A=1\nRUN <<EOF\necho $A > /a\necho two >> /a\nEOF\nRUN cat <<X <<-Y > /b\n$A\nX\n\ty\n\tY\n\
+         RUN <<S\n#!/bin/sh\necho $0 > /c\nS\nCOPY <<'raw' <<cooked /d/\n$A\nraw\n$A\ncooked",
+    );
+    assert_eq!(built.below("/a"), ["/a 0644 0:0 f 1\ntwo\n"]);
+    assert_eq!(built.below("/b"), ["/b 0644 0:0 f y\n"]);
+    assert_eq!(built.below("/c"), ["/c 0644 0:0 f /dev/pipes/S\n"]);
+    assert_eq!(built.below("/d"), ["/d 0755 0:0 d", "/d/cooked 0644 0:0 f 1\n", "/d/raw 0644 0:0 f $A\n"]);
+}
+
+#[test]
+fn a_failing_command_is_shown_with_its_place_and_last_lines() {
+    let Some(site) = Site::with_busybox() else { return };
+    let refused = site.refusal("FROM busybox\nRUN echo before && \\\n    echo last >&2 && exit 3");
+    let expected = ":2:1: RUN echo before &&     echo last >&2 && exit 3\n2 | RUN echo before && \\\n  | ^: \
+                    the command ended with exit code 3: /bin/sh -c echo before &&     echo last >&2 && exit 3\n    before\n    last";
+    assert!(refused.ends_with(expected), "{refused}");
+    let refused = site.refusal("FROM busybox\nRUN [\"/no/such\"]");
+    assert!(refused.contains("the command ended with exit code 127") && refused.contains("/no/such"), "{refused}");
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    let Some(site) = Site::with_busybox() else { return };
+    let mounts = || fs::read_to_string("/proc/self/mountinfo").expect("mounts").lines().count();
+    let before = mounts();
+    site.build("FROM busybox\nRUN true\nRUN sleep 100 & echo > /x");
+    site.refusal("FROM busybox\nRUN false");
+    assert_eq!(mounts(), before);
+    let scratch = site.root().join("state/images/scratch");
+    assert_eq!(fs::read_dir(scratch).expect("scratch").count(), 0);
+}

@@ -1,0 +1,193 @@
+//! A place for one test: a context, a store, the shim; all gone with it.
+
+use runtime::builder::{BuildError, BuildEvent, BuildRequest, Caching, build};
+use runtime::image::config::ImageConfig;
+use runtime::image::store::ImageStore;
+use spec::value::{Digest, ImageReference};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// A context, a store and all that a build needs.
+pub(crate) struct Site {
+    directory: tempfile::TempDir,
+    pub store: ImageStore,
+    pub request: BuildRequest,
+}
+
+/// What a build came to.
+pub(crate) struct Built {
+    pub id: Digest,
+    pub config: ImageConfig,
+    pub tree: BTreeMap<String, String>,
+    pub events: Vec<String>,
+}
+
+impl Site {
+    /// `None`, said loudly, where builds cannot run.
+    pub(crate) fn new() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: builds need root");
+            return None;
+        }
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let context = directory.path().join("context");
+        fs::create_dir(&context).expect("context");
+        let store = ImageStore::open_at(&directory.path().join("state/images")).expect("store");
+        let request = BuildRequest {
+            context,
+            dockerfile: "Dockerfile".into(),
+            args: BTreeMap::new(),
+            target: None,
+            bases: BTreeMap::new(),
+            shim: env!("CARGO_BIN_EXE_container-shim").into(),
+            state: directory.path().join("state"),
+            caching: Caching::Use,
+        };
+        Some(Self { directory, store, request })
+    }
+
+    /// A site whose images may name `busybox`: its applets in /bin, users root and www.
+    pub(crate) fn with_busybox() -> Option<Self> {
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().map(Path::new).find(|path| path.exists());
+        let Some(busybox) = busybox else {
+            eprintln!("SKIPPED: no static busybox on this host");
+            return None;
+        };
+        let mut site = Self::new()?;
+        fs::copy(busybox, site.path("busybox")).expect("copy busybox");
+        site.file("passwd", "root:x:0:0:root:/root:/bin/sh\nwww:x:33:34:www:/srv:/bin/sh\n").file("group", "root:x:0:\nweb:x:44:\n");
+        let text = "FROM scratch\nCOPY busybox /bin/\nCOPY passwd group /etc/\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nCMD [\"sh\"]";
+        let id = site.build(text).id;
+        site.request.bases.insert("busybox".to_owned(), id);
+        for name in ["busybox", "passwd", "group"] {
+            fs::remove_file(site.path(name)).expect("remove");
+        }
+        Some(site)
+    }
+
+    /// A path of the context.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.request.context.join(path)
+    }
+
+    /// Everything of the site.
+    pub(crate) fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A file of the context, mode 0644, with its directories.
+    pub(crate) fn file(&self, path: &str, content: &str) -> &Self {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
+        fs::write(&path, content).expect("file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("mode");
+        self
+    }
+
+    /// Changes the mode of something in the context.
+    pub(crate) fn mode(&self, path: &str, mode: u32) -> &Self {
+        fs::set_permissions(self.path(path), fs::Permissions::from_mode(mode)).expect("mode");
+        self
+    }
+
+    /// A symbolic link of the context.
+    pub(crate) fn link(&self, path: &str, target: &str) -> &Self {
+        symlink(target, self.path(path)).expect("link");
+        self
+    }
+
+    /// Builds a Dockerfile that has to work.
+    pub(crate) fn build(&self, dockerfile: &str) -> Built {
+        let (result, events) = self.try_build(dockerfile);
+        let id = result.unwrap_or_else(|error| panic!("{dockerfile}\n{}", chain(&error)));
+        let image = self.store.image(&id).expect("image");
+        let tree = image.layers.iter().fold(BTreeMap::new(), |mut tree, layer| {
+            add_layer(&mut tree, layer, "");
+            tree
+        });
+        Built { id, config: image.config, tree, events }
+    }
+
+    /// Builds a Dockerfile that must not work; what is said of it.
+    pub(crate) fn refusal(&self, dockerfile: &str) -> String {
+        match self.try_build(dockerfile).0 {
+            Ok(_) => panic!("was built:\n{dockerfile}"),
+            Err(error) => chain(&error),
+        }
+    }
+
+    fn try_build(&self, dockerfile: &str) -> (Result<Digest, BuildError>, Vec<String>) {
+        let path = self.directory.path().join("Dockerfile");
+        fs::write(&path, dockerfile).expect("Dockerfile");
+        let request = BuildRequest { dockerfile: path, ..self.request.clone() };
+        let mut events = Vec::new();
+        let mut pull = |reference: &ImageReference| Err(format!("{reference} is not there").into());
+        let result = build(&self.store, &request, &mut pull, &mut |event| match event {
+            BuildEvent::Started { step, steps, instruction } => events.push(format!("{step}/{steps} {instruction}")),
+            BuildEvent::Cached { step } => events.push(format!("{step} cached")),
+            BuildEvent::Output { step, line } => events.push(format!("{step}> {line}")),
+            BuildEvent::Fetching { .. } | BuildEvent::Finished { .. } => {}
+        });
+        (result, events)
+    }
+}
+
+impl Built {
+    /// The tree, a line a path, without what the test does not ask for.
+    pub(crate) fn below(&self, prefix: &str) -> Vec<String> {
+        let inside = |path: &&String| path.as_str() == prefix || path.starts_with(&format!("{}/", prefix.trim_end_matches('/')));
+        self.tree.keys().filter(inside).map(|path| format!("{path} {}", self.tree[path])).collect()
+    }
+
+    /// How many steps came from the cache.
+    pub(crate) fn cached(&self) -> usize {
+        self.events.iter().filter(|event| event.ends_with(" cached")).count()
+    }
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}
+
+/// Puts a layer in overlay format over a tree of lines.
+fn add_layer(tree: &mut BTreeMap<String, String>, directory: &Path, prefix: &str) {
+    for entry in fs::read_dir(directory).expect("layer") {
+        let entry = entry.expect("entry");
+        let path = format!("{prefix}/{}", entry.file_name().to_string_lossy());
+        let stat = fs::symlink_metadata(entry.path()).expect("stat");
+        let below = format!("{path}/");
+        let whiteout = stat.file_type().is_char_device() && stat.rdev() == 0;
+        if whiteout || !stat.is_dir() || is_opaque(&entry.path()) {
+            tree.retain(|known, _| known != &path && !known.starts_with(&below));
+        }
+        if whiteout {
+            continue;
+        }
+        let kind = if stat.is_dir() {
+            "d".to_owned()
+        } else if stat.is_symlink() {
+            format!("l {}", fs::read_link(entry.path()).expect("link").display())
+        } else {
+            format!("f {}", String::from_utf8_lossy(&fs::read(entry.path()).expect("file")))
+        };
+        let mode = if stat.is_symlink() { String::new() } else { format!("{:04o} ", stat.mode() & 0o7777) };
+        tree.insert(path.clone(), format!("{mode}{}:{} {kind}", stat.uid(), stat.gid()));
+        if stat.is_dir() {
+            add_layer(tree, &entry.path(), &path);
+        }
+    }
+}
+
+fn is_opaque(path: &Path) -> bool {
+    let mut value = [0; 1];
+    matches!(rustix::fs::lgetxattr(path, "trusted.overlay.opaque", &mut value[..]), Ok(1) if value == *b"y")
+}
