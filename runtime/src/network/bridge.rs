@@ -29,7 +29,7 @@ pub fn ensure_network(places: &Places, network: &NetworkRecord) -> Result<(), Ne
         socket.transact(&requests).map_err(failed(format!("create bridge {name}")))?;
     }
     let bridge = link::find(&mut socket, &name).map_err(failed(format!("find bridge {name}")))?;
-    let Some(bridge) = bridge else { return Err(NetworkError::NoNetwork { network: network.name.clone() }) };
+    let bridge = bridge.ok_or_else(|| NetworkError::NoBridge { network: network.name.clone(), bridge: name.clone() })?;
     // Without IPv6 before the address is there: it would announce itself to the containers.
     sysctl::set(&format!("ipv6/conf/{name}/disable_ipv6"), "1", Missing::Ignore)?;
     sysctl::set(&format!("ipv4/conf/{name}/route_localnet"), "1", Missing::Refuse)?;
@@ -50,7 +50,7 @@ pub fn ensure_network(places: &Places, network: &NetworkRecord) -> Result<(), Ne
     names::ensure(places, network)
 }
 
-/// Removes the network: its part of the firewall, bridge, names, record, in this order. Fine if absent. Its containers' links must
+/// Removes the network: its bridge, its part of the firewall, names, record, in this order. Fine if absent. Its containers' links must
 /// be gone, or stay without a bridge. With the last network the table goes too.
 pub fn remove_network(places: &Places, network: &Name) -> Result<(), NetworkError> {
     let failed = |action: String| NetworkError::netlink(action, Feature::Bridge);

@@ -79,7 +79,9 @@ fn wiring<'a>(places: &Places, id: &ContainerId, host: &mut Socket, endpoint: &'
     }
     let name = bridge_name(places, &endpoint.network);
     let bridge = link::find(host, &name).map_err(NetworkError::netlink(format!("find bridge {name}"), Feature::Bridge))?;
-    let bridge = bridge.filter(|bridge| bridge.alias == bridge_alias(places, &endpoint.network)).ok_or_else(no_network)?;
+    let bridge = bridge
+        .filter(|bridge| bridge.alias == bridge_alias(places, &endpoint.network))
+        .ok_or_else(|| NetworkError::NoBridge { network: endpoint.network.clone(), bridge: name })?;
     Ok(Wiring {
         endpoint,
         network,
@@ -105,12 +107,8 @@ fn settle(places: &Places, inside: &mut Socket) -> Result<(), NetworkError> {
 fn rewire(id: &ContainerId, host: &mut Socket, pinned: &OwnedFd, wiring: &[Wiring<'_>], links: &[Link]) -> Result<(), NetworkError> {
     let failed = |action: &str| NetworkError::netlink(format!("{action} of {id}"), Feature::Veth);
     let mut inside = open()?;
-    let (mut inner, addresses) = if links.is_empty() {
-        (Vec::new(), Vec::new())
-    } else {
-        let inner = link::links(&mut inside).map_err(failed("list the links"))?;
-        (inner, link::addresses(&mut inside).map_err(failed("list the addresses"))?)
-    };
+    let mut inner = link::links(&mut inside).map_err(failed("list the links"))?;
+    let addresses = link::addresses(&mut inside).map_err(failed("list the addresses"))?;
     let found: Vec<Found> = wiring.iter().map(|wiring| inspect(wiring, links, &inner, &addresses)).collect();
     // What is not wanted, and what is not right, goes first: the new may need its name.
     let keep = |link: &&Link| wiring.iter().zip(&found).any(|(wiring, found)| wiring.name == link.name && matches!(found, Found::Sound));

@@ -42,6 +42,14 @@ pub enum NetworkError {
         /// Its name.
         network: Name,
     },
+    /// A container is to be on a network whose bridge is gone, or not ours; the network must be mended first.
+    #[error("bridge {bridge} of network {network} is gone")]
+    NoBridge {
+        /// The network.
+        network: Name,
+        /// The name of its bridge.
+        bridge: String,
+    },
     /// An endpoint cannot be on its network.
     #[error("address {address} is not a free host address of network {network}, subnet {subnet}")]
     Address {

@@ -47,7 +47,7 @@ pub(super) struct Target {
 }
 
 /// Makes ports and names lead where `after` says, given that they lead where `before` says. If the kernel shows that they do
-/// not, the whole table is written anew.
+/// not, the table is mended as by [`super::rebuild_firewall`].
 pub fn set_traffic(
     places: &Places,
     networks: &BTreeMap<Name, NetworkRecord>,

@@ -59,6 +59,8 @@ fn a_deleted_bridge_is_seen_and_made_again_with_its_links() {
         delete_link(&bridge);
         assert_eq!(network_faults(host, "shop"), [format!("bridge {bridge} is gone")]);
         assert_eq!(host.link_faults("web@1", &at), ["shop"]);
+        let error = connect(&host.places, &"db@1".parse().unwrap(), &[endpoint("shop", "10.77.0.3")]).unwrap_err();
+        assert_eq!(error.to_string(), format!("bridge {bridge} of network shop is gone"));
         ensure_network(&host.places, &shop).unwrap();
         assert_eq!(network_faults(host, "shop"), [""; 0]);
         assert_eq!(host.link_faults("web@1", &at), [""; 0]);
