@@ -2,6 +2,7 @@
 
 mod hostile;
 mod repository;
+mod tls;
 
 use super::super::{FetchError, Revision, SourceOptions};
 use repository::{Habits, HttpServer, Place, SshServer, git, read, source, told};
