@@ -244,7 +244,8 @@ fn a_push_is_followed_and_a_lost_remote_changes_nothing() {
     assert!(status.fetch.problem.unwrap().contains("is not a Git repository"));
     drop(watching);
     let again = Watching::start(directory.path(), &url, Duration::from_millis(200));
-    again.says("cycle two {SourceMoved} true");
+    again.says("cycle two {SourceMoved} false");
+    again.says("cycle two {Due} true");
     fs::rename(directory.path().join("away.git"), &bare).unwrap();
     again.signal(Signal::HUP);
     again.says("cycle two {Due} false");

@@ -13,7 +13,9 @@ use runtime::container::state::Timestamp;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -54,7 +56,7 @@ where
 {
     let system = |action| move |source| WatchError::System { action, source };
     let run = options.places.run.clone();
-    std::fs::create_dir_all(&run).map_err(system("make the run directory"))?;
+    DirBuilder::new().recursive(true).mode(0o700).create(&run).map_err(system("make the run directory"))?;
     let Some(_lock) = WatchLock::take(&run)? else { return Err(WatchError::AlreadyWatched { run }) };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -117,7 +119,7 @@ async fn run_loop(source: Arc<Source>, options: WatchOptions, cycle: Cycle) -> R
     let desk = Rc::new(RefCell::new(Desk {
         source,
         options,
-        handle: handle.clone(),
+        handle,
         closing: closing.clone(),
         newest: None,
         directory_watch,
@@ -127,7 +129,7 @@ async fn run_loop(source: Arc<Source>, options: WatchOptions, cycle: Cycle) -> R
         status,
         broken: None,
     }));
-    handle.reset(Key::Fetch);
+    desk.borrow_mut().begin();
     tokio::select! {
         () = work(&desk, inbox, closing) => {}
         () = listen(&desk, signals) => warn!("ended at once"),
@@ -163,20 +165,16 @@ async fn work(desk: &Shared, inbox: Inbox<Key>, closing: CancellationToken) {
 
 /// Asks the source. The answer is noted; if it is a new revision, the cycle gets it.
 async fn fetch(desk: &Shared) -> Verdict {
-    let (source, first, closing) = {
+    let (source, closing) = {
         let mut desk = desk.borrow_mut();
         desk.status.fetch.asked = Some(now());
         // Before the look, so that what changes during it is noticed.
         if let Some(Err(error)) = desk.directory_watch.as_mut().map(DirectoryWatch::ensure) {
             warn!(error = chain(&error), "changes are noticed by looking only");
         }
-        (desk.source.clone(), desk.newest.is_none(), desk.closing.clone())
+        (desk.source.clone(), desk.closing.clone())
     };
-    let ask = spawn_blocking(move || {
-        let answer = source.fetch();
-        let kept = if first && answer.is_err() { source.kept().ok().flatten() } else { None };
-        (answer, kept)
-    });
+    let ask = spawn_blocking(move || source.fetch());
     let answer = tokio::select! {
         answer = ask => answer,
         // Nobody waits for the network when we are to end.
@@ -184,16 +182,16 @@ async fn fetch(desk: &Shared) -> Verdict {
     };
     let mut desk = desk.borrow_mut();
     match answer {
-        Ok((Ok(checkout), _)) => {
+        Ok(Ok(checkout)) => {
             desk.answered(checkout);
             Verdict::Done { again: Some(jittered(desk.options.poll_interval, random())) }
         }
-        Ok((Err(error), kept)) => {
-            desk.unanswered(explain(&error), kept);
+        Ok(Err(error)) => {
+            desk.unanswered(explain(&error));
             Verdict::Failed { backoff: FETCH_BACKOFF }
         }
         Err(panic) => {
-            desk.unanswered(format!("the fetch broke off: {panic}"), None);
+            desk.unanswered(format!("the fetch broke off: {panic}"));
             Verdict::Failed { backoff: FETCH_BACKOFF }
         }
     }
@@ -289,6 +287,20 @@ async fn heed_containers(desk: &Shared, containers: Option<ContainerWatch>) {
 }
 
 impl Desk {
+    /// Asks the source, and meanwhile keeps up what was fetched last: what breaks on the host is mended whether or not the
+    /// network is there.
+    fn begin(&mut self) {
+        self.handle.reset(Key::Fetch);
+        match self.source.kept() {
+            Ok(Some(kept)) => {
+                info!(revision = %kept.revision, "beginning with what was fetched last");
+                self.moved_to(kept);
+            }
+            Ok(None) => {}
+            Err(error) => warn!(error = chain(&error), "what was fetched last cannot be used"),
+        }
+    }
+
     fn answered(&mut self, checkout: Checkout) {
         self.status.fetch.answered = Some(now());
         if self.status.fetch.problem.take().is_some() {
@@ -301,16 +313,12 @@ impl Desk {
         self.moved_to(checkout);
     }
 
-    fn unanswered(&mut self, problem: String, kept: Option<Checkout>) {
+    fn unanswered(&mut self, problem: String) {
         // The same problem again is no news.
         if self.status.fetch.problem.as_ref() != Some(&problem) {
             warn!(problem, "the source does not answer; what runs stays as it is");
         }
         self.status.fetch.problem = Some(problem);
-        if let (None, Some(kept)) = (&self.newest, kept) {
-            info!(revision = %kept.revision, "going on with the last good checkout");
-            self.moved_to(kept);
-        }
     }
 
     fn moved_to(&mut self, checkout: Checkout) {

@@ -156,7 +156,8 @@ fn reading_makes_no_ledger() {
 
 #[test]
 fn a_damaged_ledger_is_an_error_and_stays_as_it_is() {
-    let damages: [(&str, &dyn Fn(&Path)); 3] = [
+    type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
+    let damages: [Damage<'_>; 3] = [
         ("emptied", &|path| fs::write(path, b"").unwrap()),
         ("overwritten", &|path| fs::write(path, "not a database at all, but long enough to look like one".repeat(100)).unwrap()),
         ("torn", &|path| {

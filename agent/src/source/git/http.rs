@@ -12,6 +12,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 use ureq::ResponseExt as _;
+use ureq::config::RedirectAuthHeaders;
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
 /// Redirects of the first request: a moved repository takes one, a login page takes us nowhere.
@@ -104,6 +105,7 @@ fn agent(tls: bool, limit: TimeLimit) -> ureq::Agent {
         .https_only(tls)
         .http_status_as_error(false)
         .max_redirects(REDIRECTS_MAX)
+        .redirect_auth_headers(RedirectAuthHeaders::SameHost)
         .user_agent(concat!("git/host-agent-", env!("CARGO_PKG_VERSION")))
         .timeout_connect(Some(CONNECT_TIME))
         .timeout_per_read(Some(SILENCE_MAX))

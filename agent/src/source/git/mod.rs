@@ -33,7 +33,8 @@ use objects::Objects;
 use rustix::fs::{FlockOperation, flock};
 use spec::value::Digest;
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -90,7 +91,8 @@ impl Remote {
 
     pub(super) fn fetch(&self, site: &SiteId) -> Result<Checkout, FetchError> {
         let limit = TimeLimit::of(FETCH_TIME);
-        fs::create_dir_all(&self.home).map_err(FetchError::local("create", &self.home))?;
+        // What a site holds is nobody's business but root's.
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.home).map_err(FetchError::local("create", &self.home))?;
         let _lock = self.lock(limit)?;
         let commit = match self.address.transport {
             Transport::File => self.fetch_local(limit)?,

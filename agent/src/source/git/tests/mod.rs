@@ -2,6 +2,7 @@
 
 mod hostile;
 mod repository;
+mod tls;
 
 use super::super::{FetchError, Revision, SourceOptions};
 use repository::{Habits, HttpServer, Place, SshServer, git, read, source, told};
@@ -210,10 +211,12 @@ fn passwords_are_asked_for_sent_and_never_shown() {
 }
 
 #[test]
-fn a_redirect_is_followed() {
+fn a_redirect_is_followed_and_keeps_the_password_on_the_same_host() {
     let place = Place::new();
-    let server = HttpServer::start(place.path(), Habits { redirects: true, ..Habits::default() });
-    let moved = source(&place, &server.url().replace("/site", "/moved/site"), SourceOptions::default());
+    let password = Some(("ann", "s3cret"));
+    let server = HttpServer::start(place.path(), Habits { redirects: true, password, ..Habits::default() });
+    let url = server.url().replace("/site", "/moved/site").replace("127", "ann:s3cret@127");
+    let moved = source(&place, &url, SourceOptions::default());
     assert_eq!(read(&moved.fetch().unwrap(), "web.yaml"), "one");
 }
 
@@ -258,6 +261,23 @@ fn damaged_objects_are_fetched_anew() {
     place.push(&[("web.yaml", "two")], "next");
     let checkout = source.fetch().unwrap();
     assert_eq!((read(&checkout, "web.yaml").as_str(), read(&checkout, "stays.yaml").as_str()), ("two", "the same"));
+}
+
+#[test]
+fn objects_do_not_pile_up() {
+    let place = Place::new();
+    let server = HttpServer::start(place.path(), Habits::default());
+    let source = source(&place, &server.url(), SourceOptions::default());
+    source.fetch().unwrap();
+    let packs = place.home().join("repo.git/objects/pack");
+    (0..64).for_each(|number| fs::write(packs.join(format!("pack-{number}.pack")), "").unwrap());
+    place.push(&[("web.yaml", "two")], "next");
+    assert_eq!(read(&source.fetch().unwrap(), "web.yaml"), "two");
+    let left = fs::read_dir(&packs).unwrap().flatten().filter(|entry| entry.path().extension().is_some_and(|it| it == "pack"));
+    assert_eq!(left.count(), 1);
+    let parent = git2::Oid::from_str(&git(&place.work(), &["rev-parse", "HEAD~1"])).unwrap();
+    let objects = git2::Repository::open_bare(place.home().join("repo.git")).unwrap();
+    assert!(objects.find_commit(parent).is_err(), "the history is not transferred");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! A real repository made with the git program, and what serves it on loopback.
 
+use crate::source::git::http::base64;
 use crate::source::{Checkout, FetchError, Source, SourceOptions, SourceSpec};
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -113,6 +114,8 @@ pub(super) struct Habits {
     pub(super) page: Option<&'static str>,
     /// Cuts answers off after so many bytes.
     pub(super) cut_after: Option<usize>,
+    /// Speaks TLS.
+    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 /// `git http-backend` behind a server that knows just enough HTTP.
@@ -120,6 +123,7 @@ pub(super) struct HttpServer {
     pub(super) port: u16,
     /// Bytes sent so far.
     pub(super) sent: Arc<AtomicU64>,
+    tls: bool,
 }
 
 impl HttpServer {
@@ -127,31 +131,40 @@ impl HttpServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (root, sent, habits) = (root.to_owned(), Arc::new(AtomicU64::new(0)), Arc::new(habits));
-        let counter = sent.clone();
+        let (counter, tls) = (sent.clone(), habits.tls.is_some());
         // It ends with the test process: nothing but this loop holds it.
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (root, habits, counter) = (root.clone(), habits.clone(), counter.clone());
-                thread::spawn(move || {
-                    let answer = answer(&stream, &root, &habits);
-                    let cut = habits.cut_after.unwrap_or(usize::MAX).min(answer.len());
-                    counter.fetch_add(cut as u64, Ordering::Relaxed);
-                    let _ = (&stream).write_all(&answer[..cut]);
+                thread::spawn(move || match habits.tls.clone() {
+                    Some(config) => {
+                        let connection = rustls::ServerConnection::new(config).unwrap();
+                        serve(rustls::StreamOwned::new(connection, stream), &root, &habits, &counter);
+                    }
+                    None => serve(stream, &root, &habits, &counter),
                 });
             }
         });
-        Self { port, sent }
+        Self { port, sent, tls }
     }
 
     pub(super) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/site.git", self.port)
+        format!("{}://127.0.0.1:{}/site.git", if self.tls { "https" } else { "http" }, self.port)
     }
 }
 
-fn answer(stream: &TcpStream, root: &Path, habits: &Habits) -> Vec<u8> {
+fn serve(mut stream: impl Read + Write, root: &Path, habits: &Habits, sent: &AtomicU64) {
+    let Some(answer) = answer(&mut stream, root, habits) else { return };
+    let cut = habits.cut_after.unwrap_or(usize::MAX).min(answer.len());
+    sent.fetch_add(cut as u64, Ordering::Relaxed);
+    let _ = stream.write_all(&answer[..cut]).and_then(|()| stream.flush());
+}
+
+/// `None` if the other side has gone away, for want of trust say.
+fn answer(stream: &mut impl Read, root: &Path, habits: &Habits) -> Option<Vec<u8>> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
-    reader.read_line(&mut line).unwrap();
+    reader.read_line(&mut line).ok()?;
     let (method, target) = line.trim().trim_end_matches(" HTTP/1.1").split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
     let (mut length, mut kind, mut authorization) = (0, String::new(), String::new());
     loop {
@@ -168,16 +181,15 @@ fn answer(stream: &TcpStream, root: &Path, habits: &Habits) -> Vec<u8> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
     if let Some(page) = habits.page {
-        return format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n{page}").into_bytes();
+        return Some(format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n{page}").into_bytes());
     }
-    if let Some((user, password)) = habits.password {
-        // RFC 7617 example credentials are not ours; the encoding is checked by a unit test.
-        if authorization != format!("Basic {}", crate::source::git::http::base64(format!("{user}:{password}").as_bytes())) {
-            return b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec();
-        }
+    let wanted = habits.password.map(|(user, password)| format!("Basic {}", base64(format!("{user}:{password}").as_bytes())));
+    if wanted.is_some_and(|wanted| wanted != authorization) {
+        let refused = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        return Some(refused.as_bytes().to_vec());
     }
     if let Some(rest) = target.strip_prefix("/moved").filter(|_| habits.redirects) {
-        return format!("HTTP/1.1 301 Moved\r\nLocation: {rest}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").into_bytes();
+        return Some(format!("HTTP/1.1 301 Moved\r\nLocation: {rest}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").into_bytes());
     }
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let mut backend = Command::new("git")
@@ -196,7 +208,7 @@ fn answer(stream: &TcpStream, root: &Path, habits: &Habits) -> Vec<u8> {
     let output = backend.wait_with_output().unwrap().stdout;
     let text = String::from_utf8_lossy(&output);
     let status = text.lines().find_map(|line| line.strip_prefix("Status: ")).unwrap_or("200 OK");
-    [format!("HTTP/1.1 {status}\r\nConnection: close\r\n").as_bytes(), &output].concat()
+    Some([format!("HTTP/1.1 {status}\r\nConnection: close\r\n").as_bytes(), &output].concat())
 }
 
 /// An sshd of our own on loopback, with its own keys. Killed when dropped.
