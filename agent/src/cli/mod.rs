@@ -20,7 +20,7 @@ mod volume;
 mod watch;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use session::Session;
+use session::{Chatter, Session};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -153,7 +153,8 @@ type Outcome = Result<u8, Failure>;
 /// Reads the command line, runs the command, prints a failure once.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let session = Session::new(&cli.global);
+    let chatter = if matches!(cli.command, Command::Watch(_)) { Chatter::Informed } else { Chatter::Quiet };
+    let session = Session::new(&cli.global, chatter);
     let outcome = run(cli.command, &session);
     ExitCode::from(match outcome {
         Ok(code) => code,

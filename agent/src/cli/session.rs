@@ -7,6 +7,15 @@ use runtime::engine::Engine;
 use runtime::places::Places;
 use tracing_subscriber::EnvFilter;
 
+/// How much a command logs if it is not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chatter {
+    /// Warnings: what it does is printed by itself.
+    Quiet,
+    /// What it does: its log is all it prints.
+    Informed,
+}
+
 /// The surroundings of one command.
 pub(super) struct Session {
     /// Where everything is kept.
@@ -17,12 +26,12 @@ pub(super) struct Session {
 
 impl Session {
     /// Sets up printing and logging for the whole process.
-    pub(super) fn new(global: &Global) -> Self {
+    pub(super) fn new(global: &Global, chatter: Chatter) -> Self {
         let render = Render::new(global.json, global.color);
-        let level = match global.verbose {
-            0 => "warn",
-            1 => "info",
-            _ => "debug",
+        let level = match (global.verbose, chatter) {
+            (0, Chatter::Quiet) => "warn",
+            (0, Chatter::Informed) | (1, _) => "info",
+            (2.., _) => "debug",
         };
         let filter = EnvFilter::try_from_env("AGENT_LOG").unwrap_or_else(|_| EnvFilter::new(format!("agent={level},runtime={level}")));
         let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
