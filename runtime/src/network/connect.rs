@@ -27,6 +27,16 @@ struct Wiring<'a> {
     alias: String,
 }
 
+/// Where the two ends of a link are made.
+struct Ends<'a> {
+    /// A socket in the host's namespace.
+    host: &'a mut Socket,
+    /// A socket in the container's.
+    inside: &'a mut Socket,
+    /// The container's namespace.
+    pinned: &'a OwnedFd,
+}
+
 /// What is there of an endpoint.
 enum Found {
     /// All of it, right.
@@ -45,15 +55,18 @@ pub fn connect(places: &Places, id: &ContainerId, endpoints: &[Endpoint]) -> Res
     match namespace::open(places, id)? {
         Some(pinned) => {
             let links = own_links(places, id, &mut host)?;
-            namespace::within(id, pinned.as_fd(), || rewire(id, &mut host, &pinned, &wiring, &links))
+            namespace::within(id, pinned.as_fd(), || {
+                rewire(&mut Ends { host: &mut host, inside: &mut open()?, pinned: &pinned }, id, &wiring, &links)
+            })
         }
         None => {
             // What is left of a namespace that was never finished, or lost its pin, has the names that are needed.
             let names = wiring.iter().map(|wiring| wiring.name.as_str());
             remove_stale(&mut host, names, &container_alias_prefix(places, id), id)?;
             let connected = namespace::within_new(places, id, |pinned| {
-                settle(places, &mut open()?)?;
-                rewire(id, &mut host, pinned, &wiring, &[])
+                let mut inside = open()?;
+                settle(places, &mut inside)?;
+                rewire(&mut Ends { host: &mut host, inside: &mut inside, pinned }, id, &wiring, &[])
             });
             // The namespace takes the links with it, but only when the kernel comes to it.
             connected.inspect_err(|_| drop(disconnect(places, id)))
@@ -104,28 +117,27 @@ fn settle(places: &Places, inside: &mut Socket) -> Result<(), NetworkError> {
 }
 
 /// Makes the links of a namespace as they should be, on a thread inside it; `links` are the host's ends that exist.
-fn rewire(id: &ContainerId, host: &mut Socket, pinned: &OwnedFd, wiring: &[Wiring<'_>], links: &[Link]) -> Result<(), NetworkError> {
+fn rewire(ends: &mut Ends<'_>, id: &ContainerId, wiring: &[Wiring<'_>], links: &[Link]) -> Result<(), NetworkError> {
     let failed = |action: &str| NetworkError::netlink(format!("{action} of {id}"), Feature::Veth);
-    let mut inside = open()?;
-    let mut inner = link::links(&mut inside).map_err(failed("list the links"))?;
-    let addresses = link::addresses(&mut inside).map_err(failed("list the addresses"))?;
+    let mut inner = link::links(ends.inside).map_err(failed("list the links"))?;
+    let addresses = link::addresses(ends.inside).map_err(failed("list the addresses"))?;
     let found: Vec<Found> = wiring.iter().map(|wiring| inspect(wiring, links, &inner, &addresses)).collect();
     // What is not wanted, and what is not right, goes first: the new may need its name.
     let keep = |link: &&Link| wiring.iter().zip(&found).any(|(wiring, found)| wiring.name == link.name && matches!(found, Found::Sound));
     let going: Vec<&Link> = links.iter().filter(|link| !keep(link)).collect();
-    delete(host, &going.iter().map(|link| link::delete(link.index)).collect::<Vec<_>>(), id)?;
+    delete(ends.host, &going.iter().map(|link| link::delete(link.index)).collect::<Vec<_>>(), id)?;
     inner.retain(|link| !going.iter().any(|gone| gone.peer == Some(link.index)));
     for (position, (wiring, found)) in wiring.iter().zip(&found).enumerate() {
         match found {
             Found::Sound => {}
             Found::Wanting => {
                 let name = free_name(position, &inner);
-                create(host, &mut inside, pinned, wiring, &name)?;
+                create(ends, wiring, &name)?;
                 inner.push(Link { name, ..Link::default() });
             }
         }
     }
-    route(&mut inside, wiring).map_err(failed("set the default route"))
+    route(ends.inside, wiring).map_err(failed("set the default route"))
 }
 
 /// Compares an endpoint with what there is.
@@ -138,24 +150,24 @@ fn inspect(wiring: &Wiring<'_>, links: &[Link], inner: &[Link], addresses: &[Add
 }
 
 /// Makes one link: the pair, with the container's end born inside, then that end's address.
-fn create(host: &mut Socket, inside: &mut Socket, pinned: &OwnedFd, wiring: &Wiring<'_>, name: &str) -> Result<(), NetworkError> {
+fn create(ends: &mut Ends<'_>, wiring: &Wiring<'_>, name: &str) -> Result<(), NetworkError> {
     let network = &wiring.network.name;
     let failed = |action: &str| NetworkError::netlink(format!("{action} {name} on network {network}"), Feature::Veth);
     let pair = Pair {
         name: &wiring.name,
         bridge: wiring.bridge,
-        namespace: pinned.as_fd(),
+        namespace: ends.pinned.as_fd(),
         peer: name,
         peer_hardware: hardware_address(wiring.endpoint.address),
     };
-    host.transact(&[link::create_pair(&pair), link::set_up_port(&wiring.name, &wiring.alias)]).map_err(failed("create link"))?;
-    let peer = link::find(inside, name).map_err(failed("find link"))?;
+    ends.host.transact(&[link::create_pair(&pair), link::set_up_port(&wiring.name, &wiring.alias)]).map_err(failed("create link"))?;
+    let peer = link::find(ends.inside, name).map_err(failed("find link"))?;
     let index = peer.map(|peer| peer.index).unwrap_or_default();
     let up = [link::set_up(name), link::add_address(&address(wiring, index)), link::settle(Which::Numbered(index))];
-    inside.transact(&up).map_err(failed("set up link"))?;
+    ends.inside.transact(&up).map_err(failed("set up link"))?;
     // The port has a carrier only now, and the bridge perhaps its first.
     let settled = [link::settle(Which::Named(&wiring.name)), link::settle(Which::Numbered(wiring.bridge))];
-    host.transact(&settled).map_err(failed("settle link"))
+    ends.host.transact(&settled).map_err(failed("settle link"))
 }
 
 /// Makes the default route lead out by the first network that has a way out, if any.
