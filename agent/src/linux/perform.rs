@@ -74,7 +74,7 @@ fn update_network(host: &LinuxHost<'_>, name: &Name, network: &Network) -> Resul
     record.internal = network.internal;
     record.labels = network.labels.clone();
     record.annotations = Applied { owner: host.owner(), applied: network.clone() }.to_value();
-    host.engine.ensure_network(&record).map_err(|error| HostError::new(tried(), error))
+    host.engine.change_network(&record).map_err(|error| HostError::new(tried(), error))
 }
 
 fn record_volume(host: &LinuxHost<'_>, name: &Name, volume: &Volume) -> Result {

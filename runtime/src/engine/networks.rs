@@ -13,6 +13,13 @@ impl Engine {
         Ok(network::ensure_network(&self.places, record)?)
     }
 
+    /// Makes a network that containers are connected to as recorded now: whether it has a way out is told to them too.
+    pub fn change_network(&self, record: &NetworkRecord) -> Result<(), EngineError> {
+        self.ensure_network(record)?;
+        self.network_users(&record.name)?.iter().try_for_each(|id| self.repair_links(id))?;
+        self.rebuild_traffic()
+    }
+
     /// The record of a network. Errors: [`NetworkError::NoNetwork`].
     pub fn network(&self, name: &Name) -> Result<NetworkRecord, EngineError> {
         let record = network::read_network(&self.places, name)?;

@@ -48,7 +48,9 @@ impl Engine {
             after.extend(snapshot.ok().and_then(|snapshot| served(&snapshot)).map(|serving| (id, serving)));
         }
         let _lock = self.network_lock()?;
-        let networks = self.readable_networks()?;
+        // All of them: the walls of a network whose record cannot be read would be taken for a leftover and removed.
+        let networks = network::list_networks(&self.places)?.into_iter().map(|(name, record)| Ok((name, record?)));
+        let networks = networks.collect::<Result<_, network::NetworkError>>()?;
         network::rebuild_firewall(&self.places, &networks, &after)?;
         self.remember(&after)
     }
