@@ -178,10 +178,10 @@ fn others(actual: &Actual) -> String {
 fn our_containers(actual: &Actual) -> BTreeMap<&Name, Vec<(&ContainerId, &ActualContainer)>> {
     let mut found: BTreeMap<&Name, Vec<_>> = BTreeMap::new();
     for (id, observed) in &actual.containers {
-        if let Observed::Present(container) = observed {
-            if container.owner == ours() {
-                found.entry(&id.name).or_default().push((id, container));
-            }
+        if let Observed::Present(container) = observed
+            && container.owner == ours()
+        {
+            found.entry(&id.name).or_default().push((id, container));
         }
     }
     found
@@ -236,7 +236,7 @@ fn no_duplicates(scene: &Scene, end: &Actual) -> Result<(), TestCaseError> {
 
 /// `PROPTEST_CASES` or as many as a test run takes without notice.
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(96)
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(32)
 }
 
 proptest! {
