@@ -18,9 +18,8 @@ use super::incarnation::{self, Hands, Incarnation, Roles};
 use super::need::{Need, runs_image};
 use super::network::{NetworkVerdict, Networks};
 use super::site::{Site, foreign};
-use super::verdict::{Said, Successor, Verdict, Work, attachments};
+use super::verdict::{Said, Successor, Verdict, Work, attachments, share_address};
 use super::volume::VolumeState;
-use runtime::container::config::Endpoint;
 use spec::desired::{Container, Kind, UpdateOrder};
 use spec::value::{Name, RestartPolicy};
 use std::collections::BTreeMap;
@@ -154,7 +153,7 @@ impl<'a> Room<'a, '_> {
             Ok(prepared) => prepared,
             Err(hindrance) => return self.stranded(name, old, hindrance, need),
         };
-        let order = if shares_address(&new, &old) { UpdateOrder::StopFirst } else { wanted.update };
+        let order = if share_address(new.endpoints(), &old.state.endpoints) { UpdateOrder::StopFirst } else { wanted.update };
         let order = if goes_with_network { UpdateOrder::StopFirst } else { order };
         let consequence = match (old.is_alive(), order) {
             (false, _) => Consequence::None,
@@ -189,13 +188,4 @@ fn field_of(cause: &Cause) -> Option<String> {
         Cause::Field { field, .. } => Some(field.clone()),
         Cause::New { .. } | Cause::Unnamed | Cause::Drift { .. } | Cause::Follows { .. } => None,
     }
-}
-
-fn shares_address(new: &Successor<'_>, old: &Incarnation<'_>) -> bool {
-    let endpoints = match new {
-        Successor::Fresh(fresh) => &fresh.endpoints,
-        Successor::Made(made) => &made.state.endpoints,
-    };
-    let same = |a: &Endpoint, b: &Endpoint| a.network == b.network && a.address == b.address;
-    endpoints.iter().any(|new| old.state.endpoints.iter().any(|old| same(new, old)))
 }
