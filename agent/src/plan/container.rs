@@ -106,12 +106,12 @@ impl<'a> Room<'a, '_> {
                 verdict.clear_away(roles.others.clone());
                 verdict
             }
-            Err(hindrance) => self.stranded(name, roles.current, hindrance, need),
+            Err(hindrance) => self.kept_going_without(name, roles.current, hindrance, need),
         }
     }
 
     /// The change is hindered: what is there is kept going as it was applied.
-    fn stranded(&self, name: &'a Name, current: Incarnation<'a>, hindrance: Hindrance, need: Need) -> Verdict<'a> {
+    fn kept_going_without(&self, name: &'a Name, current: Incarnation<'a>, hindrance: Hindrance, need: Need) -> Verdict<'a> {
         let applied: &'a Container = &current.state.applied;
         let mut verdict = self.in_place(name, applied, current, None, Need::nothing());
         let is_job = applied.restart == RestartPolicy::No;
@@ -151,7 +151,7 @@ impl<'a> Room<'a, '_> {
         };
         let (new, waits, taken) = match prepared {
             Ok(prepared) => prepared,
-            Err(hindrance) => return self.stranded(name, old, hindrance, need),
+            Err(hindrance) => return self.kept_going_without(name, old, hindrance, need),
         };
         let order = if share_address(new.endpoints(), &old.state.endpoints) { UpdateOrder::StopFirst } else { wanted.update };
         let order = if goes_with_network { UpdateOrder::StopFirst } else { order };
