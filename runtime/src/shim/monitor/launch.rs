@@ -77,7 +77,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
 fn slim() {
     sys::trim_heap();
     // Without it we are only larger.
-    let _ = sys::forget_code();
+    let _ = sys::forget_program();
 }
 
 fn launch(Arguments { places, id, task }: Arguments) -> Result<Monitor, Problem> {
