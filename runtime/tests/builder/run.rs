@@ -44,6 +44,35 @@ fn heredocs_are_run() {
 }
 
 #[test]
+fn mounts_are_seen_and_not_kept() {
+    let Some(site) = Site::with_busybox() else { return };
+    site.file("src/a", "a").file("src/hidden", "h").file(".dockerignore", "src/hidden\n");
+    let run =
+        |options: &str, command: &str| format!("FROM busybox AS base\nRUN echo s > /s\nFROM busybox\nRUN --mount={options} {command}");
+    let cases = [
+        ("target=/m,source=src", "ls -A /m && cat /m/a > /out && ! touch /m/x", "a"),
+        ("type=bind,target=/m/f,source=src/a", "cat /m/f > /out", "a"),
+        ("target=/m,from=base,rw", "touch /m/x && cat /m/s > /out", "s\n"),
+        ("type=tmpfs,target=/m", "touch /m/x && echo ok > /out", "ok\n"),
+        ("type=cache,target=/m,id=c,mode=0700,uid=5", "stat -c '%a %u' /m > /out; echo kept > /m/x", "700 5\n"),
+        ("type=cache,target=/n,id=c,sharing=locked", "cat /n/x > /out", "kept\n"),
+        ("type=secret,id=s", "echo none > /out", "none\n"),
+    ];
+    for (options, command, expected) in cases {
+        let built = site.build(&run(options, command));
+        assert_eq!(built.below("/out"), [format!("/out 0644 0:0 f {expected}")], "{options}");
+        assert!(built.below("/m").iter().all(|line| line.ends_with(" d") || line.ends_with(" f ")), "{options}: {:?}", built.below("/m"));
+    }
+    let text = run("target=/m,source=src", "cat /m/a > /out");
+    site.build(&text);
+    assert_eq!(site.build(&text).cached(), 1);
+    site.file("src/a", "b");
+    assert_eq!(site.build(&text).below("/out"), ["/out 0644 0:0 f b"]);
+    let refused = site.refusal(&run("type=cache,target=/m,mod=1", "true"));
+    assert!(refused.ends_with("--mount=type=cache,target=/m,mod=1: there is no option \"mod\""), "{refused}");
+}
+
+#[test]
 fn a_failing_command_is_shown_with_its_place_and_last_lines() {
     let Some(site) = Site::with_busybox() else { return };
     let refused = site.refusal("FROM busybox\nRUN echo before && \\\n    echo last >&2 && exit 3");
