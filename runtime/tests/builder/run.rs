@@ -1,7 +1,9 @@
 //! RUN in a container of its own.
 
-use crate::site::Site;
+use crate::site::{Site, control_groups};
+use runtime::places::Places;
 use std::fs;
+use std::path::PathBuf;
 
 #[test]
 fn what_a_command_changes_is_a_layer() {
@@ -93,4 +95,10 @@ fn nothing_is_left_behind() {
     assert_eq!(mounts(), before);
     let scratch = site.root().join("state/images/scratch");
     assert_eq!(fs::read_dir(scratch).expect("scratch").count(), 0);
+    let instance = Places { state: site.request.state.clone(), ..Places::standard() }.instance();
+    let children =
+        |group: &PathBuf| fs::read_dir(group).expect("group").filter(|entry| entry.as_ref().is_ok_and(|e| e.path().is_dir())).count();
+    assert_eq!(control_groups(&instance).iter().map(children).sum::<usize>(), 0);
+    drop(site);
+    assert_eq!(control_groups(&instance), Vec::<PathBuf>::new());
 }
