@@ -8,6 +8,7 @@ mod perform;
 mod record;
 
 pub use config::ConfigError;
+pub use content::collect_snapshots;
 pub use image::{build_with, image_key, pull_line, pull_options};
 pub use record::Applied;
 
@@ -50,8 +51,7 @@ impl<'a> LinuxHost<'a> {
 
     /// Remembers in the ledger what a resource was made from.
     fn record_applied(&self, resource: &ResourceId, applied: &serde_json::Value) -> Result<(), HostError> {
-        let ownership =
-            Ownership { resource, site: &self.site.id, applied, revision: Some(self.site.revision()), at: now() };
+        let ownership = Ownership { resource, site: &self.site.id, applied, revision: Some(self.site.revision()), at: now() };
         self.ledger().record_applied(&ownership).map_err(|error| HostError::new(format!("remember {resource}"), error))
     }
 }
