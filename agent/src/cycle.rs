@@ -3,10 +3,11 @@
 //! A site that cannot be used (its manifests are wrong) changes nothing: the last good one is kept up instead.
 
 use crate::apply::Event;
+use crate::clock::now;
 use crate::daemon::{CalledOffFor, CycleOutcome, CycleResult, Wake};
 use crate::host::{HostError, chain};
 use crate::ledger::{Ledger, Outcome, OutcomeKind};
-use crate::linux::{LinuxHost, collect_snapshots, now};
+use crate::linux::{LinuxHost, collect_snapshots};
 use crate::plan::action::{Plan, Step};
 use crate::plan::{Policy, Volumes, text};
 use crate::reconcile::{Watcher, converge};

@@ -2,7 +2,6 @@
 //!
 //! Two things implement it: the Linux host ([`crate::linux`]) and, in tests, the simulator. Nothing else of our own is ever faked.
 
-use crate::apply::Report;
 use crate::plan::action::{Action, Plan};
 use crate::plan::actual::Actual;
 use spec::desired::Desired;
@@ -40,6 +39,39 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = reason.source();
     }
     text
+}
+
+/// How a step ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// It failed.
+    Failed(HostError),
+    /// Not tried: a step it comes after failed, or the application was called off.
+    Skipped,
+}
+
+/// What an application of a plan came to: one outcome a step, in the plan's order.
+#[derive(Debug)]
+pub struct Report {
+    /// In the order of [`Plan::steps`].
+    pub outcomes: Vec<Outcome>,
+}
+
+impl Report {
+    /// Whether every step was done.
+    pub fn succeeded(&self) -> bool {
+        self.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Done))
+    }
+
+    /// The failures, by place of their step.
+    pub fn failures(&self) -> impl Iterator<Item = (usize, &HostError)> {
+        self.outcomes.iter().enumerate().filter_map(|(index, outcome)| match outcome {
+            Outcome::Failed(error) => Some((index, error)),
+            Outcome::Done | Outcome::Skipped => None,
+        })
+    }
 }
 
 /// A host that can be looked at and changed. Shared between the threads of one application of a plan.

@@ -3,8 +3,8 @@
 //! Level-triggered: every round starts from a fresh snapshot. Images come in a first round of their own, because only
 //! their digests tell which containers have to follow.
 
-use crate::apply::{self, Report};
-use crate::host::{Host, HostError};
+use crate::apply;
+use crate::host::{Host, HostError, Report};
 use crate::plan::action::{Plan, Step};
 use crate::plan::{Policy, plan};
 use spec::desired::Desired;

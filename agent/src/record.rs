@@ -1,6 +1,6 @@
 //! What a cycle came to, as the ledger remembers it.
 
-use crate::apply;
+use crate::host;
 use crate::ledger::{Ledger, LedgerError, Outcome, OutcomeKind};
 use crate::plan::action::Verb;
 use crate::reconcile::Cycle;
@@ -43,7 +43,7 @@ pub fn summary(cycle: &Cycle) -> String {
     let mut done = BTreeMap::new();
     for round in &cycle.rounds {
         let steps = round.plan.steps.iter().zip(&round.report.outcomes);
-        let touched: BTreeSet<_> = steps.filter(|(_, it)| matches!(it, apply::Outcome::Done)).map(|(step, _)| &step.resource).collect();
+        let touched: BTreeSet<_> = steps.filter(|(_, it)| matches!(it, host::Outcome::Done)).map(|(step, _)| &step.resource).collect();
         done.extend(round.plan.changes.iter().filter(|it| touched.contains(&it.resource)).map(|it| (&it.resource, it.verb)));
     }
     let mut counts: BTreeMap<Verb, usize> = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! What a plan means for the ledger: before it is carried out, and after. Images enter it when they are obtained, since only
 //! then it is known what they were built on.
 
-use crate::apply::{Outcome, Report};
+use crate::host::{Outcome, Report};
 use crate::plan::action::{Action, Plan};
 use crate::plan::actual::Owner;
 use serde::Serialize;

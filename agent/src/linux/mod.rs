@@ -12,22 +12,20 @@ pub use config::ConfigError;
 pub use image::{build_with, image_key, pull_line, pull_options};
 pub use record::Applied;
 
-use crate::apply::Report;
-use crate::host::{Host, HostError};
+use crate::clock::now;
+use crate::host::{Host, HostError, Report};
 use crate::ledger::{Entry, Ledger, Ownership};
 use crate::plan::action::{Action, Plan};
 use crate::plan::actual::{Actual, Owner};
 use crate::site::Site;
 use entries::Line;
 use runtime::container::config::MountConfig;
-use runtime::container::state::Timestamp;
 use runtime::engine::Engine;
 use runtime::network::Links;
 use runtime::places::Places;
 use spec::desired::{Desired, ResourceId};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// This machine, seen from one site.
 pub struct LinuxHost<'a> {
@@ -119,10 +117,4 @@ pub fn collect_snapshots(engine: &Engine) -> Result<(), HostError> {
         }));
     }
     content::collect(engine.places(), &in_use).map_err(|error| failed(error.into()))
-}
-
-/// The time now.
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
