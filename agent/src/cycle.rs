@@ -3,10 +3,11 @@
 //! A site that cannot be used (its manifests are wrong) changes nothing: the last good one is kept up instead.
 
 use crate::apply::Event;
+use crate::clock::now;
 use crate::daemon::{CalledOffFor, CycleOutcome, CycleResult, Wake};
 use crate::host::{HostError, chain};
 use crate::ledger::{Ledger, Outcome, OutcomeKind};
-use crate::linux::{LinuxHost, collect_snapshots, now};
+use crate::linux::{LinuxHost, collect_snapshots};
 use crate::plan::action::{Plan, Step};
 use crate::plan::{Policy, Volumes, text};
 use crate::reconcile::{Watcher, converge};
@@ -139,7 +140,7 @@ fn converge_site(engine: &Engine, ledger: &Mutex<Ledger>, source: &Source, site:
     if cycle.acted()
         && let Err(error) = collect_snapshots(engine)
     {
-        warn!(error = error.chain(), "old snapshots of the site could not be removed");
+        warn!(error = error.chain(), "old snapshots stay");
     }
     let recorded = {
         let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);

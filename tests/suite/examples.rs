@@ -15,7 +15,8 @@ fn examples() -> PathBuf {
 
 #[test]
 fn every_example_is_tried_and_explained() {
-    let mut folders: Vec<String> = fs::read_dir(examples()).unwrap().flatten().map(|it| it.file_name().to_string_lossy().into_owned()).collect();
+    let mut folders: Vec<String> =
+        fs::read_dir(examples()).unwrap().flatten().map(|it| it.file_name().to_string_lossy().into_owned()).collect();
     folders.sort();
     assert_eq!(folders, TRIED);
     assert!(TRIED.iter().all(|name| examples().join(name).join("README.md").is_file()));
@@ -143,7 +144,8 @@ fn limits_restarts_and_stops_are_as_written() -> Result<()> {
 #[test]
 fn tiers_reach_their_neighbours_alone() -> Result<()> {
     live("05-networks", |host, site| {
-        eventually("the answer", || host.page("127.0.0.1:8085/answer")).and_then(|page| if page == "42\n" { Ok(()) } else { bail!(page) })?;
+        eventually("the answer", || host.page("127.0.0.1:8085/answer"))
+            .and_then(|page| if page == "42\n" { Ok(()) } else { bail!(page) })?;
         let front = |address: &str| host.agent(&["container", "exec", "tiers-front", "wget", "-qO-", address]);
         ensure!(front("http://tiers-back/answer").ok()? == "42\n");
         ensure!(front("http://db:5432/answer").code != 0);

@@ -3,7 +3,8 @@
 use super::progress::Progress;
 use super::site::{SiteArgs, load};
 use super::{Failure, Outcome, Session, exit, render};
-use crate::linux::{LinuxHost, collect_snapshots, now};
+use crate::clock::now;
+use crate::linux::{LinuxHost, collect_snapshots};
 use crate::plan::action::Plan;
 use crate::plan::{Policy, Volumes};
 use crate::reconcile::{Cycle, converge};

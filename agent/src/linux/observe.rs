@@ -1,6 +1,6 @@
 //! Looks at the host: one snapshot for the planner. Reads everything, writes nothing; what cannot be read is said to be unreadable.
 
-use super::record::Applied;
+use super::record::{Applied, AppliedImage};
 use crate::host::{HostError, chain};
 use crate::ledger::{Ledger, OwnedState};
 use crate::plan::actual::{Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, ContainerFault, Firewall, Observed, Owner};
@@ -14,9 +14,6 @@ use runtime::volume::{VolumeRecord, list_volumes};
 use spec::desired::{Container, Desired, Image, ImageKey, ImageSource, Kind, Network, Volume};
 use spec::value::{ContainerId, Digest, Name, PortMapping};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What an obtained image's ledger entry says: what it was made from, and on which images of the site.
-pub(super) type AppliedImage = (Image, BTreeMap<Name, Digest>);
 
 type Result<T> = std::result::Result<T, HostError>;
 

@@ -220,11 +220,7 @@ pub(super) fn nft_ruleset() -> Option<String> {
 }
 
 fn new_namespace() -> Namespace {
-    // Outlives the thread: what is pinned below it is busy as long as the thread's mount namespace lives.
-    let root = tempfile::tempdir().unwrap();
-    let at = |name| root.path().join(name);
-    let places = Places { state: at("state"), run: at("run"), config: at("config") };
-    let thread = std::thread::spawn(move || {
+    let thread = std::thread::spawn(|| {
         namespace::unshare_network().unwrap();
         File::open("/proc/thread-self/ns/net").unwrap()
     });
