@@ -7,7 +7,14 @@ use crate::site::Site;
 use runtime::container::state::Timestamp;
 
 /// Remembers a cycle that did something, failed, or was the first of its revision. Any other one writes nothing.
-pub fn record(ledger: &mut Ledger, source: &str, site: &Site, cycle: &Cycle, started: Timestamp, finished: Timestamp) -> Result<(), LedgerError> {
+pub fn record(
+    ledger: &mut Ledger,
+    source: &str,
+    site: &Site,
+    cycle: &Cycle,
+    started: Timestamp,
+    finished: Timestamp,
+) -> Result<(), LedgerError> {
     let known = ledger.site(&site.id)?;
     let is_new = known.is_none_or(|known| known.last_revision.as_ref() != Some(site.revision()));
     if !cycle.acted() && cycle.converged() && !is_new {

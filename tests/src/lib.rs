@@ -2,3 +2,6 @@
 
 pub mod host;
 pub mod inventory;
+pub mod repository;
+pub mod sample;
+pub mod view;

@@ -57,15 +57,22 @@ pub(super) fn carry_out(session: &Session, source: &str, site: &Site, policy: &P
 fn summary(session: &Session, cycle: &Cycle) -> Outcome {
     let failures = cycle.failures().count();
     if session.render.json {
-        let done = serde_json::json!({"type": "applied", "converged": cycle.converged(), "rounds": cycle.rounds.len(), "failures": failures});
+        let done =
+            serde_json::json!({"type": "applied", "converged": cycle.converged(), "rounds": cycle.rounds.len(), "failures": failures});
         session.render.json_line(&done);
     } else {
         print_rest(session, &cycle.rest, cycle.acted());
     }
     match (failures, cycle.converged()) {
         (0, true) => Ok(exit::DONE),
-        (0, false) => Err(Failure::Error { error: anyhow!("the host does not match the site yet"), hint: Some("see what is left above; agent plan shows it again".to_owned()) }),
-        (_, _) => Err(Failure::Error { error: anyhow!("{failures} step{} failed", if failures == 1 { "" } else { "s" }), hint: Some("what was not reached is left as it was; apply again to go on".to_owned()) }),
+        (0, false) => Err(Failure::Error {
+            error: anyhow!("the host does not match the site yet"),
+            hint: Some("see what is left above; agent plan shows it again".to_owned()),
+        }),
+        (_, _) => Err(Failure::Error {
+            error: anyhow!("{failures} step{} failed", if failures == 1 { "" } else { "s" }),
+            hint: Some("what was not reached is left as it was; apply again to go on".to_owned()),
+        }),
     }
 }
 

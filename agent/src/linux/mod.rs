@@ -50,8 +50,7 @@ impl<'a> LinuxHost<'a> {
 
     /// Remembers in the ledger what a resource was made from.
     fn record_applied(&self, resource: &ResourceId, applied: &serde_json::Value) -> Result<(), HostError> {
-        let ownership =
-            Ownership { resource, site: &self.site.id, applied, revision: Some(self.site.revision()), at: now() };
+        let ownership = Ownership { resource, site: &self.site.id, applied, revision: Some(self.site.revision()), at: now() };
         self.ledger().record_applied(&ownership).map_err(|error| HostError::new(format!("remember {resource}"), error))
     }
 }
