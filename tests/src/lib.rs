@@ -4,3 +4,6 @@ pub mod census;
 pub mod host;
 pub mod inventory;
 pub mod questions;
+pub mod repository;
+pub mod sample;
+pub mod view;

@@ -5,3 +5,9 @@ mod tidy;
 mod update;
 mod validate;
 mod verbs;
+mod watch;
+
+/// Tells how long something took, for who runs the suite with --nocapture. A number, never a verdict: machines differ.
+fn measure(what: &str, since: std::time::Instant) {
+    eprintln!("MEASURED {what}: {} ms", since.elapsed().as_millis());
+}
