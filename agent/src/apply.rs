@@ -166,6 +166,14 @@ mod tests {
             Ok(Actual::default())
         }
 
+        fn announce(&self, _: &Plan) -> Result<(), HostError> {
+            Ok(())
+        }
+
+        fn settle(&self, _: &Plan, _: &Report) -> Result<(), HostError> {
+            Ok(())
+        }
+
         fn perform(&self, action: &Action, _: &(dyn Fn(&str) + Sync)) -> Result<(), HostError> {
             let Action::RemoveVolume { name } = action else { panic!("only volumes here") };
             self.asked.lock().unwrap().push(name.to_string());

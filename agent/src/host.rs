@@ -2,7 +2,8 @@
 //!
 //! Two things implement it: the Linux host ([`crate::linux`]) and, in tests, the simulator. Nothing else of our own is ever faked.
 
-use crate::plan::action::Action;
+use crate::apply::Report;
+use crate::plan::action::{Action, Plan};
 use crate::plan::actual::Actual;
 use spec::desired::Desired;
 
@@ -45,6 +46,12 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 pub trait Host: Sync {
     /// One snapshot. What `desired` names decides what is looked up (images by key), never what is seen.
     fn observe(&self, desired: &Desired) -> Result<Actual, HostError>;
+
+    /// Remembers what a plan is about to make and to remove, before its first step.
+    fn announce(&self, plan: &Plan) -> Result<(), HostError>;
+
+    /// Remembers what came of it, after its last step.
+    fn settle(&self, plan: &Plan, report: &Report) -> Result<(), HostError>;
 
     /// Carries out one action; idempotent where it was interrupted before. `progress` takes lines for people.
     fn perform(&self, action: &Action, progress: &(dyn Fn(&str) + Sync)) -> Result<(), HostError>;

@@ -72,7 +72,9 @@ pub fn converge(
             return Ok(Cycle { rounds, rest });
         }
         watcher.planned(&rest);
+        host.announce(&rest)?;
         let report = apply::apply(&rest, host, apply::STEPS_AT_ONCE, called_off, &|index, step, event| watcher.step(index, step, event));
+        host.settle(&rest, &report)?;
         let go_on = report.succeeded();
         rounds.push(Round { plan: rest, report });
         if !go_on {
