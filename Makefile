@@ -28,7 +28,7 @@ demo-down: ## Remove what the demo made, its volume too
 	$(SUDO) $(AGENT) destroy $(DEMO) --volumes --yes
 
 build: ## Build the two programs, agent and container-shim
-	cargo build --release --bins
+	cargo build --release --bin agent --bin container-shim
 
 # Files the examples take from the host instead of a registry.
 .PHONY: example-files

@@ -108,7 +108,10 @@ fn site(args: &RunArgs, name: &Name) -> Result<Site, Failure> {
     let mut spec = serde_json::json!({ "image": args.image, "restart": args.restart });
     let mut set = |field: &str, value: serde_json::Value| spec[field] = value;
     set("env", args.env.iter().cloned().collect());
-    set("ports", args.publish.clone().into());
+    // Even an empty list is too much for a container without a network.
+    if !args.publish.is_empty() {
+        set("ports", args.publish.clone().into());
+    }
     set("volumes", args.volume.clone().into());
     set("readOnlyRoot", args.read_only.into());
     if !args.command.is_empty() {
