@@ -139,8 +139,8 @@ fn files(host: &Host) -> Vec<String> {
     for root in [&places.state, &places.run] {
         walk(root, DEPTH_MAX, &mut |path| {
             let inner = path.strip_prefix(places.containers()).map(|inner| inner.components().count());
-            // What a container wrote, and how often it logged, is its own affair.
-            if !inner.is_ok_and(|depth| depth > 2) {
+            // What a container wrote, how often it logged and whether it ended once, is its own affair.
+            if !inner.is_ok_and(|depth| depth > 1) {
                 found.push(format!("file {}", path.display()));
             }
         });

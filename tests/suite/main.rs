@@ -1,6 +1,8 @@
 //! The suite: one binary, a file per feature. What needs root says so and is skipped without it.
 
 mod apply;
+mod examples;
+mod faults;
 mod tidy;
 mod update;
 mod validate;
