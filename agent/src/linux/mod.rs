@@ -9,6 +9,7 @@ mod perform;
 mod record;
 
 pub use config::ConfigError;
+pub use content::collect_snapshots;
 pub use image::{build_with, image_key, pull_line, pull_options};
 pub use record::Applied;
 
