@@ -81,6 +81,8 @@ fn container(
     };
     let faults = match snapshot.state.phase {
         Phase::Running { .. } => faults(engine, id, &snapshot, endpoints, links, missing_ports),
+        // Nobody would ever start it again.
+        Phase::Restarting { .. } if !snapshot.shim_alive => BTreeSet::from([ContainerFault::Shim]),
         Phase::Created | Phase::Restarting { .. } | Phase::Exited { .. } => BTreeSet::new(),
     };
     Observed::Present(ActualContainer {
