@@ -1,7 +1,7 @@
 //! What runs on a host, seen without the agent: container states, processes, pages, logs.
 
 use crate::host::Host;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use runtime::container::state::Phase;
 use runtime::container::{self, Snapshot};
 use runtime::places::Places;
@@ -14,7 +14,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-/// Longest wait for one answer of a web server of ours: tried again by whoever wants to be patient.
+/// Longest waits for a connection and for an answer of a web server of ours; whoever wants to be patient tries again. The first is
+/// less than the second after which TCP asks again: a server is seen as soon as it is there.
+const CONNECT_TIME: Duration = Duration::from_millis(300);
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// A container that runs, by what must not change as long as nothing happens to it.
@@ -38,6 +40,14 @@ pub fn places(host: &Host) -> Places {
 pub fn containers(host: &Host) -> Result<BTreeMap<ContainerId, Snapshot>> {
     let found = container::list(&places(host))?;
     Ok(found.into_iter().filter_map(|(id, snapshot)| Some((id, snapshot.ok()?))).collect())
+}
+
+/// Whether the watch has brought the host to where it should be, and has nothing to do.
+pub fn is_settled(host: &Host) -> Result<()> {
+    let status = agent::daemon::Status::read(&places(host).run)?.context("no watch has begun")?;
+    let cycle = status.cycle.context("no cycle has ended")?;
+    ensure!(cycle.result == "settled" && Some(&cycle.revision) == status.revision.as_ref(), "{cycle:?}");
+    Ok(())
 }
 
 /// The containers that run, by name.
@@ -81,7 +91,7 @@ pub fn page(host: &Host, port: u16) -> Result<String> {
 }
 
 fn get(address: SocketAddr) -> Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIME).with_context(|| format!("connect to {address}"))?;
+    let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIME).with_context(|| format!("connect to {address}"))?;
     stream.set_read_timeout(Some(ANSWER_TIME))?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
