@@ -4,7 +4,6 @@ use crate::host::Host;
 use anyhow::{Context as _, Result, bail, ensure};
 use runtime::container::state::Phase;
 use runtime::container::{self, Snapshot};
-use runtime::places::Places;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use spec::value::ContainerId;
 use std::collections::BTreeMap;
@@ -30,21 +29,15 @@ pub struct Vital {
     pub restarts: u32,
 }
 
-/// Where the agent of a host keeps everything.
-pub fn places(host: &Host) -> Places {
-    let [state, run, config] = ["state", "run", "config"].map(|name| host.path().join(name));
-    Places { state, run, config }
-}
-
 /// Every container that can be read.
 pub fn containers(host: &Host) -> Result<BTreeMap<ContainerId, Snapshot>> {
-    let found = container::list(&places(host))?;
+    let found = container::list(&host.places())?;
     Ok(found.into_iter().filter_map(|(id, snapshot)| Some((id, snapshot.ok()?))).collect())
 }
 
 /// Whether the watch has brought the host to where it should be, and has nothing to do.
 pub fn is_settled(host: &Host) -> Result<()> {
-    let status = agent::daemon::Status::read(&places(host).run)?.context("no watch has begun")?;
+    let status = agent::daemon::Status::read(&host.places().run)?.context("no watch has begun")?;
     let cycle = status.cycle.context("no cycle has ended")?;
     ensure!(cycle.result == "settled" && Some(&cycle.revision) == status.revision.as_ref(), "{cycle:?}");
     Ok(())
@@ -66,7 +59,7 @@ pub fn vital(host: &Host, name: &str) -> Result<Vital> {
 
 /// The shim of a container, if it lives.
 pub fn shim(host: &Host, id: &ContainerId) -> Result<i32> {
-    let snapshot = container::inspect(&places(host), id)?;
+    let snapshot = container::inspect(&host.places(), id)?;
     match snapshot.state.shim {
         Some(shim) if snapshot.shim_alive => Ok(shim.pid),
         Some(_) | None => bail!("{id} has no shim"),
@@ -104,7 +97,7 @@ fn get(address: SocketAddr) -> Result<String> {
 
 /// All a container has printed to its standard output, its old log files too.
 pub fn printed(host: &Host, id: &ContainerId) -> Result<String> {
-    let directory = places(host).container(id).join("logs");
+    let directory = host.places().container(id).join("logs");
     let mut text = String::new();
     for age in (1..10).rev().map(|age| format!("current.log.{age}")).chain(["current.log".to_owned()]) {
         let Ok(lines) = fs::read_to_string(directory.join(age)) else { continue };

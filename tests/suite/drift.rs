@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 use tests::host::{Host, Running, eventually, is_root};
 use tests::sample::{self, PORT};
-use tests::view::{Vital, containers, is_settled, kill, page, places, printed, running, shim, vital};
+use tests::view::{Vital, containers, is_settled, kill, page, printed, running, shim, vital};
 
 /// A host under watch, with the sample site and one container more.
 struct Scene {
@@ -77,7 +77,7 @@ fn what_is_broken_is_repaired_and_nothing_else_is_touched() -> Result<()> {
     }
     let scene = Scene::new()?;
     let (host, web) = (&scene.host, vital(&scene.host, "web")?);
-    let (bridge, table) = (bridge_name(&places(host), &"shop".parse()?), places(host).instance());
+    let (bridge, table) = (bridge_name(&host.places(), &"shop".parse()?), host.places().instance());
     let reachable = || scene.page_is_there();
 
     let link = link_of(host, &web)?;
@@ -173,8 +173,8 @@ fn who_is_killed_comes_back_and_nobody_else_notices() -> Result<()> {
     scene.repaired(
         "a deleted bridge beside a stopped container",
         "is gone",
-        || scene.run(&format!("ip link del {}", bridge_name(&places(host), &"shop".parse()?))).map(drop),
-        || Ok(ensure!(scene.run("ip -o link")?.contains(&bridge_name(&places(host), &"shop".parse()?)))),
+        || scene.run(&format!("ip link del {}", bridge_name(&host.places(), &"shop".parse()?))).map(drop),
+        || Ok(ensure!(scene.run("ip -o link")?.contains(&bridge_name(&host.places(), &"shop".parse()?)))),
     )?;
     ensure!(vital(host, "web").is_err(), "{}", &scene.watch.output()[logged..]);
     host.agent(&["container", "start", "web"]).ok()?;
@@ -191,7 +191,7 @@ fn link_of(host: &Host, of: &Vital) -> Result<String> {
 }
 
 fn memory_limit(host: &Host, id: &str) -> Result<PathBuf> {
-    let group = PathBuf::from(places(host).instance()).join(id);
+    let group = PathBuf::from(host.places().instance()).join(id);
     let v1 = PathBuf::from("/sys/fs/cgroup/memory").join(&group).join("memory.limit_in_bytes");
     Ok(if v1.exists() { v1 } else { PathBuf::from("/sys/fs/cgroup").join(group).join("memory.max") })
 }

@@ -1,7 +1,12 @@
 //! The suite: one binary, a file per feature. What needs root says so and is skipped without it.
 
+mod apply;
 mod drift;
+mod git;
 mod tidy;
+mod update;
+mod validate;
+mod verbs;
 mod watch;
 
 /// Tells how long something took, for who runs the suite with --nocapture. A number, never a verdict: machines differ.

@@ -3,7 +3,8 @@
 
 use super::exec::pair;
 use crate::cli::{Failure, Outcome, Session, exit};
-use crate::linux::{LinuxHost, now};
+use crate::clock::now;
+use crate::linux::LinuxHost;
 use crate::plan::actual::SiteId;
 use crate::plan::{Policy, Volumes};
 use crate::reconcile::{Cycle, converge};
