@@ -1,10 +1,9 @@
 //! What runs on a host, seen without the agent: container states, processes, pages, logs.
 
 use crate::host::Host;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use runtime::container::state::Phase;
 use runtime::container::{self, Snapshot};
-use runtime::places::Places;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use spec::value::ContainerId;
 use std::collections::BTreeMap;
@@ -14,7 +13,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-/// Longest wait for one answer of a web server of ours: tried again by whoever wants to be patient.
+/// Longest waits for a connection and for an answer of a web server of ours; whoever wants to be patient tries again. The first is
+/// less than the second after which TCP asks again: a server is seen as soon as it is there.
+const CONNECT_TIME: Duration = Duration::from_millis(300);
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// A container that runs, by what must not change as long as nothing happens to it.
@@ -28,16 +29,18 @@ pub struct Vital {
     pub restarts: u32,
 }
 
-/// Where the agent of a host keeps everything.
-pub fn places(host: &Host) -> Places {
-    let [state, run, config] = ["state", "run", "config"].map(|name| host.path().join(name));
-    Places { state, run, config }
-}
-
 /// Every container that can be read.
 pub fn containers(host: &Host) -> Result<BTreeMap<ContainerId, Snapshot>> {
-    let found = container::list(&places(host))?;
+    let found = container::list(&host.places())?;
     Ok(found.into_iter().filter_map(|(id, snapshot)| Some((id, snapshot.ok()?))).collect())
+}
+
+/// Whether the watch has brought the host to where it should be, and has nothing to do.
+pub fn is_settled(host: &Host) -> Result<()> {
+    let status = agent::daemon::Status::read(&host.places().run)?.context("no watch has begun")?;
+    let cycle = status.cycle.context("no cycle has ended")?;
+    ensure!(cycle.result == "settled" && Some(&cycle.revision) == status.revision.as_ref(), "{cycle:?}");
+    Ok(())
 }
 
 /// The containers that run, by name.
@@ -56,7 +59,7 @@ pub fn vital(host: &Host, name: &str) -> Result<Vital> {
 
 /// The shim of a container, if it lives.
 pub fn shim(host: &Host, id: &ContainerId) -> Result<i32> {
-    let snapshot = container::inspect(&places(host), id)?;
+    let snapshot = container::inspect(&host.places(), id)?;
     match snapshot.state.shim {
         Some(shim) if snapshot.shim_alive => Ok(shim.pid),
         Some(_) | None => bail!("{id} has no shim"),
@@ -81,7 +84,7 @@ pub fn page(host: &Host, port: u16) -> Result<String> {
 }
 
 fn get(address: SocketAddr) -> Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIME).with_context(|| format!("connect to {address}"))?;
+    let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIME).with_context(|| format!("connect to {address}"))?;
     stream.set_read_timeout(Some(ANSWER_TIME))?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
@@ -94,7 +97,7 @@ fn get(address: SocketAddr) -> Result<String> {
 
 /// All a container has printed to its standard output, its old log files too.
 pub fn printed(host: &Host, id: &ContainerId) -> Result<String> {
-    let directory = places(host).container(id).join("logs");
+    let directory = host.places().container(id).join("logs");
     let mut text = String::new();
     for age in (1..10).rev().map(|age| format!("current.log.{age}")).chain(["current.log".to_owned()]) {
         let Ok(lines) = fs::read_to_string(directory.join(age)) else { continue };

@@ -3,6 +3,8 @@
 mod apply;
 mod examples;
 mod faults;
+mod drift;
+mod git;
 mod tidy;
 mod update;
 mod validate;

@@ -6,7 +6,7 @@ use std::fs;
 use std::time::Instant;
 use tests::host::{Host, eventually, is_root};
 use tests::sample::{self, PORT, put};
-use tests::view::{page, places, running, vital};
+use tests::view::{page, running, vital};
 
 #[test]
 fn a_directory_is_followed() -> Result<()> {
@@ -41,14 +41,14 @@ fn a_directory_is_followed() -> Result<()> {
     fs::remove_file(site.join("more/extra.yaml"))?;
     fs::remove_file(site.join("counter.yaml"))?;
     eventually("two containers less", || Ok(ensure!(running(&host)?.keys().eq(["web"]))))?;
-    ensure!(places(&host).volume_data(&"data".parse()?).is_dir(), "a volume stays");
+    ensure!(host.places().volume_data(&"data".parse()?).is_dir(), "a volume stays");
     fs::remove_file(site.join("network.yaml"))?;
     put(&site.join("web.yaml"), &sample::WEB.replace("  networks: [shop]\n", ""))?;
     eventually("a page without the network", || {
         ensure!(vital(&host, "web")?.id.to_string() != "web@1" && page(&host, PORT)? == "two");
         Ok(ensure!(!host.run("ip", &["-o", "link"]).ok()?.contains("-shop"), "its bridge is gone"))
     })?;
-    ensure!(places(&host).volume_data(&"data".parse()?).is_dir(), "a volume stays without its manifest too");
+    ensure!(host.places().volume_data(&"data".parse()?).is_dir(), "a volume stays without its manifest too");
 
     let web = vital(&host, "web")?;
     watch.signal("TERM")?;
