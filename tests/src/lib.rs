@@ -1,4 +1,5 @@
 //! The harness: hosts to try things on, and the proof that nothing is left of them.
 
+pub mod git;
 pub mod host;
 pub mod inventory;

@@ -8,7 +8,7 @@ mod perform;
 mod record;
 
 pub use config::ConfigError;
-pub use image::{build_with, image_key, pull_line, pull_options};
+pub use image::{build_with, image_key, pull};
 pub use record::Applied;
 
 use crate::host::{Host, HostError};
