@@ -47,7 +47,7 @@ fn bytes_that_are_not_the_pinned_ones_are_refused_and_what_runs_stays() -> Resul
     registry.push("web:2", "tampered with", &["--format", "oci"])?;
     let site = registry.site(&container("web", &format!("{ADDRESS}/web:1")))?;
     registry.host.agent(&["apply", &site]).ok()?;
-    let before = (registry.process("web")?, registry.host.agent(&["image", "ls"]).ok()?);
+    let before = (registry.process("web")?, registry.host.agent(&["image", "ls", "--json"]).ok()?);
 
     let absent = format!("sha256:{}", "0".repeat(64));
     let tampered = registry.digest("web:2")?;
@@ -64,7 +64,7 @@ fn bytes_that_are_not_the_pinned_ones_are_refused_and_what_runs_stays() -> Resul
         let said = format!("{}{}", applied.stdout, applied.stderr);
         ensure!(said.contains(complaint) && said.contains(&reference), "{reference}: {said}");
         ensure!(registry.page("web")? == "good");
-        ensure!((registry.process("web")?, registry.host.agent(&["image", "ls"]).ok()?) == before, "after {reference}");
+        ensure!((registry.process("web")?, registry.host.agent(&["image", "ls", "--json"]).ok()?) == before, "after {reference}");
     }
     Ok(())
 }
