@@ -1,7 +1,7 @@
 //! One file's bytes to manifests with positions, every problem on the way. Pure.
 
 use crate::desired::{Kind, Location};
-use crate::diagnostic::{Diagnostic, Place, Source, Span};
+use crate::diagnostic::{Diagnostic, Place, Problems, Source, Span};
 use crate::manifest::{API_VERSION, Container, Envelope, Image, Manifest, Network, SYNONYMS, Spec, Volume};
 use crate::value::Name;
 use crate::yaml::{self, Content, NodeId, Tree, nearest};
@@ -40,9 +40,16 @@ pub struct Document {
 
 /// Reads the bytes of one file. `path` is relative to the site's root and is shown in every message.
 pub fn parse(path: &str, bytes: &[u8]) -> Parsed {
+    let mut problems = Problems::default();
+    let documents = read(path, bytes, &mut problems);
+    Parsed { documents, problems: problems.into_sorted() }
+}
+
+/// [`parse`], into a list of problems that others write to as well.
+pub(crate) fn read(path: &str, bytes: &[u8], problems: &mut Problems) -> Vec<Document> {
     if bytes.len() > FILE_BYTES_MAX {
-        let problem = Diagnostic::file(path, format!("the file has {} bytes, a manifest at most {FILE_BYTES_MAX}", bytes.len()));
-        return Parsed { documents: Vec::new(), problems: vec![problem] };
+        problems.push(Diagnostic::file(path, format!("the file has {} bytes, a manifest at most {FILE_BYTES_MAX}", bytes.len())));
+        return Vec::new();
     }
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
@@ -50,20 +57,17 @@ pub fn parse(path: &str, bytes: &[u8]) -> Parsed {
             let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
             let source = Source::new(path, &valid);
             let at = Span { start: valid.len(), end: valid.len() };
-            let problem = source.error(at, "the file is not UTF-8 text from here on").help("save it as UTF-8".to_owned());
-            return Parsed { documents: Vec::new(), problems: vec![problem] };
+            problems.push(source.error(at, "the file is not UTF-8 text from here on").help("save it as UTF-8".to_owned()));
+            return Vec::new();
         }
     };
     let source = Source::new(path, text);
-    let mut parsed = Parsed::default();
-    for tree in yaml::load(&source, &mut parsed.problems) {
-        parsed.documents.extend(document(&source, tree, &mut parsed.problems));
-    }
-    parsed
+    let trees = yaml::load(&source, problems);
+    trees.into_iter().filter_map(|tree| document(&source, tree, problems)).collect()
 }
 
 /// Reads one document; `None` if it is empty or not even its kind can be told.
-fn document(source: &Source, tree: Tree, problems: &mut Vec<Diagnostic>) -> Option<Document> {
+fn document(source: &Source, tree: Tree, problems: &mut Problems) -> Option<Document> {
     let root = tree.node(tree.root());
     match &root.content {
         Content::Null => return None,
@@ -98,7 +102,7 @@ fn scalar(tree: &Tree, id: NodeId) -> Option<&str> {
     }
 }
 
-fn check_version(source: &Source, tree: &Tree, problems: &mut Vec<Diagnostic>) {
+fn check_version(source: &Source, tree: &Tree, problems: &mut Problems) {
     let Some(entry) = tree.entry(tree.root(), "apiVersion") else {
         // Without a kind either it is no manifest at all, which is said once, there.
         if tree.entry(tree.root(), "kind").is_some() {
@@ -114,7 +118,7 @@ fn check_version(source: &Source, tree: &Tree, problems: &mut Vec<Diagnostic>) {
     }
 }
 
-fn kind(source: &Source, tree: &Tree, problems: &mut Vec<Diagnostic>) -> Option<Kind> {
+fn kind(source: &Source, tree: &Tree, problems: &mut Problems) -> Option<Kind> {
     let Some(entry) = tree.entry(tree.root(), "kind") else {
         let mut problem = source.error(first_key(tree), "field `kind` is missing").help(begin_with());
         if tree.entry(tree.root(), "services").is_some() {
@@ -155,7 +159,7 @@ struct Reader<'a> {
     source: &'a Source,
     tree: &'a Tree,
     cut: &'a mut BTreeSet<NodeId>,
-    problems: &'a mut Vec<Diagnostic>,
+    problems: &'a mut Problems,
 }
 
 impl Reader<'_> {
@@ -256,21 +260,23 @@ impl<'a> Spot<'a> {
         }
     }
 
+    /// The items that could be read; a text that stands for a list of one is its own item.
+    pub(crate) fn items(self) -> impl Iterator<Item = Self> {
+        let document = self.document;
+        let (items, single) = match self.node.map(|node| &document.tree.node(node).content) {
+            Some(Content::List(items)) => (items.as_slice(), None),
+            Some(Content::Null | Content::Scalar(_) | Content::Map(_)) | None => (&[][..], Some(self)),
+        };
+        let item = move |id: &NodeId| {
+            let span = document.tree.node(*id).span;
+            Self { document, node: Some(*id), key: span, value: span }
+        };
+        items.iter().filter(|id| !document.cut.contains(id)).map(item).chain(single)
+    }
+
     /// The item with this index, among those that could be read.
     pub(crate) fn item(self, index: usize) -> Self {
-        let tree = &self.document.tree;
-        let items = match self.node.map(|node| &tree.node(node).content) {
-            Some(Content::List(items)) => items.as_slice(),
-            Some(Content::Null | Content::Scalar(_) | Content::Map(_)) | None => &[],
-        };
-        match items.iter().filter(|id| !self.document.cut.contains(id)).nth(index) {
-            Some(id) => {
-                let span = tree.node(*id).span;
-                Self { document: self.document, node: Some(*id), key: span, value: span }
-            }
-            // `tmpfs: /run` is a list of one.
-            None => Self { node: None, ..self },
-        }
+        self.items().nth(index).unwrap_or(self)
     }
 
     /// Whether something was written under this key that could not be read.

@@ -4,10 +4,10 @@
 
 use crate::manifest::container::{CapabilityChoice, Condition, OrderWord};
 use crate::manifest::mounts::OctalMode;
-use crate::manifest::{
-    API_VERSION, Address, Container, DurationText, Image, Metadata, Network, ShortMount, ShortPorts, ShortTmpfs, Volume,
+use crate::manifest::{API_VERSION, Address, Container, DurationText, Image, Metadata, Network, ShortMount, ShortTmpfs, Volume};
+use crate::value::{
+    ByteSize, Capability, Cpus, ImageReference, MountTarget, Name, PortRange, Protocol, RestartPolicy, Signal, Subnet, UserSpec,
 };
-use crate::value::{ByteSize, Capability, Cpus, ImageReference, MountTarget, Name, Protocol, RestartPolicy, Signal, Subnet, UserSpec};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
@@ -93,7 +93,7 @@ text_schema! {
         "enum": ["started", "healthy", "completed", "service_started", "service_healthy", "service_completed_successfully"] };
     OrderWord => "UpdateOrder", { "description": "Which goes first.", "enum": ["start-first", "stop-first"] };
     OctalMode => "FileMode", { "description": "Permission bits, octal: 1777, \"0755\".", "type": ["string", "integer"] };
-    ShortPorts => "ShortPort", { "description": "[address:]host:container[/protocol]; ranges stand for many ports.",
+    PortRange => "ShortPort", { "description": "[address:]host:container[/protocol]; ranges stand for many ports.",
         "type": "string", "examples": ["8080:80", "127.0.0.1:8080:80", "53:53/udp"] };
     ShortMount => "ShortMount", { "description": "source:target[:ro]; a source that begins with / or . is a path, any other a volume.",
         "type": "string", "examples": ["data:/var/lib/data", "./conf:/etc/app:ro"] };

@@ -1,5 +1,9 @@
 //! The suite: one binary, a file per feature. What needs root says so and is skipped without it.
 
+mod apply;
 mod real;
 mod registry;
 mod tidy;
+mod update;
+mod validate;
+mod verbs;

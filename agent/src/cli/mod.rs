@@ -57,13 +57,37 @@ Exit codes: 0 done (plan: nothing to do), 1 failed, 2 plan has changes (or wrong
 #[derive(Debug, Args)]
 struct Global {
     /// What survives a reboot: images, volumes, containers, the ledger
-    #[arg(long, global = true, value_name = "DIR", env = "AGENT_STATE_DIR", default_value = "/var/lib/host-agent", hide_env_values = true, help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "AGENT_STATE_DIR",
+        default_value = "/var/lib/host-agent",
+        hide_env_values = true,
+        help_heading = "Global options"
+    )]
     state_dir: PathBuf,
     /// What does not: sockets, pipes, live state
-    #[arg(long, global = true, value_name = "DIR", env = "AGENT_RUN_DIR", default_value = "/run/host-agent", hide_env_values = true, help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "AGENT_RUN_DIR",
+        default_value = "/run/host-agent",
+        hide_env_values = true,
+        help_heading = "Global options"
+    )]
     run_dir: PathBuf,
     /// Configuration of this host
-    #[arg(long, global = true, value_name = "DIR", env = "AGENT_CONFIG_DIR", default_value = "/etc/host-agent", hide_env_values = true, help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "AGENT_CONFIG_DIR",
+        default_value = "/etc/host-agent",
+        hide_env_values = true,
+        help_heading = "Global options"
+    )]
     config_dir: PathBuf,
     /// Print data as JSON (one object a line where there are many)
     #[arg(long, global = true, help_heading = "Global options")]
@@ -71,8 +95,9 @@ struct Global {
     /// When to colour
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Global options")]
     color: Color,
-    /// Log more: -v for information, -vv for details (or set AGENT_LOG, such as agent=debug)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    /// Log more: once for information, twice for details (or set AGENT_LOG, such as agent=debug)
+    // No short form: everywhere in Docker's words -v is a volume.
+    #[arg(long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     verbose: u8,
 }
 
@@ -183,5 +208,16 @@ fn run(command: Command, session: &Session) -> Outcome {
         Command::System(command) => system::run(&command, session),
         Command::Completion(args) => completion::run(&args),
         Command::Man(args) => completion::man(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn no_option_means_two_things() {
+        Cli::command().debug_assert();
     }
 }

@@ -1,7 +1,7 @@
 //! Obtaining images for a site: built, pulled, imported; recorded in the ledger with what they were made from.
 
 use super::LinuxHost;
-use super::observe::AppliedImage;
+use super::record::AppliedImage;
 use crate::host::HostError;
 use crate::ledger::Ledger;
 use runtime::builder::{self, BuildEvent, BuildRequest, Caching};

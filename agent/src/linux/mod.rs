@@ -2,27 +2,29 @@
 
 mod config;
 mod content;
+mod entries;
 mod image;
 mod observe;
 mod perform;
 mod record;
 
 pub use config::ConfigError;
+pub use content::collect_snapshots;
 pub use image::{build_with, image_key, pull};
 pub use record::Applied;
 
-use crate::host::{Host, HostError};
-use crate::ledger::{Ledger, Ownership};
-use crate::plan::action::Action;
+use crate::clock::now;
+use crate::host::{Host, HostError, Report};
+use crate::ledger::{Entry, Ledger, Ownership};
+use crate::plan::action::{Action, Plan};
 use crate::plan::actual::{Actual, Owner};
 use crate::site::Site;
-use runtime::container::state::Timestamp;
+use entries::Line;
 use runtime::engine::Engine;
 use runtime::network::Links;
 use runtime::places::Places;
 use spec::desired::{Desired, ResourceId};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// This machine, seen from one site.
 pub struct LinuxHost<'a> {
@@ -48,10 +50,25 @@ impl<'a> LinuxHost<'a> {
         Owner::Site(self.site.id.clone())
     }
 
+    /// Writes lines into the ledger, all in one transaction.
+    fn remember(&self, lines: &[Line]) -> Result<(), HostError> {
+        let at = now();
+        let ownership = |resource, applied| Ownership { resource, site: &self.site.id, applied, revision: Some(self.site.revision()), at };
+        let entries: Vec<Entry<'_>> = lines
+            .iter()
+            .map(|line| match line {
+                Line::Creating(resource, applied) => Entry::Creating(ownership(resource, applied)),
+                Line::Present(resource, applied) => Entry::Present(ownership(resource, applied)),
+                Line::Removing(resource) => Entry::Removing(resource),
+                Line::Gone(resource) => Entry::Gone(resource),
+            })
+            .collect();
+        self.ledger().write(&entries, at).map_err(|error| HostError::new("remember what is owned", error))
+    }
+
     /// Remembers in the ledger what a resource was made from.
     fn record_applied(&self, resource: &ResourceId, applied: &serde_json::Value) -> Result<(), HostError> {
-        let ownership =
-            Ownership { resource, site: &self.site.id, applied, revision: Some(self.site.revision()), at: now() };
+        let ownership = Ownership { resource, site: &self.site.id, applied, revision: Some(self.site.revision()), at: now() };
         self.ledger().record_applied(&ownership).map_err(|error| HostError::new(format!("remember {resource}"), error))
     }
 }
@@ -59,6 +76,14 @@ impl<'a> LinuxHost<'a> {
 impl Host for LinuxHost<'_> {
     fn observe(&self, desired: &Desired) -> Result<Actual, HostError> {
         observe::observe(self.engine, Some(&self.ledger()), desired)
+    }
+
+    fn announce(&self, plan: &Plan) -> Result<(), HostError> {
+        self.remember(&entries::before(plan))
+    }
+
+    fn settle(&self, plan: &Plan, report: &Report) -> Result<(), HostError> {
+        self.remember(&entries::after(plan, report))
     }
 
     fn perform(&self, action: &Action, progress: &(dyn Fn(&str) + Sync)) -> Result<(), HostError> {
@@ -76,10 +101,4 @@ pub fn look(places: &Places, desired: &Desired) -> Result<Actual, HostError> {
     let engine = Engine::open(places).map_err(|error| failed("state directory", error.into()))?;
     let ledger = Ledger::read(&places.ledger()).map_err(|error| failed("ledger", error.into()))?;
     observe::observe(&engine, ledger.as_ref(), desired)
-}
-
-/// The time now.
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }

@@ -164,3 +164,56 @@ impl Taken {
         Some(found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    fn subnets(foreign: &[&str]) -> Subnets {
+        let foreign_subnets = foreign.iter().map(|subnet| subnet.parse().unwrap()).collect();
+        Subnets::new(&Actual { foreign_subnets, ..Actual::default() })
+    }
+
+    #[test]
+    fn wide_subnets_come_first_then_small_ones() {
+        let mut subnets = subnets(&["172.16.0.0/12", "10.0.0.0/16"]);
+        assert_eq!(subnets.choose(&name("a"), &[]).unwrap().to_string(), "10.1.0.0/24");
+        assert_eq!(subnets.choose(&name("b"), &[]).unwrap().to_string(), "10.1.1.0/24");
+    }
+
+    #[test]
+    fn the_last_resort_is_192_168_and_then_there_is_none() {
+        let mut some = subnets(&["172.16.0.0/12", "10.0.0.0/8"]);
+        assert_eq!(some.choose(&name("a"), &[]).unwrap().to_string(), "192.168.0.0/24");
+        let mut none = subnets(&["172.16.0.0/12", "10.0.0.0/8", "192.168.0.0/16"]);
+        assert_eq!(none.choose(&name("a"), &[]), None);
+        assert_eq!(none.choose(&name("default"), &[]), None);
+    }
+
+    #[test]
+    fn only_default_gets_172_17() {
+        let mut subnets = subnets(&[]);
+        assert_eq!(subnets.choose(&name("a"), &[]).unwrap().to_string(), "172.18.0.0/16");
+        assert_eq!(subnets.choose(&name("default"), &[]).unwrap().to_string(), "172.17.0.0/16");
+    }
+
+    #[test]
+    fn a_smaller_subnet_within_a_taken_one_is_taken() {
+        let mut subnets = subnets(&["192.168.1.0/24"]);
+        assert!(subnets.take("192.168.1.128/25".parse().unwrap(), &name("a")).is_err());
+        assert!(subnets.take("192.168.2.0/24".parse().unwrap(), &name("a")).is_ok());
+        let why = subnets.take("192.168.0.0/16".parse().unwrap(), &name("b")).unwrap_err();
+        assert_eq!(why, "subnet 192.168.0.0/16 overlaps 192.168.1.0/24 of a link or route of the host: choose another");
+    }
+
+    #[test]
+    fn the_edges_of_a_subnet_and_its_gateway_are_no_addresses() {
+        let range = Range { subnet: "10.0.0.0/29".parse().unwrap(), gateway: [10, 0, 0, 3].into() };
+        let admitted: Vec<u8> = (0..=8).filter(|last| range.admits([10, 0, 0, *last].into())).collect();
+        assert_eq!(admitted, [1, 2, 4, 5, 6]);
+    }
+}

@@ -18,9 +18,8 @@ use super::incarnation::{self, Hands, Incarnation, Roles};
 use super::need::{Need, runs_image};
 use super::network::{NetworkVerdict, Networks};
 use super::site::{Site, foreign};
-use super::verdict::{Said, Successor, Verdict, Work, attachments};
+use super::verdict::{Said, Successor, Verdict, Work, attachments, share_address};
 use super::volume::VolumeState;
-use runtime::container::config::Endpoint;
 use spec::desired::{Container, Kind, UpdateOrder};
 use spec::value::{Name, RestartPolicy};
 use std::collections::BTreeMap;
@@ -107,12 +106,12 @@ impl<'a> Room<'a, '_> {
                 verdict.clear_away(roles.others.clone());
                 verdict
             }
-            Err(hindrance) => self.stranded(name, roles.current, hindrance, need),
+            Err(hindrance) => self.kept_going_without(name, roles.current, hindrance, need),
         }
     }
 
     /// The change is hindered: what is there is kept going as it was applied.
-    fn stranded(&self, name: &'a Name, current: Incarnation<'a>, hindrance: Hindrance, need: Need) -> Verdict<'a> {
+    fn kept_going_without(&self, name: &'a Name, current: Incarnation<'a>, hindrance: Hindrance, need: Need) -> Verdict<'a> {
         let applied: &'a Container = &current.state.applied;
         let mut verdict = self.in_place(name, applied, current, None, Need::nothing());
         let is_job = applied.restart == RestartPolicy::No;
@@ -152,9 +151,9 @@ impl<'a> Room<'a, '_> {
         };
         let (new, waits, taken) = match prepared {
             Ok(prepared) => prepared,
-            Err(hindrance) => return self.stranded(name, old, hindrance, need),
+            Err(hindrance) => return self.kept_going_without(name, old, hindrance, need),
         };
-        let order = if shares_address(&new, &old) { UpdateOrder::StopFirst } else { wanted.update };
+        let order = if share_address(new.endpoints(), &old.state.endpoints) { UpdateOrder::StopFirst } else { wanted.update };
         let order = if goes_with_network { UpdateOrder::StopFirst } else { order };
         let consequence = match (old.is_alive(), order) {
             (false, _) => Consequence::None,
@@ -189,13 +188,4 @@ fn field_of(cause: &Cause) -> Option<String> {
         Cause::Field { field, .. } => Some(field.clone()),
         Cause::New { .. } | Cause::Unnamed | Cause::Drift { .. } | Cause::Follows { .. } => None,
     }
-}
-
-fn shares_address(new: &Successor<'_>, old: &Incarnation<'_>) -> bool {
-    let endpoints = match new {
-        Successor::Fresh(fresh) => &fresh.endpoints,
-        Successor::Made(made) => &made.state.endpoints,
-    };
-    let same = |a: &Endpoint, b: &Endpoint| a.network == b.network && a.address == b.address;
-    endpoints.iter().any(|new| old.state.endpoints.iter().any(|old| same(new, old)))
 }

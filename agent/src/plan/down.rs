@@ -59,24 +59,27 @@ pub(super) fn write<'a>(site: &Site<'a>, networks: &Networks, verdicts: &Verdict
     let mut writer = Writer { site, draft, done, removals, new_set, staying, unreadable };
     writer.containers();
     for (name, observed) in &site.actual.networks {
-        if let Observed::Present(network) = observed {
-            if network.owner == site.owner && !networks.contains_key(name) {
-                writer.network(name);
-            }
+        if let Observed::Present(network) = observed
+            && network.owner == site.owner
+            && !networks.contains_key(name)
+        {
+            writer.network(name);
         }
     }
     for (key, observed) in &site.actual.images {
-        if let Observed::Present(image) = observed {
-            if image.owner == site.owner && !site.desired.images.contains_key(key) {
-                writer.image(key, &image.digest);
-            }
+        if let Observed::Present(image) = observed
+            && image.owner == site.owner
+            && !site.desired.images.contains_key(key)
+        {
+            writer.image(key, &image.digest);
         }
     }
     for (name, observed) in &site.actual.volumes {
-        if let Observed::Present(volume) = observed {
-            if volume.owner == site.owner && !site.desired.volumes.contains_key(name) {
-                writer.volume(name);
-            }
+        if let Observed::Present(volume) = observed
+            && volume.owner == site.owner
+            && !site.desired.volumes.contains_key(name)
+        {
+            writer.volume(name);
         }
     }
 }

@@ -54,7 +54,7 @@ pub(super) const CONTAINER: &[Rule] = &[
     rule("logs.maxFiles", "logs.maxFiles", Effect::Replace),
     rule("logs.maxSize", "logs.maxSize", Effect::Replace),
     rule("mounts.*", "volumes.*", Effect::Replace),
-    rule("network", "network", Effect::Replace),
+    rule("network", "networkMode", Effect::Replace),
     rule("network.networks.*", "networks.*", Effect::Live),
     rule("ports", "ports", Effect::Live),
     rule("resources.cpus", "resources.cpus", Effect::Live),
@@ -65,8 +65,8 @@ pub(super) const CONTAINER: &[Rule] = &[
     rule("security.noNewPrivileges", "noNewPrivileges", Effect::Replace),
     rule("security.readOnlyRoot", "readOnlyRoot", Effect::Replace),
     rule("security.userNamespace", "userNamespace", Effect::Replace),
-    rule("stop.grace", "stop.grace", Effect::Replace),
-    rule("stop.signal", "stop.signal", Effect::Replace),
+    rule("stop.grace", "stopGracePeriod", Effect::Replace),
+    rule("stop.signal", "stopSignal", Effect::Replace),
     rule("update", "update", Effect::Record),
     rule("user", "user", Effect::Replace),
     rule("workingDir", "workingDir", Effect::Replace),
@@ -74,11 +74,11 @@ pub(super) const CONTAINER: &[Rule] = &[
 
 /// Every field of an image; any change of its source obtains it again.
 pub(super) const IMAGE: &[Rule] = &[
-    rule("source.archive.content", "archive content", Effect::Live),
+    rule("source.archive.content", "archive.content", Effect::Live),
     rule("source.archive.path", "archive", Effect::Live),
     rule("source.build.args.*", "build.args.*", Effect::Live),
-    rule("source.build.bases", "build bases", Effect::Live),
-    rule("source.build.content", "build content", Effect::Live),
+    rule("source.build.bases", "build.bases", Effect::Live),
+    rule("source.build.content", "build.content", Effect::Live),
     rule("source.build.context", "build.context", Effect::Live),
     rule("source.build.dockerfile", "build.dockerfile", Effect::Live),
     rule("source.build.target", "build.target", Effect::Live),
@@ -232,3 +232,6 @@ fn show_mount(mount: &Mount) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,22 +19,24 @@ use std::collections::BTreeSet;
 pub(super) struct Taken {
     /// Containers of the site whose own change gives up a port.
     pub(super) after: BTreeSet<Name>,
-    /// Containers no manifest names that have a port or address.
+    /// Containers no manifest names that have a port: stopping them frees it.
     pub(super) stops_first: BTreeSet<ContainerId>,
+    /// Containers no manifest names that have an address: their links keep it until they are removed.
+    pub(super) removes_first: BTreeSet<ContainerId>,
 }
 
 impl Taken {
     fn extend(&mut self, other: Self) {
         self.after.extend(other.after);
         self.stops_first.extend(other.stops_first);
+        self.removes_first.extend(other.removes_first);
     }
 }
 
 impl Verdict<'_> {
     /// Notes what others give up for it.
     pub(super) fn take(&mut self, taken: Taken) {
-        self.after.extend(taken.after);
-        self.stops_first.extend(taken.stops_first);
+        self.taken.extend(taken);
     }
 }
 
@@ -180,7 +182,7 @@ impl<'a> Room<'a, '_> {
         let site = self.site;
         let yields = |holder: &ContainerId| holder.name == id.name || site.is_unnamed(holder);
         let endpoint = self.addresses.assign(network, attachment, range, id, yields).map_err(Hindrance::Blocked)?;
-        taken.stops_first.extend(holder.filter(|holder| holder.name != id.name));
+        taken.removes_first.extend(holder.filter(|holder| holder.name != id.name));
         Ok(endpoint)
     }
 

@@ -12,6 +12,9 @@ use std::net::Ipv4Addr;
 /// Incarnations of one name, oldest first.
 pub(super) type Named<'a> = Vec<(&'a ContainerId, &'a Observed<ActualContainer>)>;
 
+/// A container a port of the host leads to, on one address of the host or on all.
+type Holder<'a> = (Option<Ipv4Addr>, &'a ContainerId);
+
 /// Both states of the host, arranged for looking things up.
 pub(super) struct Site<'a> {
     pub(super) desired: &'a Desired,
@@ -20,13 +23,13 @@ pub(super) struct Site<'a> {
     /// What our resources are marked with.
     pub(super) owner: Owner,
     containers: BTreeMap<&'a Name, Named<'a>>,
-    ports: BTreeMap<(u16, Protocol), Vec<(Option<Ipv4Addr>, &'a ContainerId)>>,
+    ports: BTreeMap<(u16, Protocol), Vec<Holder<'a>>>,
 }
 
 impl<'a> Site<'a> {
     pub(super) fn new(desired: &'a Desired, actual: &'a Actual, policy: &'a Policy) -> Self {
         let mut containers: BTreeMap<&Name, Named<'a>> = BTreeMap::new();
-        let mut ports: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut ports: BTreeMap<_, Vec<Holder<'a>>> = BTreeMap::new();
         for (id, observed) in &actual.containers {
             containers.entry(&id.name).or_default().push((id, observed));
             let Observed::Present(state) = observed else { continue };

@@ -239,3 +239,49 @@ fn printable(text: &str) -> String {
 fn printable_whole(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::action::Action;
+    use spec::desired::ResourceId;
+
+    fn plan() -> Plan {
+        let resource = ResourceId { kind: Kind::Container, name: "web".to_owned() };
+        let cause = |old: &str, new: String| Cause::Field {
+            field: "env.KEY".to_owned(),
+            old: old.to_owned(),
+            new,
+            location: Some(Location { file: "web.yaml".to_owned(), line: 12, column: 3 }),
+            forces_replacement: true,
+        };
+        let causes = vec![cause("a\nb\u{1b}[2J", "k".repeat(100))];
+        let change = Change { resource: resource.clone(), verb: Verb::Replace, causes, consequence: Consequence::Downtime };
+        let id = "web@1".parse().unwrap();
+        let step = Step { action: Action::StopContainer { id }, resource: resource.clone(), after: vec![0] };
+        let blocked = Blocked { resource: resource.clone(), why: "no".to_owned() };
+        let note = Note { resource, text: "held".to_owned() };
+        Plan { changes: vec![change], steps: vec![step], blocked: vec![blocked], notes: vec![note], provisional: true }
+    }
+
+    #[test]
+    fn values_stay_on_their_line_and_never_reach_the_terminal_raw() {
+        let text = render(&plan());
+        let line = text.lines().nth(1).unwrap();
+        assert_eq!(line, format!("    env.KEY: a\\nb\\u{{1b}}[2J → {k}…{k}  (web.yaml:12)  # forces replacement", k = "k".repeat(30)));
+    }
+
+    #[test]
+    fn json_is_one_object_a_line_between_version_and_summary() {
+        let lines: Vec<serde_json::Value> = json_lines(&plan()).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let types: Vec<&str> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
+        assert_eq!(types, ["version", "change", "step", "blocked", "note", "summary"]);
+        assert_eq!(lines[0]["version"], "1.0");
+        assert_eq!(lines[1]["resource"], serde_json::json!({"kind": "container", "name": "web"}));
+        assert_eq!(lines[1]["causes"][0]["field"]["new"].as_str().unwrap().len(), 100, "JSON keeps the whole value");
+        assert_eq!(lines[2]["action"]["action"], "stopContainer");
+        assert_eq!(lines[2]["after"], serde_json::json!([0]));
+        assert_eq!(lines[5]["replace"], 1);
+        assert_eq!(lines[5]["provisional"], true);
+    }
+}

@@ -4,6 +4,7 @@
 //! create          make ──► start ──► await
 //! start first     make ──► start aside ──► await ──► switch traffic ──► stop old ──► remove old
 //! stop first      make ──► stop old ──► start ──► await ──► remove old
+//! same address    make ──► stop old ──► remove old ──► start ──► await
 //! with a network  make ──► stop old ──► remove old ──► network goes and comes ──► start ──► await
 //! in place        repair shim ──► update ──► repair ──► start ──► await
 //! ```
@@ -15,7 +16,7 @@ use super::gate::Wait;
 use super::incarnation::Incarnation;
 use super::network::{NetworkState, NetworkVerdict, NetworkWork, Networks};
 use super::site::Site;
-use super::verdict::{Fresh, InPlace, Successor, Verdict, Verdicts, Work, attachments};
+use super::verdict::{Fresh, InPlace, Successor, Verdict, Verdicts, Work, attachments, share_address};
 use super::volume::VolumeState;
 use spec::desired::{Container, DependencyCondition, Kind, ResourceId, UpdateOrder};
 use spec::value::{ContainerId, Mount, Name};
@@ -188,7 +189,11 @@ impl<'a, 'b> Writer<'a, 'b> {
 
     /// Stops an incarnation if it runs; returns what comes before whatever follows.
     fn stop(&mut self, id: &ResourceId, one: &Incarnation<'_>, after: Vec<usize>) -> Vec<usize> {
-        if one.is_alive() { vec![self.draft.step(id, Action::StopContainer { id: one.id.clone() }, after)] } else { after }
+        if one.is_alive() && !self.done.stopped.contains_key(one.id) {
+            vec![self.draft.step(id, Action::StopContainer { id: one.id.clone() }, after)]
+        } else {
+            after
+        }
     }
 
     fn container(&mut self, name: &'a Name, verdict: &Verdict<'a>) {
@@ -224,7 +229,13 @@ impl<'a, 'b> Writer<'a, 'b> {
             Work::InPlace(work) => {
                 let spec = &self.site.desired.containers[name];
                 let prepared = self.linked(spec).into_iter().chain(self.ground.firewall).collect();
-                let first = self.ways_clear(name, verdict, prepared);
+                let mut first = self.ways_clear(name, verdict, prepared);
+                for leftover in verdict.leftovers.iter().filter(|_| work.starts) {
+                    if share_address(&leftover.state.endpoints, &work.current.state.endpoints) && !self.done.gone.contains_key(leftover.id)
+                    {
+                        first.push(self.take_down(&id, leftover, Vec::new()));
+                    }
+                }
                 let ready = self.in_place(&id, spec, work, first);
                 self.done.ready.insert(name.clone(), ready);
                 self.clear_away(&id, verdict, vec![ready]);
@@ -236,27 +247,47 @@ impl<'a, 'b> Writer<'a, 'b> {
     /// Containers that have to make way are stopped only when all the rest is prepared.
     fn ways_clear(&mut self, name: &Name, verdict: &Verdict<'_>, prepared: Vec<usize>) -> Vec<usize> {
         let mut first: Vec<usize> = prepared.into_iter().chain(self.awaits(&verdict.waits)).collect();
-        first.extend(verdict.after.iter().filter_map(|name| self.done.ready.get(name).copied()));
-        let mut stopped = Vec::new();
-        for id in &verdict.stops_first {
-            let Some(Observed::Present(state)) = self.site.actual.containers.get(id) else { continue };
+        first.extend(verdict.taken.after.iter().filter_map(|name| self.done.ready.get(name).copied()));
+        let mut freed = Vec::new();
+        for id in &verdict.taken.stops_first {
             let known = self.done.gone.get(id).or_else(|| self.done.stopped.get(id)).copied();
-            match known {
-                Some(step) => stopped.push(step),
-                None if (Incarnation { id, state }).is_alive() => {
-                    let holder = resource(Kind::Container, &id.name);
-                    let step = self.draft.step(&holder, Action::StopContainer { id: id.clone() }, first.clone());
-                    let what = "takes over a port or an address of it".to_owned();
-                    let follows = Cause::Follows { resource: resource(Kind::Container, name), what };
-                    self.draft.change(holder, Verb::Remove, Consequence::Downtime, vec![Cause::Unnamed, follows]);
-                    self.done.stopped.insert(id.clone(), step);
-                    stopped.push(step);
-                }
-                None => {}
+            if let (None, Some(holder)) = (known, self.present(id).filter(Incarnation::is_alive)) {
+                let action = Action::StopContainer { id: id.clone() };
+                let resource = self.gives_way(holder.id, name);
+                let step = self.draft.step(&resource, action, first.clone());
+                self.done.stopped.insert(id.clone(), step);
+                freed.push(step);
             }
+            freed.extend(known);
         }
-        first.extend(stopped);
+        for id in &verdict.taken.removes_first {
+            let known = self.done.gone.get(id).copied();
+            if let (None, Some(holder)) = (known, self.present(id)) {
+                let resource = self.gives_way(holder.id, name);
+                let after = first.iter().copied().chain(self.done.stopped.get(id).copied()).collect();
+                freed.push(self.take_down(&resource, &holder, after));
+            }
+            freed.extend(known);
+        }
+        first.extend(freed);
         first
+    }
+
+    fn present(&self, id: &ContainerId) -> Option<Incarnation<'a>> {
+        match self.site.actual.containers.get_key_value(id) {
+            Some((id, Observed::Present(state))) => Some(Incarnation { id, state }),
+            Some((_, Observed::Unreadable { .. })) | None => None,
+        }
+    }
+
+    /// Says that a container no manifest names goes before its time.
+    fn gives_way(&mut self, id: &ContainerId, to: &Name) -> ResourceId {
+        let holder = resource(Kind::Container, &id.name);
+        let what = "takes over a port or an address of it".to_owned();
+        let follows = Cause::Follows { resource: resource(Kind::Container, to), what };
+        let consequence = if self.site.runs(&id.name) { Consequence::Downtime } else { Consequence::None };
+        self.draft.change(holder.clone(), Verb::Remove, consequence, vec![Cause::Unnamed, follows]);
+        holder
     }
 
     fn clear_away(&mut self, id: &ResourceId, verdict: &Verdict<'_>, after: Vec<usize>) {
@@ -306,6 +337,7 @@ impl<'a, 'b> Writer<'a, 'b> {
         let Replacement { old, new, readiness } = replacement;
         let stopped = match self.done.gone.get(old.id) {
             Some(gone) => after.into_iter().chain([*gone]).collect(),
+            None if share_address(new.endpoints(), &old.state.endpoints) => vec![self.take_down(id, old, after)],
             None => self.stop(id, old, after),
         };
         let started = match new {

@@ -12,12 +12,13 @@ use super::image::Images;
 use super::incarnation::Incarnation;
 use super::network::{self, Networks, Obstacle};
 use super::order::{self, Waits};
+use super::requirement::Taken;
 use super::site::{Site, published};
 use super::volume::VolumeState;
 use runtime::container::config::Endpoint;
 use spec::desired::{Attachment, Container, DependencyCondition, Kind, NetworkMode, UpdateOrder};
 use spec::value::{ContainerId, Digest, Name};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What becomes of one container.
 #[derive(Debug)]
@@ -26,10 +27,8 @@ pub(super) struct Verdict<'a> {
     pub(super) work: Work<'a>,
     /// What is waited for before something is started.
     pub(super) waits: Vec<Wait>,
-    /// Others whose steps come first: they give up ports it takes.
-    pub(super) after: BTreeSet<Name>,
-    /// Containers no manifest names that hold a port or address of it: stopped before it gets it.
-    pub(super) stops_first: BTreeSet<ContainerId>,
+    /// What others give up for it first.
+    pub(super) taken: Taken,
     /// Incarnations left over from an interrupted change: removed.
     pub(super) leftovers: Vec<Incarnation<'a>>,
     /// What its dependents may count on.
@@ -192,16 +191,7 @@ pub(super) fn attachments(container: &Container) -> impl Iterator<Item = (&Name,
 
 impl<'a> Verdict<'a> {
     pub(super) fn nothing(next: Next, now: Option<Incarnation<'a>>) -> Self {
-        Self {
-            work: Work::Nothing,
-            waits: Vec::new(),
-            after: BTreeSet::new(),
-            stops_first: BTreeSet::new(),
-            leftovers: Vec::new(),
-            next,
-            now,
-            said: Said::default(),
-        }
+        Self { work: Work::Nothing, waits: Vec::new(), taken: Taken::default(), leftovers: Vec::new(), next, now, said: Said::default() }
     }
 
     pub(super) fn hindered(hindrance: Hindrance, now: Option<Incarnation<'a>>) -> Self {
@@ -249,7 +239,20 @@ impl<'a> Verdict<'a> {
     }
 }
 
+/// Whether two incarnations have an address in common: the links of the old one keep it until it is removed.
+pub(super) fn share_address(some: &[Endpoint], others: &[Endpoint]) -> bool {
+    let same = |a: &Endpoint, b: &Endpoint| a.network == b.network && a.address == b.address;
+    some.iter().any(|one| others.iter().any(|other| same(one, other)))
+}
+
 impl Successor<'_> {
+    pub(super) fn endpoints(&self) -> &[Endpoint] {
+        match self {
+            Self::Fresh(fresh) => &fresh.endpoints,
+            Self::Made(made) => &made.state.endpoints,
+        }
+    }
+
     pub(super) fn id(&self) -> &ContainerId {
         match self {
             Self::Fresh(fresh) => &fresh.id,

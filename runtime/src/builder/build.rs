@@ -8,6 +8,7 @@ use super::file::{self, Instruction, Statement};
 use super::graph::{Graph, Origin};
 use super::owner;
 use super::state::{Made, State};
+use super::step::mount::Mount;
 use super::step::{Layering, metadata, run, transfer};
 use super::tree::{Overlay, Owner, Root, Writing, settle};
 use super::words::Lexer;
@@ -187,7 +188,7 @@ impl Build<'_> {
             Note::said(format!("{verb} {}", pairs.join(" ")))
         };
         match &statement.instruction {
-            Instruction::Run(run) => return self.run(state, run),
+            Instruction::Run(run) => return self.run(state, run, stage),
             Instruction::Copy { parents: true, .. } => return Err(StepError::Unsupported("--parents".to_owned())),
             Instruction::Copy { transfer, from, .. } => {
                 let prepared = transfer::prepare(state, transfer::Verb::Copy, transfer, lexer.escape)?;
@@ -218,23 +219,36 @@ impl Build<'_> {
         Ok(Note::said(text))
     }
 
-    fn run(&mut self, state: &mut State, instruction: &file::Run) -> Step<Note> {
-        let prepared = run::prepare(state, instruction)?;
-        let key = run::key(state, &prepared);
+    fn run(&mut self, state: &mut State, instruction: &file::Run, stage: usize) -> Step<Note> {
+        let prepared = run::prepare(state, instruction, self.lexer.escape)?;
         let text = format!("RUN {}", prepared.args.join(" "));
+        let mut layers = Vec::new();
+        for mount in &prepared.mounts {
+            layers.push(match mount {
+                Mount::Bind { from, .. } => self.layers_of(stage, from.as_deref())?,
+                Mount::Tmpfs { .. } | Mount::Cache { .. } => None,
+            });
+        }
+        let sources: Vec<_> = layers.iter().map(|layers| source_of(layers, &self.context)).collect();
+        let key = run::key(state, &prepared, &sources)?;
+        if let Some(made) = self.cached(state, &key) {
+            return Ok(Note { text, made });
+        }
+        let begun = since(SystemTime::now());
+        let layering = self.layering(state)?;
         let proxies = state.scope.proxies(&self.request.args);
-        let step = self.step;
-        let made = self.layer(state, key, &text, |state, layering, progress| {
-            run::execute(state, &prepared, layering, proxies, &mut |line| progress(BuildEvent::Output { step, line }))
-        })?;
+        let sources: Vec<_> = layers.iter().map(|layers| source_of(layers, &self.context)).collect();
+        let (step, progress) = (self.step, &mut *self.progress);
+        run::execute(state, &prepared, &sources, &layering, proxies, &mut |line| progress(BuildEvent::Output { step, line }))?;
+        let made = self.commit(state, &key, &text, layering, begun)?;
         Ok(Note { text, made })
     }
 
-    fn transfer(&mut self, state: &mut State, prepared: &transfer::Prepared, stage: usize, from: Option<&str>) -> Step<Note> {
+    /// What `--from` leads to; `None` is the context.
+    fn layers_of(&mut self, stage: usize, from: Option<&str>) -> Step<Layers> {
         let origin = from.map(|from| self.graph.origin(stage, from)).transpose().map_err(StepError::Invalid)?;
-        let layers = match &origin {
-            None => None,
-            Some(Origin::Scratch) => None,
+        Ok(match &origin {
+            None | Some(Origin::Scratch) => None,
             Some(Origin::Stage(index)) => {
                 let done = self.done(*index)?;
                 Some((format!("stage {}", from.unwrap_or_default()), done.layers.clone(), done.config.rootfs.diff_ids.clone()))
@@ -243,22 +257,22 @@ impl Build<'_> {
                 let image = self.image(reference)?;
                 Some((format!("image {reference}"), image.layers, image.config.rootfs.diff_ids))
             }
-        };
+        })
+    }
+
+    fn transfer(&mut self, state: &mut State, prepared: &transfer::Prepared, stage: usize, from: Option<&str>) -> Step<Note> {
+        let layers = self.layers_of(stage, from)?;
         let seconds = self.time.seconds;
-        // Moved out for the time of the step: the layer's closure may not borrow the build.
-        let key = {
-            let source = source_of(&layers, &self.context);
-            transfer::key(state, prepared, &source, seconds)?
-        };
-        let caching = self.request.caching;
-        if let Some(made) = self.cached(state, &key, caching) {
-            return Ok(Note { text: prepared.text.clone(), made });
+        let key = transfer::key(state, prepared, &source_of(&layers, &self.context), seconds)?;
+        let text = prepared.text.clone();
+        if let Some(made) = self.cached(state, &key) {
+            return Ok(Note { text, made });
         }
+        let begun = since(SystemTime::now());
         let layering = self.layering(state)?;
-        let source = source_of(&layers, &self.context);
-        transfer::execute(state, prepared, &source, &layering, seconds)?;
-        let made = self.commit(state, &key, &prepared.text, layering, since(SystemTime::now()))?;
-        Ok(Note { text: prepared.text.clone(), made })
+        transfer::execute(state, prepared, &source_of(&layers, &self.context), &layering, seconds)?;
+        let made = self.commit(state, &key, &text, layering, begun)?;
+        Ok(Note { text, made })
     }
 
     fn workdir(&mut self, state: &mut State, path: &str) -> Step<Note> {
@@ -276,37 +290,26 @@ impl Build<'_> {
         }
         let mut key = state.key("workdir");
         key.text(&absolute).text(&state.config.config.user);
-        let made = self.layer(state, key.finish(), &text, |state, layering, _| {
-            let target =
-                Overlay::mount(&state.layers, Writing::To { upper: &layering.upper, work: &layering.work, empty: &layering.empty })?;
-            let user = &state.config.config.user;
-            // As BuildKit: a directory made here belongs to the user; a user the image does not know yet is root.
-            let owner = if user.is_empty() { Owner::ROOT } else { owner::lookup(&target.root, user).unwrap_or(Owner::ROOT) };
-            target.root.ensure_directory(absolute.as_bytes(), owner)?;
-            Ok(())
-        })?;
-        Ok(Note { text, made })
-    }
-
-    /// A step that makes a layer: from the cache, or by doing it.
-    fn layer(
-        &mut self,
-        state: &mut State,
-        key: Digest,
-        text: &str,
-        work: impl FnOnce(&State, &Layering, &mut Progress<'_>) -> Step<()>,
-    ) -> Step<Made> {
-        if let Some(made) = self.cached(state, &key, self.request.caching) {
-            return Ok(made);
+        let key = key.finish();
+        if let Some(made) = self.cached(state, &key) {
+            return Ok(Note { text, made });
         }
         let begun = since(SystemTime::now());
         let layering = self.layering(state)?;
-        work(state, &layering, self.progress)?;
-        self.commit(state, &key, text, layering, begun)
+        let writing = Writing::To { upper: &layering.upper, work: &layering.work, empty: &layering.empty };
+        let target = Overlay::mount(&state.layers, writing)?;
+        let user = &state.config.config.user;
+        // As BuildKit: a directory made here belongs to the user; a user the image does not know yet is root.
+        let owner = if user.is_empty() { Owner::ROOT } else { owner::lookup(&target.root, user).unwrap_or(Owner::ROOT) };
+        target.root.ensure_directory(absolute.as_bytes(), owner)?;
+        drop(target);
+        let made = self.commit(state, &key, &text, layering, begun)?;
+        Ok(Note { text, made })
     }
 
-    fn cached(&mut self, state: &mut State, key: &Digest, caching: Caching) -> Option<Made> {
-        let record = match caching {
+    /// What an earlier build made of the same step.
+    fn cached(&mut self, state: &mut State, key: &Digest) -> Option<Made> {
+        let record = match self.request.caching {
             Caching::Use => self.cache.get(key, self.store)?,
             Caching::Ignore => return None,
         };
@@ -332,7 +335,15 @@ impl Build<'_> {
         if let Some(topmost) = state.layers.last() {
             Root::open(topmost)?.copy_attributes_of_root(&Root::open(&upper)?)?;
         }
-        Ok(Layering { scratch, upper, work, empty: self.empty.clone(), shim: self.request.shim.clone(), state: self.request.state.clone() })
+        Ok(Layering {
+            scratch,
+            upper,
+            work,
+            empty: self.empty.clone(),
+            shim: self.request.shim.clone(),
+            state: self.request.state.clone(),
+            caches: self.store.directory().join("build-cache/mounts"),
+        })
     }
 
     /// Takes the changes over as a layer and remembers it.

@@ -70,6 +70,16 @@ fn links_of_the_image_stay_inside() {
 }
 
 #[test]
+fn linked_copies_do_not_depend_on_what_is_below() {
+    let Some(site) = site() else { return };
+    site.file("base/real/keep", "k").link("base/to-real", "/real");
+    let built = site.build("FROM scratch\nCOPY base /\nCOPY --link a.txt /to-real/");
+    assert_eq!(built.below("/to-real"), ["/to-real 0755 0:0 d", "/to-real/a.txt 0644 0:0 f a"]);
+    let other = site.build("FROM scratch\nCOPY b.txt /\nCOPY --link a.txt /to-real/");
+    assert_eq!(other.cached(), 1);
+}
+
+#[test]
 fn a_later_tree_wins_over_an_earlier_one() {
     let Some(site) = site() else { return };
     site.file("one/p/q", "q").file("two/p", "file").file("three/p/r", "r");

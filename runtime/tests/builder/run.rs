@@ -1,7 +1,9 @@
 //! RUN in a container of its own.
 
-use crate::site::Site;
+use crate::site::{Site, control_groups};
+use runtime::places::Places;
 use std::fs;
+use std::path::PathBuf;
 
 #[test]
 fn what_a_command_changes_is_a_layer() {
@@ -44,6 +46,35 @@ fn heredocs_are_run() {
 }
 
 #[test]
+fn mounts_are_seen_and_not_kept() {
+    let Some(site) = Site::with_busybox() else { return };
+    site.file("src/a", "a").file("src/hidden", "h").file(".dockerignore", "src/hidden\n");
+    let run =
+        |options: &str, command: &str| format!("FROM busybox AS base\nRUN echo s > /s\nFROM busybox\nRUN --mount={options} {command}");
+    let cases = [
+        ("target=/m,source=src", "ls -A /m && cat /m/a > /out && ! touch /m/x", "a"),
+        ("type=bind,target=/m/f,source=src/a", "cat /m/f > /out", "a"),
+        ("target=/m,from=base,rw", "touch /m/x && cat /m/s > /out", "s\n"),
+        ("type=tmpfs,target=/m", "touch /m/x && echo ok > /out", "ok\n"),
+        ("type=cache,target=/m,id=c,mode=0700,uid=5", "stat -c '%a %u' /m > /out; echo kept > /m/x", "700 5\n"),
+        ("type=cache,target=/n,id=c,sharing=locked", "cat /n/x > /out", "kept\n"),
+        ("type=secret,id=s", "echo none > /out", "none\n"),
+    ];
+    for (options, command, expected) in cases {
+        let built = site.build(&run(options, command));
+        assert_eq!(built.below("/out"), [format!("/out 0644 0:0 f {expected}")], "{options}");
+        assert!(built.below("/m").iter().all(|line| line.ends_with(" d") || line.ends_with(" f ")), "{options}: {:?}", built.below("/m"));
+    }
+    let text = run("target=/m,source=src", "cat /m/a > /out");
+    site.build(&text);
+    assert_eq!(site.build(&text).cached(), 1);
+    site.file("src/a", "b");
+    assert_eq!(site.build(&text).below("/out"), ["/out 0644 0:0 f b"]);
+    let refused = site.refusal(&run("type=cache,target=/m,mod=1", "true"));
+    assert!(refused.ends_with("--mount=type=cache,target=/m,mod=1: there is no option \"mod\""), "{refused}");
+}
+
+#[test]
 fn a_failing_command_is_shown_with_its_place_and_last_lines() {
     let Some(site) = Site::with_busybox() else { return };
     let refused = site.refusal("FROM busybox\nRUN echo before && \\\n    echo last >&2 && exit 3");
@@ -64,4 +95,10 @@ fn nothing_is_left_behind() {
     assert_eq!(mounts(), before);
     let scratch = site.root().join("state/images/scratch");
     assert_eq!(fs::read_dir(scratch).expect("scratch").count(), 0);
+    let instance = Places { state: site.request.state.clone(), ..Places::standard() }.instance();
+    let children =
+        |group: &PathBuf| fs::read_dir(group).expect("group").filter(|entry| entry.as_ref().is_ok_and(|e| e.path().is_dir())).count();
+    assert_eq!(control_groups(&instance).iter().map(children).sum::<usize>(), 0);
+    drop(site);
+    assert_eq!(control_groups(&instance), Vec::<PathBuf>::new());
 }

@@ -1,8 +1,10 @@
 //! A place for one test: a context, a store, the shim; all gone with it.
 
 use runtime::builder::{BuildError, BuildEvent, BuildRequest, Caching, build};
+use runtime::cgroup::Cgroup;
 use runtime::image::config::ImageConfig;
 use runtime::image::store::ImageStore;
+use runtime::places::Places;
 use spec::value::{Digest, ImageReference};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -133,6 +135,21 @@ impl Site {
         });
         (result, events)
     }
+}
+
+impl Drop for Site {
+    /// The parent control groups of this instance, empty now: nobody else knows when an instance is no more.
+    fn drop(&mut self) {
+        let places = Places { state: self.request.state.clone(), ..Places::standard() };
+        Cgroup::remove_instance(&places).unwrap_or_else(|error| eprintln!("left behind: {error}"));
+    }
+}
+
+/// Directories of a control group in all hierarchies.
+pub(crate) fn control_groups(name: &str) -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(root).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    hierarchies.chain([root.to_owned()]).map(|hierarchy| hierarchy.join(name)).filter(|group| group.is_dir()).collect()
 }
 
 impl Built {

@@ -2,12 +2,14 @@
 //!
 //! A diagnostic carries the source line it talks about, so that it can be stored, sent as JSON and rendered without the file.
 
+mod problems;
 mod render;
 mod source;
 
 use crate::desired::Location;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use problems::Problems;
 pub use render::{Style, render, render_all};
 pub(crate) use source::{Source, Span};
 

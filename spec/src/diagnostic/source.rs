@@ -7,6 +7,9 @@ use std::sync::Arc;
 /// Longest line that is quoted; a minified file is named by position only.
 const LINE_BYTES_MAX: usize = 1_000;
 
+/// How far apart characters are counted ahead.
+const BLOCK_BYTES: usize = 512;
+
 /// A stretch of a file in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Span {
@@ -24,13 +27,29 @@ struct Inner {
     text: String,
     /// Where each line begins.
     lines: Vec<usize>,
+    /// Characters before every [`BLOCK_BYTES`] bytes, so that a column in a line of megabytes is not counted from its start.
+    blocks: Vec<usize>,
 }
 
 impl Source {
     /// `path` is relative to the site's root.
     pub(crate) fn new(path: &str, text: &str) -> Self {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self(Arc::new(Inner { path: path.to_owned(), text: text.to_owned(), lines }))
+        let begins = |byte: &u8| (byte & 0xC0) != 0x80;
+        let counts = text.as_bytes().chunks(BLOCK_BYTES).scan(0, |before, block| {
+            let here = *before;
+            *before += block.iter().filter(|byte| begins(byte)).count();
+            Some(here)
+        });
+        let blocks = counts.collect();
+        Self(Arc::new(Inner { path: path.to_owned(), text: text.to_owned(), lines, blocks }))
+    }
+
+    /// Characters before a byte, which begins one or ends the text.
+    fn characters(&self, byte: usize) -> usize {
+        let Some(block) = byte.checked_sub(1).map(|last| last / BLOCK_BYTES) else { return 0 };
+        let begins = |byte: &&u8| (**byte & 0xC0) != 0x80;
+        self.0.blocks[block] + self.0.text.as_bytes()[block * BLOCK_BYTES..byte].iter().filter(begins).count()
     }
 
     pub(crate) fn path(&self) -> &str {
@@ -47,19 +66,18 @@ impl Source {
         let start = floor(text, span.start);
         let line = self.0.lines.partition_point(|begin| *begin <= start).saturating_sub(1);
         let line_start = self.0.lines[line];
-        let line_text = text[line_start..].split(['\n', '\r']).next().unwrap_or_default();
+        let next_line = self.0.lines.get(line + 1).copied().unwrap_or(text.len());
+        let line_text = text[line_start..next_line].trim_end_matches(['\n', '\r']);
         let line_end = line_start + line_text.len();
-        // A stretch over several lines is underlined to the end of its first one.
-        let end = floor(text, span.end).clamp(start.min(line_end), line_end);
-        let characters = |from: usize, to: usize| u32::try_from(text[from.min(to)..to].trim_end().chars().count()).unwrap_or(u32::MAX);
-        let before = text[line_start..start.min(line_end)].chars().count();
-        let location = Location {
-            file: self.0.path.clone(),
-            line: u32::try_from(line + 1).unwrap_or(u32::MAX),
-            column: u32::try_from(before + 1).unwrap_or(u32::MAX),
-        };
+        // A stretch over several lines is underlined to the end of its first one, without blanks there.
+        let start = start.min(line_end);
+        let end = start + text[start..floor(text, span.end).clamp(start, line_end)].trim_end().len();
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let column = self.characters(start) - self.characters(line_start) + 1;
+        let location = Location { file: self.0.path.clone(), line: number(line + 1), column: number(column) };
+        let length = number(self.characters(end) - self.characters(start));
         let quoted = line_text.len() <= LINE_BYTES_MAX;
-        Place { location, length: characters(start, end), text: quoted.then(|| line_text.to_owned()), label: None }
+        Place { location, length, text: quoted.then(|| line_text.to_owned()), label: None }
     }
 
     /// An error at a stretch of this file.
@@ -89,6 +107,13 @@ mod tests {
     #[test]
     fn columns_count_characters_not_bytes() {
         assert_eq!(at("é: x\n", 4, 5), (1, 4, 1, "é: x".to_owned()));
+    }
+
+    #[test]
+    fn columns_far_into_a_line_are_exact() {
+        let text = format!("a\n{}x", "é".repeat(2_000));
+        let place = Source::new("a.yaml", &text).place(Span { start: text.len() - 1, end: text.len() });
+        assert_eq!((place.location.line, place.location.column, place.length), (2, 2_001, 1));
     }
 
     #[test]

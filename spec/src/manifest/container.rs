@@ -1,11 +1,10 @@
 //! `kind: Container`: a running process with its surroundings.
 
 use super::{
-    Address, DurationText, HealthCheck, ListOrMap, MountEntry, OneOrMany, Pairs, PortEntry, ShortMount, ShortPorts, ShortTmpfs, TextOrList,
-    TextOrMap,
+    Address, DurationText, HealthCheck, ListOrMap, MountEntry, OneOrMany, Pairs, PortEntry, ShortMount, ShortTmpfs, TextOrList, TextOrMap,
 };
 use crate::desired::UpdateOrder;
-use crate::value::{ByteSize, Capability, Cpus, Name, RestartPolicy, Signal, UserSpec, ValueError};
+use crate::value::{ByteSize, Capability, Cpus, Name, PortRange, RestartPolicy, Signal, UserSpec, ValueError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -35,7 +34,7 @@ pub struct Container {
     /// Host name; the container's name unless said.
     pub hostname: Option<String>,
     /// Published ports: `8080:80`, `127.0.0.1:8080:80`, `53:53/udp`, `8000-8010:8000-8010`, or maps.
-    pub ports: Option<Vec<TextOrMap<ShortPorts, PortEntry>>>,
+    pub ports: Option<Vec<TextOrMap<PortRange, PortEntry>>>,
     /// Mounts: `data:/var/lib/data`, `./conf:/etc/app:ro`, `/srv/files:/files`, or maps.
     pub volumes: Option<Vec<TextOrMap<ShortMount, MountEntry>>>,
     /// Memory file systems: `/run`, `/tmp:size=64Mi,mode=1777`, one or a list.

@@ -21,7 +21,7 @@ pub use health::HealthCheck;
 pub use image::{Build, Image};
 pub use mounts::{MountEntry, MountKind, ShortMount, ShortTmpfs};
 pub use network::Network;
-pub use port::{PortEntry, ShortPorts};
+pub use port::PortEntry;
 pub use volume::Volume;
 
 /// The version of the manifest language.

@@ -1,21 +1,9 @@
-//! Published ports as written.
+//! Published ports as written. The short form is a [`crate::value::PortRange`].
 
 use super::Address;
-use crate::value::{PortMapping, Protocol, ValueError};
+use crate::value::Protocol;
 use schemars::JsonSchema;
 use serde::Deserialize;
-
-/// The short form, `[address:]host:container[/protocol]`; a range stands for many ports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShortPorts(pub Vec<PortMapping>);
-
-impl std::str::FromStr for ShortPorts {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        PortMapping::parse_list(text).map(Self)
-    }
-}
 
 /// The long form of a published port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]

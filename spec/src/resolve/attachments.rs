@@ -4,7 +4,7 @@ use super::Resolver;
 use super::index::Index;
 use super::network::{DEFAULT_NETWORK, not_a_host};
 use crate::desired::{Attachment, Desired, Kind, NetworkMode};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Problems;
 use crate::manifest::container::{self, NetworkEntry};
 use crate::manifest::{Container, ListOrMap};
 use crate::parse::{Document, Spot};
@@ -34,10 +34,10 @@ impl Resolver<'_> {
         match &container.networks {
             None => {}
             Some(ListOrMap::List(names)) => {
-                for (index, name) in names.iter().enumerate() {
-                    self.check_network(name, spot.item(index));
+                for (name, at) in names.iter().zip(spot.items()) {
+                    self.check_network(name, at);
                     if attachments.insert(name.clone(), Attachment::default()).is_some() {
-                        self.report(spot.item(index).error(format!("network {name} is listed twice")));
+                        self.report(at.error(format!("network {name} is listed twice")));
                     }
                 }
             }
@@ -85,7 +85,7 @@ impl Resolver<'_> {
 }
 
 /// Reports fixed addresses that their network cannot give, and those given twice.
-pub(super) fn check_addresses(index: &Index<'_>, desired: &Desired, problems: &mut Vec<Diagnostic>) {
+pub(super) fn check_addresses(index: &Index<'_>, desired: &Desired, problems: &mut Problems) {
     let mut holders: BTreeMap<(&Name, Ipv4Addr), (&Name, Spot<'_>)> = BTreeMap::new();
     for (container, wanted) in &desired.containers {
         let NetworkMode::Networks(attachments) = &wanted.network else { continue };

@@ -3,7 +3,7 @@
 use super::Resolver;
 use super::index::Index;
 use crate::desired::{DependencyCondition, Desired, Kind};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Problems;
 use crate::manifest::{Container, ListOrMap, TextOrMap};
 use crate::parse::{Document, Spot};
 use crate::value::{Name, RestartPolicy};
@@ -16,10 +16,10 @@ impl Resolver<'_> {
         match &container.depends_on {
             None => {}
             Some(ListOrMap::List(names)) => {
-                for (index, name) in names.iter().enumerate() {
-                    self.check_container(name, spot.item(index));
+                for (name, at) in names.iter().zip(spot.items()) {
+                    self.check_container(name, at);
                     if dependencies.insert(name.clone(), DependencyCondition::Started).is_some() {
-                        self.report(spot.item(index).error(format!("container {name} is listed twice")));
+                        self.report(at.error(format!("container {name} is listed twice")));
                     }
                 }
             }
@@ -50,7 +50,7 @@ impl Resolver<'_> {
 }
 
 /// Reports conditions that can never be met, and cycles.
-pub(super) fn check(index: &Index<'_>, desired: &Desired, problems: &mut Vec<Diagnostic>) {
+pub(super) fn check(index: &Index<'_>, desired: &Desired, problems: &mut Problems) {
     for (name, container) in &desired.containers {
         for (dependency, condition) in &container.depends_on {
             let Some(other) = desired.containers.get(dependency) else { continue };

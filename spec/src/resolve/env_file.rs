@@ -1,11 +1,11 @@
 //! Environment files: lines of KEY=value.
 
-use crate::diagnostic::{Diagnostic, Source, Span};
+use crate::diagnostic::{Problems, Source, Span};
 use std::collections::BTreeMap;
 
 /// Reads a file as Compose does, less its expansion of `$`: empty lines and `#` comments are skipped, `export ` before a key is
 /// allowed, `'…'` is literal, `"…"` knows `\n`, `\r`, `\t`, `\"`, `\\` and `\$`, and a bare value ends at ` #`. A later line wins.
-pub(super) fn parse(path: &str, text: &str, problems: &mut Vec<Diagnostic>) -> BTreeMap<String, String> {
+pub(super) fn parse(path: &str, text: &str, problems: &mut Problems) -> BTreeMap<String, String> {
     let source = Source::new(path, text);
     let mut pairs = BTreeMap::new();
     let mut start = 0;
@@ -73,9 +73,9 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> (BTreeMap<String, String>, Vec<String>) {
-        let mut problems = Vec::new();
+        let mut problems = Problems::default();
         let pairs = parse("a.env", text, &mut problems);
-        (pairs, problems.iter().map(|problem| format!("{} {}", problem.place.location, problem.message)).collect())
+        (pairs, problems.into_sorted().iter().map(|problem| format!("{} {}", problem.place.location, problem.message)).collect())
     }
 
     #[test]

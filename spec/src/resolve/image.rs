@@ -4,7 +4,7 @@ use super::index::Index;
 use super::pairs::{self, PairKind};
 use super::{Resolver, dependencies, path};
 use crate::desired::{Desired, Image, ImageKey, ImageSource, Kind};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Problems;
 use crate::manifest::{self, TextOrMap};
 use crate::parse::{Document, Spot};
 use crate::site::{SiteFileError, SiteFileKind};
@@ -149,7 +149,7 @@ fn context_is_fine(error: &SiteFileError, context: &str) -> bool {
 }
 
 /// Reports every cycle among images built from one another.
-pub(super) fn check_cycles(index: &Index<'_>, desired: &Desired, problems: &mut Vec<Diagnostic>) {
+pub(super) fn check_cycles(index: &Index<'_>, desired: &Desired, problems: &mut Problems) {
     let graph: BTreeMap<&Name, BTreeSet<&Name>> = desired
         .images
         .iter()

@@ -1,7 +1,7 @@
 //! Every document of a site by kind and name.
 
 use crate::desired::Kind;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Problems;
 use crate::parse::Document;
 use crate::value::Name;
 use crate::yaml::nearest;
@@ -13,7 +13,7 @@ pub(super) struct Index<'a>(BTreeMap<(Kind, &'a Name), &'a Document>);
 
 impl<'a> Index<'a> {
     /// Of two documents with one name the first in file order stays; the other is reported.
-    pub(super) fn new(documents: &'a [Document], problems: &mut Vec<Diagnostic>) -> Self {
+    pub(super) fn new(documents: &'a [Document], problems: &mut Problems) -> Self {
         let mut ordered: Vec<&Document> = documents.iter().collect();
         ordered.sort_by_key(|document| document.spot().location());
         let mut index = Self(BTreeMap::new());

@@ -24,9 +24,9 @@ mod words;
 mod tests;
 
 use crate::desired::{Desired, Volume};
-use crate::diagnostic::{self, Diagnostic, Severity};
+use crate::diagnostic::{Diagnostic, Problems};
 use crate::manifest::Spec;
-use crate::parse::{Document, parse};
+use crate::parse::{self, Document};
 use crate::site::SiteFiles;
 use index::Index;
 
@@ -44,19 +44,16 @@ pub struct Resolved {
 /// Errors: every problem of every file, in the order of the files; warnings are among them.
 pub fn load<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>, site: &dyn SiteFiles) -> Result<Resolved, Vec<Diagnostic>> {
     let mut documents = Vec::new();
-    let mut problems = Vec::new();
+    let mut problems = Problems::default();
     for (path, bytes) in files {
-        let mut parsed = parse(path, bytes);
-        documents.append(&mut parsed.documents);
-        problems.append(&mut parsed.problems);
+        documents.extend(parse::read(path, bytes, &mut problems));
     }
-    match resolve(&documents, site) {
-        Ok(resolved) if problems.is_empty() => return Ok(resolved),
-        Ok(resolved) => problems.extend(resolved.warnings),
-        Err(more) => problems.extend(more),
+    let (desired, more) = resolve_all(&documents, site);
+    problems.append(more);
+    if problems.has_error() {
+        return Err(problems.into_sorted());
     }
-    diagnostic::sort(&mut problems);
-    Err(problems)
+    Ok(Resolved { desired, warnings: problems.into_sorted() })
 }
 
 /// Resolves parsed documents. Their order does not matter. What a document lost while it was parsed has been reported
@@ -64,19 +61,23 @@ pub fn load<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>, site: &dyn
 ///
 /// Errors: every problem, in the order of the files; warnings are among them.
 pub fn resolve(documents: &[Document], site: &dyn SiteFiles) -> Result<Resolved, Vec<Diagnostic>> {
-    let mut problems = Vec::new();
+    let (desired, problems) = resolve_all(documents, site);
+    if problems.has_error() {
+        return Err(problems.into_sorted());
+    }
+    Ok(Resolved { desired, warnings: problems.into_sorted() })
+}
+
+/// What the documents say, which is worth nothing if there is an error among the problems.
+fn resolve_all(documents: &[Document], site: &dyn SiteFiles) -> (Desired, Problems) {
+    let mut problems = Problems::default();
     let index = Index::new(documents, &mut problems);
     let mut resolver = Resolver { index: &index, site, desired: Desired::default(), problems };
     for document in index.documents() {
         resolver.document(document);
     }
     resolver.check();
-    let Resolver { desired, mut problems, .. } = resolver;
-    diagnostic::sort(&mut problems);
-    if problems.iter().any(|problem| problem.severity == Severity::Error) {
-        return Err(problems);
-    }
-    Ok(Resolved { desired, warnings: problems })
+    (resolver.desired, resolver.problems)
 }
 
 /// The work in progress.
@@ -84,7 +85,7 @@ struct Resolver<'a> {
     index: &'a Index<'a>,
     site: &'a dyn SiteFiles,
     desired: Desired,
-    problems: Vec<Diagnostic>,
+    problems: Problems,
 }
 
 impl<'a> Resolver<'a> {

@@ -16,15 +16,13 @@ impl<'a> Resolver<'a> {
     pub(super) fn mounts(&mut self, document: &'a Document, name: &Name, container: &Container) -> Vec<Mount> {
         let mut mounts: BTreeMap<MountTarget, (Mount, Spot<'a>)> = BTreeMap::new();
         let volumes = document.spec().key("volumes");
-        for (index, entry) in container.volumes.iter().flatten().enumerate() {
-            let spot = volumes.item(index);
+        for (entry, spot) in container.volumes.iter().flatten().zip(volumes.items()) {
             if let Some(mount) = self.mount(document, entry, spot) {
                 self.add(&mut mounts, mount, spot);
             }
         }
         let spot = document.spec().key("tmpfs");
-        for (index, entry) in container.tmpfs.iter().flat_map(|tmpfs| &tmpfs.0).enumerate() {
-            let spot = if spot.item(index).is_written() { spot.item(index) } else { spot };
+        for (entry, spot) in container.tmpfs.iter().flat_map(|tmpfs| &tmpfs.0).zip(spot.items()) {
             self.add(&mut mounts, tmpfs(&entry.target, entry.size, entry.mode), spot);
         }
         let resource = ResourceId { kind: Kind::Container, name: name.to_string() };

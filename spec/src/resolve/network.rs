@@ -3,7 +3,7 @@
 use super::Resolver;
 use super::index::Index;
 use crate::desired::{Desired, Kind, Network};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Problems;
 use crate::manifest::{self, Metadata};
 use crate::parse::Document;
 use crate::value::{Name, Subnet};
@@ -68,7 +68,7 @@ pub(super) fn not_a_host(subnet: Subnet, address: Ipv4Addr) -> Option<String> {
 }
 
 /// Reports every pair of networks whose subnets overlap.
-pub(super) fn check_overlaps(index: &Index<'_>, desired: &Desired, problems: &mut Vec<Diagnostic>) {
+pub(super) fn check_overlaps(index: &Index<'_>, desired: &Desired, problems: &mut Problems) {
     let mut subnets: Vec<(Subnet, &Name)> = desired.networks.iter().filter_map(|(name, network)| Some((network.subnet?, name))).collect();
     subnets.sort();
     // In order of first addresses, a subnet overlaps some earlier one exactly if it overlaps the one that reaches furthest.

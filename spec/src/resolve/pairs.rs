@@ -1,7 +1,7 @@
 //! KEY=value pairs, from a list or a map: environment, labels, build arguments.
 
 use super::Resolver;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Problems;
 use crate::manifest::{ListOrMap, Metadata, Pairs};
 use crate::parse::{Document, Spot};
 use std::collections::BTreeMap;
@@ -25,30 +25,30 @@ impl PairKind {
 }
 
 /// Every pair, each key once.
-pub(super) fn resolve(pairs: Option<&Pairs>, spot: Spot<'_>, kind: PairKind, problems: &mut Vec<Diagnostic>) -> BTreeMap<String, String> {
+pub(super) fn resolve<'s>(pairs: Option<&Pairs>, spot: Spot<'s>, kind: PairKind, problems: &mut Problems) -> BTreeMap<String, String> {
     let mut resolved = BTreeMap::new();
-    let mut add = |key: &str, value: &str, at: Spot<'_>, problems: &mut Vec<Diagnostic>| {
+    // Places are looked up for problems only: a list may be long.
+    let mut add = |key: &str, value: &str, at: &dyn Fn() -> Spot<'s>, problems: &mut Problems| {
         let noun = kind.noun();
         let problem = match kind {
             PairKind::Variable | PairKind::Argument => key_problem(key),
             PairKind::Label => key.is_empty().then(|| "a label's name is empty".to_owned()),
         };
         if let Some(problem) = problem {
-            problems.push(at.key_error(problem));
+            problems.push(at().key_error(problem));
         } else if value.contains('\0') {
-            problems.push(at.error(format!("{noun} {key} has a NUL byte")));
+            problems.push(at().error(format!("{noun} {key} has a NUL byte")));
         } else if resolved.insert(key.to_owned(), value.to_owned()).is_some() {
-            problems.push(at.error(format!("{noun} {key} is set twice")));
+            problems.push(at().error(format!("{noun} {key} is set twice")));
         }
     };
     match pairs {
         None => {}
-        Some(ListOrMap::Map(map)) => map.iter().for_each(|(key, value)| add(key, &value.0, spot.key(key), problems)),
+        Some(ListOrMap::Map(map)) => map.iter().for_each(|(key, value)| add(key, &value.0, &|| spot.key(key), problems)),
         Some(ListOrMap::List(items)) => {
-            for (index, item) in items.iter().enumerate() {
-                let at = spot.item(index);
+            for (item, at) in items.iter().zip(spot.items()) {
                 match item.0.split_once('=') {
-                    Some((key, value)) => add(key, value, at, problems),
+                    Some((key, value)) => add(key, value, &|| at, problems),
                     None => {
                         let problem = at.error(format!("{} {} has no value", kind.noun(), item.0));
                         let help = format!("write {}=value; nothing is taken from the agent's own environment", item.0);

@@ -3,10 +3,10 @@
 use super::Resolver;
 use super::index::Index;
 use crate::desired::{Desired, Kind};
-use crate::diagnostic::Diagnostic;
-use crate::manifest::{Container, TextOrMap};
+use crate::diagnostic::Problems;
+use crate::manifest::{Container, PortEntry, Spec, TextOrMap};
 use crate::parse::{Document, Spot};
-use crate::value::{Name, PortMapping, Protocol};
+use crate::value::{Name, PortMapping, PortRange, Protocol};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -18,13 +18,13 @@ impl Resolver<'_> {
     pub(super) fn ports(&mut self, document: &Document, container: &Container) -> Vec<PortMapping> {
         let mut ports = Vec::new();
         let spot = document.spec().key("ports");
-        for (index, entry) in container.ports.iter().flatten().enumerate() {
+        for (entry, at) in container.ports.iter().flatten().zip(spot.items()) {
             match entry {
-                TextOrMap::Short(short) => ports.extend(short.0.iter().map(|port| normal(*port))),
+                TextOrMap::Short(range) => ports.extend(range.mappings().map(normal)),
                 TextOrMap::Long(long) => {
                     for (field, port) in [("hostPort", long.host_port), ("containerPort", long.container_port)] {
                         if port == 0 {
-                            self.report(spot.item(index).key(field).error("port 0 cannot be published"));
+                            self.report(at.key(field).error("port 0 cannot be published"));
                         }
                     }
                     ports.push(normal(PortMapping {
@@ -35,12 +35,13 @@ impl Resolver<'_> {
                     }));
                 }
             }
+            if ports.len() > PORTS_MAX {
+                self.report(at.error(format!("more than {PORTS_MAX} ports are published")));
+                return Vec::new();
+            }
         }
         ports.sort();
         ports.dedup();
-        if ports.len() > PORTS_MAX {
-            self.report(spot.key_error(format!("{} ports are published, at most {PORTS_MAX} may be", ports.len())));
-        }
         ports
     }
 }
@@ -55,7 +56,7 @@ type Holder<'a> = (Option<Ipv4Addr>, &'a Name);
 
 /// Reports host ports that are given more than once: the same protocol and number, on the same address or with every
 /// address on either side.
-pub(super) fn check_conflicts(index: &Index<'_>, desired: &Desired, problems: &mut Vec<Diagnostic>) {
+pub(super) fn check_conflicts(index: &Index<'_>, desired: &Desired, problems: &mut Problems) {
     let mut holders: BTreeMap<(Protocol, u16), Vec<Holder<'_>>> = BTreeMap::new();
     for (name, container) in &desired.containers {
         let mut reported = None;
@@ -73,7 +74,7 @@ pub(super) fn check_conflicts(index: &Index<'_>, desired: &Desired, problems: &m
     }
 }
 
-fn conflict(index: &Index<'_>, name: &Name, holder: &Name, port: &PortMapping, problems: &mut Vec<Diagnostic>) {
+fn conflict(index: &Index<'_>, name: &Name, holder: &Name, port: &PortMapping, problems: &mut Problems) {
     let (Some(this), Some(that)) = (index.find(Kind::Container, name), index.find(Kind::Container, holder)) else { return };
     let number = format!("{}/{}", port.host_port, port.protocol);
     if name == holder {
@@ -94,9 +95,9 @@ enum Pick {
 /// The entry of a container that publishes this host port.
 fn spot<'a>(document: &'a Document, port: &PortMapping, pick: Pick) -> Spot<'a> {
     let ports = document.spec().key("ports");
-    let Some(crate::manifest::Spec::Container(container)) = document.manifest.as_ref().map(|manifest| &manifest.spec) else { return ports };
-    let publishes = |entry: &TextOrMap<crate::manifest::ShortPorts, crate::manifest::PortEntry>| match entry {
-        TextOrMap::Short(short) => short.0.iter().any(|other| (other.host_port, other.protocol) == (port.host_port, port.protocol)),
+    let Some(Spec::Container(container)) = document.manifest.as_ref().map(|manifest| &manifest.spec) else { return ports };
+    let publishes = |entry: &TextOrMap<PortRange, PortEntry>| match entry {
+        TextOrMap::Short(range) => range.mappings().any(|other| (other.host_port, other.protocol) == (port.host_port, port.protocol)),
         TextOrMap::Long(long) => (long.host_port, long.protocol.unwrap_or_default()) == (port.host_port, port.protocol),
     };
     let entries = container.ports.as_deref().unwrap_or_default();

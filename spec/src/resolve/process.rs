@@ -46,7 +46,7 @@ impl Resolver<'_> {
         let files: Vec<(&str, Spot<'_>)> = match &container.env_files {
             None => Vec::new(),
             Some(TextOrList::Text(path)) => vec![(path, spot)],
-            Some(TextOrList::List(paths)) => paths.iter().enumerate().map(|(index, path)| (path.0.as_str(), spot.item(index))).collect(),
+            Some(TextOrList::List(paths)) => paths.iter().map(|path| path.0.as_str()).zip(spot.items()).collect(),
         };
         let mut environment = BTreeMap::new();
         for (written, spot) in files {

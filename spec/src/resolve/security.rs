@@ -26,9 +26,9 @@ impl Resolver<'_> {
         let written = container.capabilities.clone().unwrap_or_default();
         let (add, drop) = (written.add.unwrap_or_default(), written.drop.unwrap_or_default());
         let spot = document.spec().key("capabilities");
-        for (index, choice) in add.iter().enumerate() {
+        for (choice, at) in add.iter().zip(spot.key("add").items()) {
             if let Some(position) = drop.iter().position(|other| other == choice) {
-                let problem = spot.key("add").item(index).error("this capability is added and dropped");
+                let problem = at.error("this capability is added and dropped");
                 self.report(problem.related(spot.key("drop").item(position).place(), "dropped here"));
             }
         }

@@ -26,7 +26,7 @@ pub use digest::Digest;
 pub use image_reference::ImageReference;
 pub use mount::{BindSource, Mount, MountTarget};
 pub use name::{ContainerId, Name};
-pub use port::{PortMapping, Protocol};
+pub use port::{PortMapping, PortRange, Protocol};
 pub use restart::RestartPolicy;
 pub use signal::Signal;
 pub use subnet::Subnet;

@@ -39,7 +39,7 @@ impl FromStr for Protocol {
 
 /// One port of the host that leads to one port of a container: `[address:]host:container[/protocol]`.
 ///
-/// Ranges (`8000-8010:80-90`) are expanded by [`PortMapping::parse_list`].
+/// Ranges (`8000-8010:80-90`) are a [`PortRange`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortMapping {
     /// Address of the host to listen on; every address if `None`.
@@ -52,9 +52,31 @@ pub struct PortMapping {
     pub protocol: Protocol,
 }
 
-impl PortMapping {
-    /// Reads one short form, which may name a range of ports, as the mappings it stands for.
-    pub fn parse_list(text: &str) -> Result<Vec<Self>, ValueError> {
+/// Ports in a row that lead to as many in a row: `[address:]first-last:first-last[/protocol]`, one pair being the shortest row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortRange {
+    /// The first pair.
+    pub first: PortMapping,
+    /// How many pairs there are, at least one.
+    pub count: u16,
+}
+
+impl PortRange {
+    /// Every pair, in order.
+    pub fn mappings(self) -> impl Iterator<Item = PortMapping> {
+        let PortMapping { host_port, container_port, .. } = self.first;
+        (0..self.count).map(move |offset| PortMapping {
+            host_port: host_port + offset,
+            container_port: container_port + offset,
+            ..self.first
+        })
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         let hint = "write host:container, such as 8080:80, 127.0.0.1:8080:80 or 53:53/udp";
         let not_a_port = || ValueError::with_hint(format!("{text:?} is not a published port"), hint);
         let (ports, protocol) = text.split_once('/').map_or((text, Ok(Protocol::Tcp)), |(ports, protocol)| (ports, protocol.parse()));
@@ -73,8 +95,8 @@ impl PortMapping {
                 container.1 - container.0 + 1
             )));
         }
-        let mapping = |offset| Self { host_address, host_port: host.0 + offset, container_port: container.0 + offset, protocol };
-        Ok((0..=host.1 - host.0).map(mapping).collect())
+        let first = PortMapping { host_address, host_port: host.0, container_port: container.0, protocol };
+        Ok(Self { first, count: host.1 - host.0 + 1 })
     }
 }
 
@@ -97,9 +119,9 @@ impl FromStr for PortMapping {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        match Self::parse_list(text)?.as_slice() {
-            [one] => Ok(*one),
-            _ => Err(ValueError::new(format!("{text:?} is a range of ports where one is wanted"))),
+        match text.parse()? {
+            PortRange { first, count: 1 } => Ok(first),
+            PortRange { .. } => Err(ValueError::new(format!("{text:?} is a range of ports where one is wanted"))),
         }
     }
 }

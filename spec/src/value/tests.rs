@@ -218,14 +218,13 @@ fn ports() {
         "80:80:80:80",
         "1-2:1",
     ]);
-    let range = PortMapping::parse_list("127.0.0.1:8000-8002:80-82/udp").expect("a range");
+    let range: PortRange = "127.0.0.1:8000-8002:80-82/udp".parse().expect("a range");
     assert_eq!(
-        range.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        range.mappings().map(|port| port.to_string()).collect::<Vec<_>>().join(" "),
         "127.0.0.1:8000:80/udp 127.0.0.1:8001:81/udp 127.0.0.1:8002:82/udp"
     );
-    assert_eq!(PortMapping::parse_list("1-65535:1-65535").map(|ports| ports.len()), Ok(65_535));
-    assert!(PortMapping::parse_list("82-80:82-80").is_err());
-    assert!(PortMapping::parse_list("80-82:80-81").is_err());
+    assert_eq!("1-65535:1-65535".parse::<PortRange>().map(|range| range.mappings().count()), Ok(65_535));
+    refused::<PortRange>(&["82-80:82-80", "80-82:80-81", "0-2:0-2", "-1:1", "1-:1-"]);
 }
 
 #[test]
@@ -386,7 +385,7 @@ proptest! {
     #[test]
     fn no_text_makes_a_value_panic(text in "\\PC{0,40}") {
         let _ = (text.parse::<Name>(), text.parse::<ByteSize>(), text.parse::<Cpus>(), text.parse::<Digest>());
-        let _ = (text.parse::<ImageReference>(), text.parse::<MountTarget>(), PortMapping::parse_list(&text));
+        let _ = (text.parse::<ImageReference>(), text.parse::<MountTarget>(), text.parse::<PortRange>());
         let _ = (text.parse::<Signal>(), text.parse::<Subnet>(), text.parse::<UserSpec>(), duration::parse(&text));
     }
 }

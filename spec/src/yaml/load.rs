@@ -1,7 +1,7 @@
 //! Text to trees: one a document, with a budget on everything a hostile file could inflate.
 
 use super::tree::{Content, Entry, Node, NodeId, Tree};
-use crate::diagnostic::{Diagnostic, Source, Span};
+use crate::diagnostic::{Problems, Source, Span};
 use granit_parser::{Event, Parser, ScalarStyle, Tag};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,19 +10,19 @@ use std::collections::BTreeMap;
 const DOCUMENTS_MAX: usize = 10_000;
 /// Deepest nesting; a manifest needs about eight levels, and every reader below us recurses.
 const DEPTH_MAX: usize = 32;
+/// Most values and keys of a document: one resource is described in dozens, and what follows need not be linear in them.
+const NODES_MAX: usize = 10_000;
 /// Most nodes that the aliases of one document may stand for: the bound on "billion laughs".
-const ALIAS_NODES_MAX: usize = 20_000;
-/// Most problems with the YAML of one file that are worth showing.
-const PROBLEMS_MAX: usize = 100;
+const ALIAS_NODES_MAX: usize = 10_000;
 
 /// Reads every document of a file that can be read. After a syntax error it goes on with the next document.
-pub(crate) fn load(source: &Source, problems: &mut Vec<Diagnostic>) -> Vec<Tree> {
+pub(crate) fn load(source: &Source, problems: &mut Problems) -> Vec<Tree> {
     let mut options = granit_parser::Options::default();
     options.set_emit_comments(false);
     let mut parser = Parser::new_from_str_with_options(source.text(), options);
-    let mut loader = Loader { source, problems: Vec::new(), trees: Vec::new(), document: Document::default() };
+    let mut loader = Loader { source, problems, trees: Vec::new(), document: Document::default() };
     let mut documents = 0;
-    while loader.problems.len() < PROBLEMS_MAX {
+    while !loader.problems.is_full() {
         let stop = match parser.next_event() {
             None => break,
             Some(Err(error)) => {
@@ -47,7 +47,6 @@ pub(crate) fn load(source: &Source, problems: &mut Vec<Diagnostic>) -> Vec<Tree>
             }
         }
     }
-    problems.append(&mut loader.problems);
     loader.trees
 }
 
@@ -56,7 +55,7 @@ struct Abandoned;
 
 struct Loader<'a> {
     source: &'a Source,
-    problems: Vec<Diagnostic>,
+    problems: &'a mut Problems,
     trees: Vec<Tree>,
     document: Document,
 }
@@ -84,6 +83,8 @@ enum Parts {
     List(Vec<NodeId>),
     Map {
         entries: Vec<Entry>,
+        /// Where each key was first written.
+        keys: BTreeMap<String, Span>,
         /// The key whose value comes next; no text if it was refused.
         key: Option<(Option<String>, Span)>,
         merges: Vec<(NodeId, Span)>,
@@ -97,6 +98,10 @@ impl Loader<'_> {
 
     fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Abandoned> {
         match event {
+            Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..) if self.document.nodes.len() >= NODES_MAX => {
+                self.problem(span, format!("more than {NODES_MAX} values in one document"), None);
+                return Err(Abandoned);
+            }
             Event::DocumentStart(..) => self.document = Document::default(),
             Event::DocumentEnd => self.finish(),
             Event::Scalar(text, style, anchor, tag) => {
@@ -106,7 +111,7 @@ impl Loader<'_> {
             }
             Event::SequenceStart(_, anchor, tag) => self.open(anchor, tag, span, Parts::List(Vec::new()))?,
             Event::MappingStart(_, anchor, tag) => {
-                self.open(anchor, tag, span, Parts::Map { entries: Vec::new(), key: None, merges: Vec::new() })?;
+                self.open(anchor, tag, span, Parts::Map { entries: Vec::new(), keys: BTreeMap::new(), key: None, merges: Vec::new() })?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(span.end),
             Event::Alias(anchor) => self.alias(anchor, span)?,
@@ -148,9 +153,9 @@ impl Loader<'_> {
         let span = Span { start: open.start, end };
         let (content, children): (Content, Vec<NodeId>) = match open.parts {
             Parts::List(items) => (Content::List(items.clone()), items),
-            Parts::Map { mut entries, merges, .. } => {
+            Parts::Map { mut entries, mut keys, merges, .. } => {
                 for (id, span) in merges {
-                    self.merge(&mut entries, id, span);
+                    self.merge(&mut entries, &mut keys, id, span);
                 }
                 let values = entries.iter().map(|entry| entry.value).collect();
                 (Content::Map(entries), values)
@@ -190,9 +195,9 @@ impl Loader<'_> {
             self.document.root = Some(id);
             return;
         };
-        let (entries, key, merges) = match &mut open.parts {
+        let (entries, keys, key, merges) = match &mut open.parts {
             Parts::List(items) => return items.push(id),
-            Parts::Map { entries, key, merges } => (entries, key, merges),
+            Parts::Map { entries, keys, key, merges } => (entries, keys, key, merges),
         };
         match key.take() {
             None => {
@@ -212,11 +217,12 @@ impl Loader<'_> {
             Some((None, _)) => {}
             Some((Some(text), span)) if text == "<<" => merges.push((id, span)),
             Some((Some(text), key_span)) => {
-                if let Some(first) = entries.iter().find(|entry| entry.key == text) {
+                if let Some(first) = keys.get(&text) {
                     let problem = self.source.error(key_span, format!("key {text:?} is here twice"));
-                    self.problems.push(problem.related(self.source.place(first.key_span), "first here"));
+                    self.problems.push(problem.related(self.source.place(*first), "first here"));
                     return;
                 }
+                keys.insert(text.clone(), key_span);
                 let node = &mut self.document.nodes[id.0];
                 // An absent value stands nowhere: show its key.
                 if matches!(node.content, Content::Null) && node.span.start >= node.span.end {
@@ -228,7 +234,7 @@ impl Loader<'_> {
     }
 
     /// `<<: *base` or `<<: [*a, *b]`: keys that are not there yet.
-    fn merge(&mut self, entries: &mut Vec<Entry>, id: NodeId, span: Span) {
+    fn merge(&mut self, entries: &mut Vec<Entry>, keys: &mut BTreeMap<String, Span>, id: NodeId, span: Span) {
         let sources = match &self.document.nodes[id.0].content {
             Content::List(items) => items.clone(),
             Content::Map(_) | Content::Scalar(_) | Content::Null => vec![id],
@@ -238,8 +244,12 @@ impl Loader<'_> {
                 self.problem(span, "only a map, or a list of maps, can be merged with <<", None);
                 return;
             };
-            let new: Vec<_> = more.iter().filter(|entry| entries.iter().all(|have| have.key != entry.key)).cloned().collect();
-            entries.extend(new);
+            for entry in more {
+                if !keys.contains_key(&entry.key) {
+                    keys.insert(entry.key.clone(), entry.key_span);
+                    entries.push(entry.clone());
+                }
+            }
         }
     }
 

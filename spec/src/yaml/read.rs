@@ -5,14 +5,17 @@
 
 use super::nearest;
 use super::tree::{Content, Entry, NodeId, Tree};
-use crate::diagnostic::{Diagnostic, Source, Span};
+use crate::diagnostic::{Diagnostic, Problems, Source, Span};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Most bad values of one document that are worth showing; each costs a turn.
 const TURNS_MAX: usize = 50;
+
+/// Most unknown fields of one document that are worth showing.
+const UNKNOWN_MAX: usize = 100;
 
 /// An enum of this name is not asked for its variant but for the shape of the value: `text`, `list` or `map`, of which the
 /// variants are the allowed ones. That is how a field with a short and a long form is read without losing positions.
@@ -35,38 +38,37 @@ pub(crate) fn read<T: DeserializeOwned>(
     tree: &Tree,
     root: NodeId,
     synonyms: Synonyms,
-    problems: &mut Vec<Diagnostic>,
+    problems: &mut Problems,
 ) -> Reading<T> {
-    let mut cut = BTreeSet::new();
+    let mut context = Context { source, tree, synonyms, cut: BTreeSet::new(), unknown: RefCell::default() };
+    let mut value = None;
     for _ in 0..TURNS_MAX {
-        let context = Context { source, tree, synonyms, cut: &cut, unknown: RefCell::default() };
-        let value = T::deserialize(Reader { context: &context, id: root, key: None });
-        for problem in context.unknown.into_inner() {
-            if !problems.contains(&problem) {
-                problems.push(problem);
+        let error = match T::deserialize(Reader { context: &context, id: root, key: None }) {
+            Ok(read) => {
+                value = Some(read);
+                break;
             }
-        }
-        let error = match value {
-            Ok(value) => return Reading { value: Some(value), cut },
             Err(error) => error,
         };
         let at = error.at.unwrap_or(At { id: root, span: tree.node(root).span });
         if !error.follows_from_a_cut {
             problems.push(source.error(at.span, error.message).help(error.help));
         }
-        if at.id == root || !cut.insert(at.id) {
+        if at.id == root || !context.cut.insert(at.id) {
             break;
         }
     }
-    Reading { value: None, cut }
+    context.unknown.into_inner().into_values().for_each(|problem| problems.push(problem));
+    Reading { value, cut: context.cut }
 }
 
 struct Context<'a> {
     source: &'a Source,
     tree: &'a Tree,
     synonyms: Synonyms,
-    cut: &'a BTreeSet<NodeId>,
-    unknown: RefCell<Vec<Diagnostic>>,
+    cut: BTreeSet<NodeId>,
+    /// Keys that were reported as unknown, in this turn or an earlier one.
+    unknown: RefCell<BTreeMap<Span, Diagnostic>>,
 }
 
 /// The node an error is about, and the stretch to underline.
@@ -463,8 +465,12 @@ impl<'a> de::MapAccess<'a> for MapReader<'a> {
 
 impl Context<'_> {
     fn unknown(&self, entry: &Entry, fields: &'static [&'static str]) {
+        let mut unknown = self.unknown.borrow_mut();
+        if unknown.len() >= UNKNOWN_MAX || unknown.contains_key(&entry.key_span) {
+            return;
+        }
         let help = known_fields(&entry.key, fields, self.synonyms);
         let problem = self.source.error(entry.key_span, format!("unknown field {:?}", entry.key)).help(help);
-        self.unknown.borrow_mut().push(problem);
+        unknown.insert(entry.key_span, problem);
     }
 }

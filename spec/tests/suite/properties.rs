@@ -104,17 +104,48 @@ proptest! {
     }
 }
 
+/// An eighth of the largest file, of one line that repeats something: enough to show what is not linear.
+fn fill(before: &str, item: impl Fn(usize) -> String, after: &str) -> String {
+    let mut text = before.to_owned();
+    for n in 0.. {
+        let item = item(n);
+        if text.len() + item.len() + after.len() > spec::FILE_BYTES_MAX / 8 {
+            break;
+        }
+        text.push_str(&item);
+    }
+    text + after
+}
+
+/// Each of these took minutes or gigabytes with some obvious way to write the code.
 #[test]
 fn limits_hold_in_little_time() {
-    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    let wide = format!("apiVersion: agent/v1\nkind: Volume\nmetadata: {{name: a}}\nspec: {{{}}}", "x: y, ".repeat(20_000));
-    let many = "---\n".repeat(20_000);
-    let long = format!("a: {}", "x".repeat(1_000_000));
-    let merges =
-        format!("a: &a {{{}}}\nb:\n{}", (0..500).map(|n| format!("k{n}: 1, ")).collect::<String>(), "  - {<<: *a}\n".repeat(1_000));
-    let large = vec![b' '; spec::FILE_BYTES_MAX + 1];
-    for text in [deep.as_bytes(), wide.as_bytes(), many.as_bytes(), long.as_bytes(), merges.as_bytes(), &large] {
-        survives(text);
+    let volume = "apiVersion: agent/v1\nkind: Volume\nmetadata: {name: a}\nspec: {";
+    let container = "apiVersion: agent/v1\nkind: Container\nmetadata: {name: a}\nspec: {image: a, ";
+    let with = |field: &str| format!("{container}{field}");
+    let hostile = [
+        format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)),
+        fill("", |_| "---\n".to_owned(), ""),
+        fill("a: ", |_| "x".to_owned(), ""),
+        fill(volume, |_| "x: y, ".to_owned(), "}"),
+        fill(volume, |n| format!("x{n}: y, "), "}"),
+        fill(&with("env: {"), |n| format!("x{n}: é, "), "}}"),
+        fill(&with("env: ["), |n| format!("x{n}, "), "]}"),
+        fill(&with("env: ["), |n| format!("x{n}=1, "), "]}"),
+        fill(&with("ports: ["), |_| "\"1-65535:1-65535\", ".to_owned(), "]}"),
+        fill(&with("dependsOn: ["), |n| format!("x{n}, "), "]}"),
+        fill(&with("dependsOn: {"), |n| format!("x{n}: healthy, "), "}}"),
+        fill(&with("volumes: ["), |n| format!("\"/:/x{n}\", "), "]}"),
+        fill(&with("capabilities: {drop: [CHOWN], add: ["), |_| "CHOWN, ".to_owned(), "]}}"),
+        fill(
+            "",
+            |n| format!("---\napiVersion: agent/v1\nkind: Container\nmetadata: {{name: x{n}}}\nspec: {{image: y{n}, ports: [\"1:1\"]}}\n"),
+            "",
+        ),
+        format!("a: &a {{{}}}\nb:\n{}", (0..500).map(|n| format!("k{n}: 1, ")).collect::<String>(), "  - {<<: *a}\n".repeat(1_000)),
+    ];
+    for text in hostile {
+        survives(text.as_bytes());
     }
 }
 

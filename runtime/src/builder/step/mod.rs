@@ -1,6 +1,7 @@
 //! One instruction: what it says of the image, or the layer it makes.
 
 pub(crate) mod metadata;
+pub(crate) mod mount;
 pub(crate) mod run;
 pub(crate) mod transfer;
 
@@ -19,6 +20,8 @@ pub(crate) struct Layering {
     pub empty: PathBuf,
     /// The program that starts containers.
     pub shim: PathBuf,
+    /// Where cache mounts are kept.
+    pub caches: PathBuf,
     /// State directory of the instance.
     pub state: PathBuf,
 }

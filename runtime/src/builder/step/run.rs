@@ -4,11 +4,14 @@
 //! single-threaded program may.
 
 use super::Layering;
+use super::mount::{self, Held, Mount};
+use super::transfer::From;
 use crate::builder::error::StepError;
 use crate::builder::file::{CommandLine, Run, RunNetwork, heredoc_word};
 use crate::builder::state::State;
 use crate::builder::step::metadata;
 use crate::builder::tree::{LastLink, Missing, Root, distinct};
+use crate::builder::words::Lexer;
 use crate::container::config::{ContainerConfig, MountConfig, NetworkConfig, Process, ResourceLimits, SeccompProfile, Updatable};
 use crate::shim::bundle::RunBundle;
 use crate::store::{FileError, Scratch};
@@ -39,14 +42,15 @@ pub(crate) struct Prepared {
     pub args: Vec<String>,
     /// A script that has to be there: name and text.
     pub script: Option<(String, String)>,
+    /// What it finds besides its image.
+    pub mounts: Vec<Mount>,
     network: RunNetwork,
 }
 
 /// Puts shell and heredocs together.
-pub(crate) fn prepare(state: &State, run: &Run) -> Result<Prepared, StepError> {
-    if let Some(mount) = run.mounts.first() {
-        return Err(StepError::Unsupported(format!("RUN --mount={mount}")));
-    }
+pub(crate) fn prepare(state: &State, run: &Run, escape: char) -> Result<Prepared, StepError> {
+    let lexer = Lexer::new(escape);
+    let mounts = run.mounts.iter().map(|text| mount::parse(text, state, &lexer)).collect::<Result<Vec<_>, _>>()?;
     let with_shell = |text: String| metadata::shell(state).into_iter().chain([text]).collect();
     let (args, script) = match (&run.command, run.heredocs.as_slice()) {
         (CommandLine::Exec(words), _) if words.is_empty() => return Err(StepError::Invalid("RUN [] runs nothing".to_owned())),
@@ -65,11 +69,11 @@ pub(crate) fn prepare(state: &State, run: &Run) -> Result<Prepared, StepError> {
             (with_shell(text.clone() + &bodies.collect::<String>()), None)
         }
     };
-    Ok(Prepared { args, script, network: run.network })
+    Ok(Prepared { args, script, network: run.network, mounts: mounts.into_iter().flatten().collect() })
 }
 
 /// The cache key: everything the result may depend on. Proxies say how, not what.
-pub(crate) fn key(state: &State, run: &Prepared) -> Digest {
+pub(crate) fn key(state: &State, run: &Prepared, sources: &[From<'_>]) -> Result<Digest, StepError> {
     let mut key = state.key("run");
     key.texts(run.args.iter().map(String::as_str));
     let environment = state.scope.run_environment();
@@ -83,18 +87,29 @@ pub(crate) fn key(state: &State, run: &Prepared) -> Digest {
     if let Some((name, text)) = &run.script {
         key.text(name).text(text);
     }
-    key.finish()
+    for (mount, from) in run.mounts.iter().zip(sources) {
+        mount::key(&mut key, mount, from)?;
+    }
+    Ok(key.finish())
 }
 
 /// Runs it on top of the stage's layers.
 pub(crate) fn execute(
     state: &State,
     run: &Prepared,
+    sources: &[From<'_>],
     layering: &Layering,
     proxies: BTreeMap<String, String>,
     output: &mut dyn FnMut(&str),
 ) -> Result<(), StepError> {
-    let config = container(state, run, &layering.scratch, &layering.empty, proxies)?;
+    let mut held = Held::default();
+    for (mount, from) in run.mounts.iter().zip(sources) {
+        mount::hold(&mut held, mount, from, &layering.caches, &layering.scratch, &layering.empty)?;
+    }
+    let mut config = container(state, run, &layering.scratch, &layering.empty, proxies)?;
+    config.mounts.append(&mut held.mounts);
+    // Parents before children.
+    config.mounts.sort_by(|a, b| target(a).as_str().cmp(target(b).as_str()));
     let bundle = RunBundle {
         state: layering.state.clone(),
         control_group: config.id.name.to_string(),
@@ -110,6 +125,12 @@ pub(crate) fn execute(
         return Err(StepError::Exit { command: run.args.clone(), code, output: tail });
     }
     remove_mount_points(&layering.upper, &state.layers)
+}
+
+fn target(mount: &MountConfig) -> &MountTarget {
+    match mount {
+        MountConfig::Bind { target, .. } | MountConfig::Tmpfs { target, .. } => target,
+    }
 }
 
 /// Starts the shim and passes its output on, line by line, until it ends.

@@ -1,6 +1,7 @@
 //! COPY and ADD.
 
 use super::Layering;
+use crate::builder::cache::KeyBuilder;
 use crate::builder::context::Context;
 use crate::builder::error::StepError;
 use crate::builder::file::{Source, Transfer};
@@ -13,7 +14,7 @@ use crate::builder::words::{Lexer, Quotes};
 use crate::store::FileError;
 use spec::value::Digest;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// COPY or ADD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub(crate) struct Prepared {
     destination: String,
     chown: Option<String>,
     chmod: Chmod,
+    /// Copied into an empty tree that is then laid over the image: its links are not followed, its content does not matter.
+    link: bool,
     exclude: IgnoreRules,
     exclude_texts: Vec<String>,
     /// For the history.
@@ -60,9 +63,11 @@ enum Wanted {
 }
 
 /// A source that was found.
-struct Found {
-    spot: Spot,
-    entry: Entry,
+pub(crate) struct Found {
+    /// Where it is.
+    pub spot: Spot,
+    /// What it is.
+    pub entry: Entry,
     /// Its name as the user wrote it.
     base: Vec<u8>,
 }
@@ -97,10 +102,6 @@ pub(crate) fn prepare(state: &State, verb: Verb, transfer: &Transfer, escape: ch
     if sources.len() > 1 && !destination.ends_with('/') {
         return Err(StepError::Invalid(format!("with several sources the destination is a directory: write {written}/")));
     }
-    if transfer.link {
-        // Same result unless the destination has links; said here so that nobody relies on it silently.
-        return Err(StepError::Unsupported("--link".to_owned()));
-    }
     let exclude_texts = transfer.exclude.iter().map(|text| state.word(&words, text)).collect::<Result<Vec<_>, _>>()?;
     let exclude = IgnoreRules::of_patterns(exclude_texts.iter().map(String::as_str));
     let exclude = exclude.map_err(|error| StepError::Invalid(error.to_string()))?;
@@ -112,69 +113,85 @@ pub(crate) fn prepare(state: &State, verb: Verb, transfer: &Transfer, escape: ch
     });
     let verb_name = if verb == Verb::Copy { "COPY" } else { "ADD" };
     let text = format!("{verb_name} {} {written}", names.collect::<Vec<_>>().join(" "));
-    Ok(Prepared { verb, sources, destination, chown, chmod: mode(chmod.as_deref())?, exclude, exclude_texts, text })
+    Ok(Prepared { verb, sources, destination, chown, chmod: mode(chmod.as_deref())?, link: transfer.link, exclude, exclude_texts, text })
 }
 
 /// The cache key: where to, as whom, and what by content. Of a stage or image all of it counts, by its layers.
 pub(crate) fn key(state: &State, transfer: &Prepared, from: &From<'_>, seconds: i64) -> Result<Digest, StepError> {
-    let mut key = state.key(if transfer.verb == Verb::Copy { "copy" } else { "add" });
+    let kind = if transfer.verb == Verb::Copy { "copy" } else { "add" };
+    // The names of --chown are the image's, so that with them it matters after all.
+    let mut key = if transfer.link && transfer.chown.is_none() { KeyBuilder::new(kind, &[]) } else { state.key(kind) };
+    key.text(if transfer.link { "link" } else { "" });
     key.text(&transfer.destination).text(transfer.chown.as_deref().unwrap_or_default()).text(&format!("{:?}", transfer.chmod));
     key.texts(transfer.exclude_texts.iter().map(String::as_str)).text(&seconds.to_string());
-    if let From::Layers { diff_ids, .. } = from {
-        for id in diff_ids {
-            key.bytes(id.as_bytes());
-        }
-    }
     for source in &transfer.sources {
-        match (source, from) {
-            (Wanted::Inline { name, content }, _) => {
+        match source {
+            Wanted::Inline { name, content } => {
                 key.text("inline").text(name).text(content);
             }
-            (Wanted::Path(path), From::Layers { .. }) => {
-                key.text("path").text(path);
-            }
-            (Wanted::Path(path), From::Context(context)) => {
-                for found in find(&context.root, &context.rules, path, "the build context")? {
-                    let mut entry = found.entry;
-                    if let tree::Content::Directory(_) = &entry.content {
-                        // Of a directory the content is copied, not its own mode.
-                        entry.stat.st_mode &= !0o7777;
-                    }
-                    let reading = |error| StepError::from(tree::TreeError::reading(path, error));
-                    key.text("content")
-                        .bytes(&found.base)
-                        .bytes(context.digest(&found.spot.directory, &entry).map_err(reading)?.as_bytes());
-                }
-            }
+            Wanted::Path(path) => key_of_source(&mut key, path, from)?,
         }
     }
     Ok(key.finish())
 }
 
+/// Adds what one source says to a key: of the context its content, of layers its path, for the layers themselves are in the key.
+pub(crate) fn key_of_source(key: &mut KeyBuilder, path: &str, from: &From<'_>) -> Result<(), StepError> {
+    let context = match from {
+        From::Context(context) => context,
+        From::Layers { diff_ids, .. } => {
+            key.text("path").text(path);
+            for id in diff_ids {
+                key.bytes(id.as_bytes());
+            }
+            return Ok(());
+        }
+    };
+    for mut found in find(&context.root, &context.rules, path, "the build context")? {
+        if let tree::Content::Directory(_) = &found.entry.content {
+            // Of a directory the content is copied, not its own mode.
+            found.entry.stat.st_mode &= !0o7777;
+        }
+        let reading = |error| StepError::from(tree::TreeError::reading(path, error));
+        let digest = context.digest(&found.spot.directory, &found.entry).map_err(reading)?;
+        key.text("content").bytes(&found.base).bytes(digest.as_bytes());
+    }
+    Ok(())
+}
+
+/// Finds one source and hands over all that it names.
+pub(crate) fn each_source(
+    path: &str,
+    from: &From<'_>,
+    empty: &Path,
+    take: &mut dyn FnMut(Found) -> Result<(), StepError>,
+) -> Result<(), StepError> {
+    match from {
+        From::Context(context) => find(&context.root, &context.rules, path, "the build context")?.into_iter().try_for_each(take),
+        From::Layers { name, directories, .. } => {
+            let layers = Overlay::mount(directories, Writing::No { empty })?;
+            find(&layers.root, &IgnoreRules::default(), path, name)?.into_iter().try_for_each(take)
+        }
+    }
+}
+
 /// Copies on top of the stage's layers.
 pub(crate) fn execute(state: &State, transfer: &Prepared, from: &From<'_>, layering: &Layering, seconds: i64) -> Result<(), StepError> {
-    let target = Overlay::mount(&state.layers, Writing::To { upper: &layering.upper, work: &layering.work, empty: &layering.empty })?;
-    let owner = transfer.chown.as_ref().map(|text| owner::lookup(&target.root, text)).transpose()?;
-    let (source_tree, no_rules);
-    let (root, rules, name, attributes, ownership) = match from {
-        From::Context(context) => {
-            let ownership = Ownership::Set(owner.unwrap_or(tree::Owner::ROOT));
-            (&context.root, &context.rules, "the build context", Attributes::Fixed { seconds }, ownership)
-        }
-        From::Layers { name, directories, .. } => {
-            source_tree = Overlay::mount(directories, Writing::No { empty: &layering.empty })?;
-            no_rules = IgnoreRules::default();
-            let ownership = owner.map_or(Ownership::Keep, Ownership::Set);
-            (&source_tree.root, &no_rules, name.as_str(), Attributes::Keep, ownership)
-        }
+    let owner = match &transfer.chown {
+        None => None,
+        Some(text) => Some(owner::lookup(&Overlay::mount(&state.layers, Writing::No { empty: &layering.empty })?.root, text)?),
+    };
+    let below = if transfer.link { &[] } else { state.layers.as_slice() };
+    let target = Overlay::mount(below, Writing::To { upper: &layering.upper, work: &layering.work, empty: &layering.empty })?;
+    let (attributes, ownership) = match from {
+        From::Context(_) => (Attributes::Fixed { seconds }, Ownership::Set(owner.unwrap_or(tree::Owner::ROOT))),
+        From::Layers { .. } => (Attributes::Keep, owner.map_or(Ownership::Keep, Ownership::Set)),
     };
     let mut copier = Copier::new(&target.root, ownership, transfer.chmod.clone(), attributes);
     for source in &transfer.sources {
         match source {
             Wanted::Path(path) => {
-                for found in find(root, rules, path, name)? {
-                    copy_one(transfer, &target.root, &mut copier, found, owner)?;
-                }
+                each_source(path, from, &layering.empty, &mut |found| copy_one(transfer, &target.root, &mut copier, found, owner))?
             }
             Wanted::Inline { name, content } => {
                 let directory = layering.scratch.subdirectory("inline")?;
@@ -284,7 +301,7 @@ fn unescaped(path: &str) -> String {
 }
 
 /// A file written in the Dockerfile, mode 0644, on disk to be copied.
-fn write_inline(directory: &std::path::Path, name: &str, content: &str) -> Result<Found, StepError> {
+fn write_inline(directory: &Path, name: &str, content: &str) -> Result<Found, StepError> {
     if name.contains('/') || name == "." || name == ".." {
         return Err(StepError::Invalid(format!("heredoc name {name:?} is not a file name")));
     }

@@ -4,15 +4,15 @@
 //! as soon as it can be written again.
 
 use super::record::{self, Stream};
-use crate::container::time;
+use crate::time;
 use spec::desired::LogLimits;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Records gathered before they are written in one call.
-const PENDING_BYTES_MAX: usize = 32 * 1024;
+/// Records gathered before they are written in one call. Every container's shim keeps as much.
+const PENDING_BYTES_MAX: usize = 8 * 1024;
 
 /// The name of the file that is written to.
 pub const CURRENT: &str = "current.log";
@@ -86,6 +86,7 @@ impl LogFile {
             Err(why) => Err(why),
         };
         self.pending.clear();
+        self.pending.shrink_to(2 * PENDING_BYTES_MAX);
         if let Err(why) = result {
             self.file = None;
             let lost = self.lost.get_or_insert(Lost { records: 0, why });

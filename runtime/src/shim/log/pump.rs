@@ -1,10 +1,10 @@
 //! Moves output from a pipe to the log files, one batch at a time.
 
-use super::cut::{self, Tail};
+use super::cut::{self, RECORD_BYTES_MAX, Tail};
 use super::file::LogFile;
 use super::journal::Journal;
 use super::record::Stream;
-use crate::container::time;
+use crate::time;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags};
@@ -13,8 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// One batch: two records of the longest kind, and half of a pipe.
-const BATCH_BYTES_MAX: usize = 32 * 1024;
+/// One batch: the longest record. Every container's shim keeps as much.
+const BATCH_BYTES_MAX: usize = RECORD_BYTES_MAX;
 /// How long an unfinished line stays in the pipe before it is a record of its own, so that a prompt is seen too.
 const UNFINISHED_MAX: Duration = Duration::from_secs(1);
 /// When an unfinished line is looked at again: first and last pause. It cannot be polled for, the pipe is readable all the time.

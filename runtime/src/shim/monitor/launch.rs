@@ -2,7 +2,7 @@
 
 use super::control::Control;
 use super::life::never_started;
-use super::{Ground, Life, Logs, Monitor};
+use super::{Ground, Life, Logs, Monitor, Weight};
 use crate::cgroup::Cgroup;
 use crate::container::config::NetworkConfig;
 use crate::container::list::{read_config, read_state};
@@ -65,19 +65,11 @@ pub fn main(arguments: Arguments) -> ExitCode {
             if let Err(error) = leave_output(&monitor.ground.run) {
                 monitor.note("leave standard output", &error);
             }
-            slim();
             monitor.run();
             ExitCode::SUCCESS
         }
         Err(problem) => say(&Reply::Error { problem: problem.0 }),
     }
-}
-
-/// Gives back what only the start needed: there is one of us for every container.
-fn slim() {
-    sys::trim_heap();
-    // Without it we are only larger.
-    let _ = sys::forget_code();
 }
 
 fn launch(Arguments { places, id, task }: Arguments) -> Result<Monitor, Problem> {
@@ -99,6 +91,7 @@ fn launch(Arguments { places, id, task }: Arguments) -> Result<Monitor, Problem>
         restarts: 0,
         starts: 0,
         backoff: Backoff::default(),
+        weight: Weight::Working,
         cgroup,
         config,
         ground,

@@ -66,6 +66,14 @@ struct Monitor {
     control: Control,
     /// The name server; only bridged containers have one.
     dns: Option<Responder>,
+    weight: Weight,
+}
+
+/// Whether memory that idling does not need has been given back: there is a shim for every container, and most of them idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    Working,
+    Slim,
 }
 
 struct Logs {

@@ -1,9 +1,10 @@
 //! The loop: wait for whatever comes first, then do all that can be done without waiting.
 
 use super::health::{Change, ProbeContext};
-use super::{Life, Monitor};
+use super::{Life, Monitor, Weight};
 use crate::container::file::{self, Lasting};
 use crate::shim::log::cut::Tail;
+use crate::sys;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -11,6 +12,9 @@ use std::time::{Duration, Instant};
 
 /// Pause after an error that would come again at once, so that a broken kernel object costs no processor.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long nothing must happen before memory is given back: it is worth some page faults when there is something to do again.
+const IDLE_MIN: Duration = Duration::from_secs(1);
 
 /// Who wants to be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,10 +104,34 @@ impl Monitor {
         }
     }
 
-    fn wait(&self) -> io::Result<Vec<Part>> {
+    /// Waits until a descriptor is ready or something is due.
+    fn wait(&mut self) -> io::Result<Vec<Part>> {
+        loop {
+            let deadline = self.deadline();
+            let nap = (self.weight == Weight::Working).then(|| Instant::now() + IDLE_MIN);
+            let ready = self.poll(deadline.into_iter().chain(nap).min())?;
+            let is_due = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if !ready.is_empty() || is_due {
+                self.weight = Weight::Working;
+                return Ok(ready);
+            }
+            if nap.is_some_and(|nap| Instant::now() >= nap) {
+                self.slim();
+            }
+        }
+    }
+
+    fn slim(&mut self) {
+        sys::trim_heap();
+        // Without it we are only larger.
+        let _ = sys::forget_program();
+        self.weight = Weight::Slim;
+    }
+
+    fn poll(&self, until: Option<Instant>) -> io::Result<Vec<Part>> {
         let (parts, mut descriptors): (Vec<Part>, Vec<PollFd<'_>>) =
             self.interests().into_iter().map(|(part, descriptor, events)| (part, PollFd::from_borrowed_fd(descriptor, events))).unzip();
-        let timeout = self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
         let timeout = timeout.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
         match rustix::event::poll(&mut descriptors, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
