@@ -5,6 +5,8 @@ mod examples;
 mod faults;
 mod drift;
 mod git;
+mod real;
+mod registry;
 mod tidy;
 mod update;
 mod validate;

@@ -10,7 +10,7 @@ mod record;
 
 pub use config::ConfigError;
 pub use content::collect_snapshots;
-pub use image::{build_with, image_key, pull_line, pull_options};
+pub use image::{build_with, image_key, pull};
 pub use record::Applied;
 
 use crate::clock::now;
