@@ -1,7 +1,7 @@
 //! Carries out a plan and decides nothing: steps run as soon as those they come after have succeeded, several at a time;
 //! a failed one takes down only what depends on it. There is no undo: the next cycle plans again from what is then there.
 
-use crate::host::{Host, HostError};
+use crate::host::{Host, HostError, Outcome, Report};
 use crate::plan::action::{Plan, Step};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -9,24 +9,6 @@ use std::time::{Duration, Instant};
 
 /// Steps carried out at the same time: waits for health and pulls overlap, and a small host is not flooded with starts.
 pub const STEPS_AT_ONCE: usize = 8;
-
-/// How a step ended.
-#[derive(Debug)]
-pub enum Outcome {
-    /// Done.
-    Done,
-    /// It failed.
-    Failed(HostError),
-    /// Not tried: a step it comes after failed, or the application was called off.
-    Skipped,
-}
-
-/// What an application of a plan came to: one outcome a step, in the plan's order.
-#[derive(Debug)]
-pub struct Report {
-    /// In the order of [`Plan::steps`].
-    pub outcomes: Vec<Outcome>,
-}
 
 /// What is told while a plan is carried out.
 #[derive(Debug, Clone, Copy)]
@@ -46,21 +28,6 @@ pub enum Event<'a> {
 
 /// Where progress goes: the step's place in the plan, and what happened. Called from several threads.
 pub type Watcher<'a> = &'a (dyn Fn(usize, &Step, Event<'_>) + Sync);
-
-impl Report {
-    /// Whether every step was done.
-    pub fn succeeded(&self) -> bool {
-        self.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Done))
-    }
-
-    /// The failures, by place of their step.
-    pub fn failures(&self) -> impl Iterator<Item = (usize, &HostError)> {
-        self.outcomes.iter().enumerate().filter_map(|(index, outcome)| match outcome {
-            Outcome::Failed(error) => Some((index, error)),
-            Outcome::Done | Outcome::Skipped => None,
-        })
-    }
-}
 
 /// Carries out the plan. `called_off` is looked at before each step; what has begun is finished.
 pub fn apply(plan: &Plan, host: &dyn Host, steps_at_once: usize, called_off: &AtomicBool, watcher: Watcher<'_>) -> Report {
@@ -164,6 +131,14 @@ mod tests {
     impl Host for Recorder {
         fn observe(&self, _: &Desired) -> Result<Actual, HostError> {
             Ok(Actual::default())
+        }
+
+        fn announce(&self, _: &Plan) -> Result<(), HostError> {
+            Ok(())
+        }
+
+        fn settle(&self, _: &Plan, _: &Report) -> Result<(), HostError> {
+            Ok(())
         }
 
         fn perform(&self, action: &Action, _: &(dyn Fn(&str) + Sync)) -> Result<(), HostError> {

@@ -3,10 +3,11 @@
 //! A site that cannot be used (its manifests are wrong) changes nothing: the last good one is kept up instead.
 
 use crate::apply::Event;
+use crate::clock::now;
 use crate::daemon::{CalledOffFor, CycleOutcome, CycleResult, Wake};
 use crate::host::{HostError, chain};
 use crate::ledger::{Ledger, Outcome, OutcomeKind};
-use crate::linux::{LinuxHost, now};
+use crate::linux::{LinuxHost, collect_snapshots};
 use crate::plan::action::{Plan, Step};
 use crate::plan::{Policy, Volumes, text};
 use crate::reconcile::{Watcher, converge};
@@ -136,6 +137,11 @@ fn converge_site(engine: &Engine, ledger: &Mutex<Ledger>, source: &Source, site:
     let host = LinuxHost::new(engine, ledger, site);
     let policy = Policy { site: site.id.clone(), volumes: Volumes::Keep };
     let cycle = converge(&host, &site.desired, &policy, wake.call_off.flag(), &Log)?;
+    if cycle.acted()
+        && let Err(error) = collect_snapshots(engine)
+    {
+        warn!(error = error.chain(), "old snapshots stay");
+    }
     let recorded = {
         let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
         record::record(&mut ledger, &source.describe(), site, &cycle, started, now())

@@ -3,8 +3,8 @@
 //! Level-triggered: every round starts from a fresh snapshot. Images come in a first round of their own, because only
 //! their digests tell which containers have to follow.
 
-use crate::apply::{self, Report};
-use crate::host::{Host, HostError};
+use crate::apply;
+use crate::host::{Host, HostError, Report};
 use crate::plan::action::{Plan, Step};
 use crate::plan::{Policy, plan};
 use spec::desired::Desired;
@@ -72,7 +72,9 @@ pub fn converge(
             return Ok(Cycle { rounds, rest });
         }
         watcher.planned(&rest);
+        host.announce(&rest)?;
         let report = apply::apply(&rest, host, apply::STEPS_AT_ONCE, called_off, &|index, step, event| watcher.step(index, step, event));
+        host.settle(&rest, &report)?;
         let go_on = report.succeeded();
         rounds.push(Round { plan: rest, report });
         if !go_on {

@@ -1,17 +1,29 @@
 //! What a cycle came to, as the ledger remembers it.
 
+use crate::host;
 use crate::ledger::{Ledger, LedgerError, Outcome, OutcomeKind};
-use crate::plan::text::Summary;
+use crate::plan::action::Verb;
 use crate::reconcile::Cycle;
 use crate::site::Site;
 use runtime::container::state::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Remembers a cycle that did something, failed, or was the first of its revision. Any other one writes nothing.
-pub fn record(ledger: &mut Ledger, source: &str, site: &Site, cycle: &Cycle, started: Timestamp, finished: Timestamp) -> Result<(), LedgerError> {
+pub fn record(
+    ledger: &mut Ledger,
+    source: &str,
+    site: &Site,
+    cycle: &Cycle,
+    started: Timestamp,
+    finished: Timestamp,
+) -> Result<(), LedgerError> {
     let known = ledger.site(&site.id)?;
     let is_new = known.is_none_or(|known| known.last_revision.as_ref() != Some(site.revision()));
     if !cycle.acted() && cycle.converged() && !is_new {
         return Ok(());
+    }
+    if cycle.converged() {
+        ledger.forget_unfinished(&site.id)?;
     }
     ledger.record_site(&site.id, source)?;
     ledger.record_outcome(&Outcome {
@@ -26,9 +38,29 @@ pub fn record(ledger: &mut Ledger, source: &str, site: &Site, cycle: &Cycle, sta
     })
 }
 
-/// What was done, in a line: `2 to create, 1 to replace`.
+/// What was done, in a line: `2 created, 1 replaced`; empty if nothing was.
 pub fn summary(cycle: &Cycle) -> String {
-    cycle.rounds.last().map(|round| Summary::of(&round.plan).to_string()).unwrap_or_default()
+    let mut done = BTreeMap::new();
+    for round in &cycle.rounds {
+        let steps = round.plan.steps.iter().zip(&round.report.outcomes);
+        let touched: BTreeSet<_> = steps.filter(|(_, it)| matches!(it, host::Outcome::Done)).map(|(step, _)| &step.resource).collect();
+        done.extend(round.plan.changes.iter().filter(|it| touched.contains(&it.resource)).map(|it| (&it.resource, it.verb)));
+    }
+    let mut counts: BTreeMap<Verb, usize> = BTreeMap::new();
+    done.into_values().for_each(|verb| *counts.entry(verb).or_default() += 1);
+    let counts: Vec<String> = counts.into_iter().map(|(verb, count)| format!("{count} {}", past(verb))).collect();
+    counts.join(", ")
+}
+
+fn past(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Create => "created",
+        Verb::Update => "updated",
+        Verb::Replace => "replaced",
+        Verb::Repair => "repaired",
+        Verb::Start => "started",
+        Verb::Remove => "removed",
+    }
 }
 
 /// What went wrong and what is blocked, one text each.

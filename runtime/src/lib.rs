@@ -14,4 +14,5 @@ mod seccomp;
 pub mod shim;
 pub mod store;
 mod sys;
+pub mod time;
 pub mod volume;

@@ -3,7 +3,8 @@
 use super::progress::Progress;
 use super::site::{SiteArgs, load};
 use super::{Failure, Outcome, Session, exit, render};
-use crate::linux::{LinuxHost, now};
+use crate::clock::now;
+use crate::linux::{LinuxHost, collect_snapshots};
 use crate::plan::action::Plan;
 use crate::plan::{Policy, Volumes};
 use crate::reconcile::{Cycle, converge};
@@ -49,6 +50,9 @@ pub(super) fn carry_out(session: &Session, source: &str, site: &Site, policy: &P
     let progress = Progress::new(session.render, quiet);
     let cycle = converge(&LinuxHost::new(&engine, &ledger, site), &site.desired, policy, &AtomicBool::new(false), &progress)?;
     progress.end();
+    if cycle.acted() {
+        collect_snapshots(&engine)?;
+    }
     let mut ledger = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
     record(&mut ledger, source, site, &cycle, started, now())?;
     summary(session, &cycle)
@@ -57,15 +61,22 @@ pub(super) fn carry_out(session: &Session, source: &str, site: &Site, policy: &P
 fn summary(session: &Session, cycle: &Cycle) -> Outcome {
     let failures = cycle.failures().count();
     if session.render.json {
-        let done = serde_json::json!({"type": "applied", "converged": cycle.converged(), "rounds": cycle.rounds.len(), "failures": failures});
+        let done =
+            serde_json::json!({"type": "applied", "converged": cycle.converged(), "rounds": cycle.rounds.len(), "failures": failures});
         session.render.json_line(&done);
     } else {
         print_rest(session, &cycle.rest, cycle.acted());
     }
     match (failures, cycle.converged()) {
         (0, true) => Ok(exit::DONE),
-        (0, false) => Err(Failure::Error { error: anyhow!("the host does not match the site yet"), hint: Some("see what is left above; agent plan shows it again".to_owned()) }),
-        (_, _) => Err(Failure::Error { error: anyhow!("{failures} step{} failed", if failures == 1 { "" } else { "s" }), hint: Some("what was not reached is left as it was; apply again to go on".to_owned()) }),
+        (0, false) => Err(Failure::Error {
+            error: anyhow!("the host does not match the site yet"),
+            hint: Some("see what is left above; agent plan shows it again".to_owned()),
+        }),
+        (_, _) => Err(Failure::Error {
+            error: anyhow!("{failures} step{} failed", if failures == 1 { "" } else { "s" }),
+            hint: Some("what was not reached is left as it was; apply again to go on".to_owned()),
+        }),
     }
 }
 

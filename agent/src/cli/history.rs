@@ -41,9 +41,17 @@ pub(super) fn run(args: &HistoryArgs, session: &Session) -> Outcome {
         let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
         let colour = if row["result"] == OutcomeKind::Converged.as_str() { style::GOOD } else { style::BAD };
         let times = row["times"].as_u64().filter(|times| *times > 1).map(|times| format!(" ×{times}")).unwrap_or_default();
-        let what = std::iter::once(text("summary")).chain(row["errors"].as_array().into_iter().flatten().map(|it| it.as_str().unwrap_or_default().to_owned()));
+        let what = std::iter::once(text("summary"))
+            .chain(row["errors"].as_array().into_iter().flatten().map(|it| it.as_str().unwrap_or_default().to_owned()));
         let what: Vec<String> = what.filter(|it| !it.is_empty()).collect();
-        vec![row["number"].to_string(), text("age"), format!("{}{times}", paint(colour, text("result"))), text("revision"), what.join("; "), text("site")]
+        vec![
+            row["number"].to_string(),
+            text("age"),
+            format!("{}{times}", paint(colour, text("result"))),
+            text("revision"),
+            what.join("; "),
+            text("site"),
+        ]
     });
     Ok(exit::DONE)
 }

@@ -181,7 +181,8 @@ fn pull(args: &PullArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
     let _lease = engine.images().lease()?;
     let show = |line: &str| session.render.say(line);
-    let id = registry::pull(engine.images(), &args.reference, &crate::linux::pull_options(&|event| crate::linux::pull_line(event, &show))).with_context(|| format!("pull {}", args.reference))?;
+    let id = registry::pull(engine.images(), &args.reference, &crate::linux::pull_options(&|event| crate::linux::pull_line(event, &show)))
+        .with_context(|| format!("pull {}", args.reference))?;
     finish(session, &engine, id, &[args.reference.to_string()])
 }
 
@@ -249,7 +250,9 @@ fn find(engine: &runtime::engine::Engine, name: &str) -> Result<ImageId, Failure
     let ids: Vec<ImageId> = engine.images().list()?.into_iter().map(|it| it.id).filter(|id| id.hex().starts_with(digits)).collect();
     match ids[..] {
         [id] => Ok(id),
-        [] => Err(Failure::Error { error: anyhow!("no such image: {name}"), hint: Some("agent image ls lists those there are".to_owned()) }),
+        [] => {
+            Err(Failure::Error { error: anyhow!("no such image: {name}"), hint: Some("agent image ls lists those there are".to_owned()) })
+        }
         [..] => Err(Failure::Error { error: anyhow!("{name} is the beginning of several image ids"), hint: None }),
     }
 }

@@ -57,13 +57,37 @@ Exit codes: 0 done (plan: nothing to do), 1 failed, 2 plan has changes (or wrong
 #[derive(Debug, Args)]
 struct Global {
     /// What survives a reboot: images, volumes, containers, the ledger
-    #[arg(long, global = true, value_name = "DIR", env = "AGENT_STATE_DIR", default_value = "/var/lib/host-agent", hide_env_values = true, help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "AGENT_STATE_DIR",
+        default_value = "/var/lib/host-agent",
+        hide_env_values = true,
+        help_heading = "Global options"
+    )]
     state_dir: PathBuf,
     /// What does not: sockets, pipes, live state
-    #[arg(long, global = true, value_name = "DIR", env = "AGENT_RUN_DIR", default_value = "/run/host-agent", hide_env_values = true, help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "AGENT_RUN_DIR",
+        default_value = "/run/host-agent",
+        hide_env_values = true,
+        help_heading = "Global options"
+    )]
     run_dir: PathBuf,
     /// Configuration of this host
-    #[arg(long, global = true, value_name = "DIR", env = "AGENT_CONFIG_DIR", default_value = "/etc/host-agent", hide_env_values = true, help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "AGENT_CONFIG_DIR",
+        default_value = "/etc/host-agent",
+        hide_env_values = true,
+        help_heading = "Global options"
+    )]
     config_dir: PathBuf,
     /// Print data as JSON (one object a line where there are many)
     #[arg(long, global = true, help_heading = "Global options")]

@@ -62,7 +62,7 @@ impl Session {
 
     /// The time now.
     pub(super) fn now(&self) -> Timestamp {
-        crate::linux::now()
+        crate::clock::now()
     }
 }
 

@@ -51,7 +51,8 @@ impl SiteArgs {
             password_file: self.password_file.clone(),
             allow_plain_http: self.allow_plain_http,
         };
-        let spec = SourceSpec::parse(&self.source, options).map_err(|error| Failure::Error { hint: Some(error.hint.clone()), error: error.into() })?;
+        let spec = SourceSpec::parse(&self.source, options)
+            .map_err(|error| Failure::Error { hint: Some(error.hint.clone()), error: error.into() })?;
         Ok(Source::open(spec, &session.places.state)?)
     }
 }

@@ -7,18 +7,19 @@ use super::drive::{Handle, Inbox, drive, random};
 use super::queue::Verdict;
 use super::status::{CycleStatus, FetchStatus, Status, WatchLock};
 use super::wake::{CycleOutcome, CycleResult, Reason, Wake, WatchError, WatchOptions};
+use crate::clock::now;
+use crate::host::chain;
 use crate::source::watch::DirectoryWatch;
 use crate::source::{Checkout, FetchError, Revision, Source};
 use runtime::container::state::Timestamp;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::error::Error;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -391,14 +392,4 @@ fn explain(error: &FetchError) -> String {
         Some(remedy) => format!("{}; {remedy}", chain(error)),
         None => chain(error),
     }
-}
-
-/// An error and its causes in one line, outermost first.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| (*error).source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }

@@ -10,6 +10,7 @@
 //!
 //! No clock: times come in as arguments. A damaged file is an error, never a reason to begin anew.
 
+mod batch;
 mod error;
 mod history;
 mod open;
@@ -18,6 +19,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+pub use batch::Entry;
 pub use error::LedgerError;
 pub use history::{Event, Outcome, OutcomeKind, Recorded, SiteRecord};
 pub use owned::{Owned, OwnedState, Ownership};

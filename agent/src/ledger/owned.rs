@@ -123,7 +123,7 @@ impl Ledger {
 }
 
 impl OwnedState {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Creating => "creating",
             Self::Present => "present",
@@ -134,12 +134,12 @@ impl OwnedState {
 
 const SELECT: &str = "SELECT kind, name, site, state, applied, revision, changed FROM owned";
 
-fn owner(transaction: &Transaction<'_>, resource: &ResourceId) -> rusqlite::Result<Option<SiteId>> {
+pub(super) fn owner(transaction: &Transaction<'_>, resource: &ResourceId) -> rusqlite::Result<Option<SiteId>> {
     let sql = "SELECT site FROM owned WHERE kind = ?1 AND name = ?2";
     transaction.query_row(sql, params![resource.kind.to_string(), resource.name], |row| Ok(SiteId(row.get(0)?))).optional()
 }
 
-fn insert(transaction: &Transaction<'_>, ownership: &Ownership<'_>, state: OwnedState) -> rusqlite::Result<()> {
+pub(super) fn insert(transaction: &Transaction<'_>, ownership: &Ownership<'_>, state: OwnedState) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO owned (kind, name, site, state, applied, revision, changed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     let Ownership { resource, site, applied, revision, at } = ownership;
     let revision = revision.map(to_json).transpose()?;

@@ -1,7 +1,7 @@
 //! Obtaining images for a site: built, pulled, imported; recorded in the ledger with what they were made from.
 
 use super::LinuxHost;
-use super::observe::AppliedImage;
+use super::record::AppliedImage;
 use crate::host::HostError;
 use runtime::builder::{self, BuildEvent, BuildRequest, Caching};
 use runtime::engine::Engine;
@@ -15,7 +15,9 @@ type Result<T = ()> = std::result::Result<T, HostError>;
 
 /// How names of images are stored and read back: a bare name is an image of a site, everything else a completed reference.
 pub fn key_of(name: &str) -> Option<ImageKey> {
-    if !name.contains(['/', ':', '@']) && let Ok(name) = name.parse::<Name>() {
+    if !name.contains(['/', ':', '@'])
+        && let Ok(name) = name.parse::<Name>()
+    {
         return Some(ImageKey::Named(name));
     }
     name.parse::<ImageReference>().ok().map(ImageKey::Reference)
@@ -74,9 +76,7 @@ fn build(
     image: &Image,
     progress: &(dyn Fn(&str) + Sync),
 ) -> std::result::Result<(ImageId, BTreeMap<Name, Digest>), BoxError> {
-    let ImageSource::Build { context, dockerfile, args, target, bases, .. } = &image.source else {
-        unreachable!("only builds are built")
-    };
+    let ImageSource::Build { context, dockerfile, args, target, bases, .. } = &image.source else { unreachable!("only builds are built") };
     let mut found = BTreeMap::new();
     for base in bases {
         let id = host.engine.images().find(base.as_str())?;
@@ -121,7 +121,11 @@ pub fn build_with(
 
 /// What to pull with: this host's platform, and the credentials Docker's own configuration holds.
 pub fn pull_options<'a>(progress: &'a (dyn Fn(Progress<'_>) + Sync)) -> PullOptions<'a> {
-    PullOptions { credentials: registry::docker_config(std::env::var_os("DOCKER_CONFIG").map(Into::into), std::env::var_os("HOME").map(Into::into)), progress, ..PullOptions::default() }
+    PullOptions {
+        credentials: registry::docker_config(std::env::var_os("DOCKER_CONFIG").map(Into::into), std::env::var_os("HOME").map(Into::into)),
+        progress,
+        ..PullOptions::default()
+    }
 }
 
 /// Progress of a pull as a line for people; bytes are not told, they come too often.

@@ -2,6 +2,7 @@
 
 mod config;
 mod content;
+mod entries;
 mod image;
 mod observe;
 mod perform;
@@ -11,18 +12,20 @@ pub use config::ConfigError;
 pub use image::{build_with, image_key, pull_line, pull_options};
 pub use record::Applied;
 
-use crate::host::{Host, HostError};
-use crate::ledger::{Ledger, Ownership};
-use crate::plan::action::Action;
+use crate::clock::now;
+use crate::host::{Host, HostError, Report};
+use crate::ledger::{Entry, Ledger, Ownership};
+use crate::plan::action::{Action, Plan};
 use crate::plan::actual::{Actual, Owner};
 use crate::site::Site;
-use runtime::container::state::Timestamp;
+use entries::Line;
+use runtime::container::config::MountConfig;
 use runtime::engine::Engine;
 use runtime::network::Links;
 use runtime::places::Places;
 use spec::desired::{Desired, ResourceId};
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// This machine, seen from one site.
 pub struct LinuxHost<'a> {
@@ -48,10 +51,25 @@ impl<'a> LinuxHost<'a> {
         Owner::Site(self.site.id.clone())
     }
 
+    /// Writes lines into the ledger, all in one transaction.
+    fn remember(&self, lines: &[Line]) -> Result<(), HostError> {
+        let at = now();
+        let ownership = |resource, applied| Ownership { resource, site: &self.site.id, applied, revision: Some(self.site.revision()), at };
+        let entries: Vec<Entry<'_>> = lines
+            .iter()
+            .map(|line| match line {
+                Line::Creating(resource, applied) => Entry::Creating(ownership(resource, applied)),
+                Line::Present(resource, applied) => Entry::Present(ownership(resource, applied)),
+                Line::Removing(resource) => Entry::Removing(resource),
+                Line::Gone(resource) => Entry::Gone(resource),
+            })
+            .collect();
+        self.ledger().write(&entries, at).map_err(|error| HostError::new("remember what is owned", error))
+    }
+
     /// Remembers in the ledger what a resource was made from.
     fn record_applied(&self, resource: &ResourceId, applied: &serde_json::Value) -> Result<(), HostError> {
-        let ownership =
-            Ownership { resource, site: &self.site.id, applied, revision: Some(self.site.revision()), at: now() };
+        let ownership = Ownership { resource, site: &self.site.id, applied, revision: Some(self.site.revision()), at: now() };
         self.ledger().record_applied(&ownership).map_err(|error| HostError::new(format!("remember {resource}"), error))
     }
 }
@@ -59,6 +77,14 @@ impl<'a> LinuxHost<'a> {
 impl Host for LinuxHost<'_> {
     fn observe(&self, desired: &Desired) -> Result<Actual, HostError> {
         observe::observe(self.engine, Some(&self.ledger()), desired)
+    }
+
+    fn announce(&self, plan: &Plan) -> Result<(), HostError> {
+        self.remember(&entries::before(plan))
+    }
+
+    fn settle(&self, plan: &Plan, report: &Report) -> Result<(), HostError> {
+        self.remember(&entries::after(plan, report))
     }
 
     fn perform(&self, action: &Action, progress: &(dyn Fn(&str) + Sync)) -> Result<(), HostError> {
@@ -78,8 +104,17 @@ pub fn look(places: &Places, desired: &Desired) -> Result<Actual, HostError> {
     observe::observe(&engine, ledger.as_ref(), desired)
 }
 
-/// The time now.
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+/// Removes snapshots of site content that no container mounts any more.
+pub fn collect_snapshots(engine: &Engine) -> Result<(), HostError> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| HostError::new("remove old snapshots", error);
+    let mut in_use = BTreeSet::new();
+    for snapshot in engine.containers().map_err(|error| failed(error.into()))?.into_values() {
+        // A container that cannot be read may mount any of them.
+        let config = snapshot.map_err(|error| failed(error.into()))?.config;
+        in_use.extend(config.mounts.into_iter().filter_map(|mount| match mount {
+            MountConfig::Bind { source, .. } => Some(source),
+            MountConfig::Tmpfs { .. } => None,
+        }));
+    }
+    content::collect(engine.places(), &in_use).map_err(|error| failed(error.into()))
 }

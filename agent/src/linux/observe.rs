@@ -1,11 +1,9 @@
 //! Looks at the host: one snapshot for the planner. Reads everything, writes nothing; what cannot be read is said to be unreadable.
 
-use super::record::Applied;
+use super::record::{Applied, AppliedImage};
 use crate::host::{HostError, chain};
 use crate::ledger::{Ledger, OwnedState};
-use crate::plan::actual::{
-    Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, ContainerFault, Firewall, Observed, Owner,
-};
+use crate::plan::actual::{Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, ContainerFault, Firewall, Observed, Owner};
 use runtime::cgroup::{Cgroup, settled};
 use runtime::container::Snapshot;
 use runtime::container::config::{Endpoint, NetworkConfig};
@@ -16,9 +14,6 @@ use runtime::volume::{VolumeRecord, list_volumes};
 use spec::desired::{Container, Desired, Image, ImageKey, ImageSource, Kind, Network, Volume};
 use spec::value::{ContainerId, Digest, Name, PortMapping};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What an obtained image's ledger entry says: what it was made from, and on which images of the site.
-pub(super) type AppliedImage = (Image, BTreeMap<Name, Digest>);
 
 type Result<T> = std::result::Result<T, HostError>;
 
@@ -31,8 +26,7 @@ pub(super) fn observe(engine: &Engine, ledger: Option<&Ledger>, desired: &Desire
 
     let readable: BTreeMap<Name, NetworkRecord> =
         records.iter().filter_map(|(name, record)| Some((name.clone(), record.as_ref().ok()?.clone()))).collect();
-    let expected: Traffic =
-        snapshots.iter().filter_map(|(id, snapshot)| Some((id.clone(), served(snapshot.as_ref().ok()?)?))).collect();
+    let expected: Traffic = snapshots.iter().filter_map(|(id, snapshot)| Some((id.clone(), served(snapshot.as_ref().ok()?)?))).collect();
     let (firewall, missing_ports) = firewall(engine, &readable, &expected).map_err(|error| failed("nftables table", error))?;
 
     let containers = snapshots.into_iter().map(|(id, snapshot)| {
@@ -198,7 +192,8 @@ fn image(engine: &Engine, key: &ImageKey, applied: Image, bases: BTreeMap<Name, 
         Ok(None) => return None,
         Err(error) => Observed::Unreadable { why: chain(&error) },
         Ok(Some(image)) => {
-            let has_healthcheck = image.config.config.healthcheck.is_some_and(|check| check.test.first().is_some_and(|word| word != "NONE"));
+            let has_healthcheck =
+                image.config.config.healthcheck.is_some_and(|check| check.test.first().is_some_and(|word| word != "NONE"));
             Observed::Present(ActualImage { digest: image.id, applied, bases, owner, has_healthcheck })
         }
     })

@@ -31,8 +31,12 @@ pub(super) fn perform(host: &LinuxHost<'_>, action: &Action, progress: &(dyn Fn(
         Action::ForgetImage { key } => image::forget(host, key),
         Action::CreateNetwork { name, network, subnet, gateway, owner } => create_network(host, name, network, *subnet, *gateway, owner),
         Action::UpdateNetwork { name, network } => update_network(host, name, network),
-        Action::RepairNetwork { name } => host.engine.repair_network(name).map_err(|error| HostError::new(format!("repair network {name}"), error)),
-        Action::RemoveNetwork { name } => host.engine.remove_network(name).map_err(|error| HostError::new(format!("remove network {name}"), error)),
+        Action::RepairNetwork { name } => {
+            host.engine.repair_network(name).map_err(|error| HostError::new(format!("repair network {name}"), error))
+        }
+        Action::RemoveNetwork { name } => {
+            host.engine.remove_network(name).map_err(|error| HostError::new(format!("remove network {name}"), error))
+        }
         Action::CreateVolume { name, volume } | Action::UpdateVolume { name, volume } => record_volume(host, name, volume),
         Action::RemoveVolume { name } => {
             remove_volume(host.engine.places(), name).map_err(|error| HostError::new(format!("remove volume {name}"), error))

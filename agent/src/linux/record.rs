@@ -4,6 +4,12 @@
 use crate::plan::actual::Owner;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use spec::desired::Image;
+use spec::value::{Digest, Name};
+use std::collections::BTreeMap;
+
+/// What an obtained image's entry in the ledger says: what it was made from, and on which images of the site.
+pub(super) type AppliedImage = (Image, BTreeMap<Name, Digest>);
 
 /// Kept as annotations of the resource.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -50,7 +50,11 @@ impl SiteFiles for CheckoutFiles<'_> {
         let text = self.read_text(&of_dockerfile)?;
         let references = builder::base_references(&of_dockerfile, &text, &BTreeMap::new(), None).map_err(|mut problems| {
             let first = problems.remove(0);
-            SiteFileError::Dockerfile { path: of_dockerfile.clone(), line: u32::try_from(first.place.line).unwrap_or(u32::MAX), problem: first.problem }
+            SiteFileError::Dockerfile {
+                path: of_dockerfile.clone(),
+                line: u32::try_from(first.place.line).unwrap_or(u32::MAX),
+                problem: first.problem,
+            }
         })?;
         let content = builder::context_digest(&found, Path::new(dockerfile), None).map_err(|error| context_error(context, error))?;
         Ok(BuildContext { content, references: references.into_iter().collect() })

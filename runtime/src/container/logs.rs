@@ -3,10 +3,10 @@
 use super::error::ContainerError;
 use super::list::{inspect, read_state};
 use super::state::{Phase, Timestamp};
-use super::time;
 use crate::places::Places;
 use crate::shim::log::file::path as log_path;
 use crate::shim::log::record::Stream;
+use crate::time;
 use serde::Deserialize;
 use spec::value::ContainerId;
 use std::collections::VecDeque;

@@ -20,7 +20,6 @@ pub mod state;
 mod stats;
 mod stop;
 mod sweep;
-pub mod time;
 mod update;
 pub(crate) mod wait;
 

@@ -146,7 +146,8 @@ impl Engine {
     fn dead_holders(&self, id: &ContainerId, ports: &[spec::value::PortMapping]) -> Result<Vec<ContainerId>, EngineError> {
         let traffic = self.traffic()?;
         let holders = traffic.into_iter().filter(|(other, held)| {
-            other != id && held.ports.iter().any(|held| ports.iter().any(|port| (held.host_port, held.protocol) == (port.host_port, port.protocol)))
+            other != id
+                && held.ports.iter().any(|held| ports.iter().any(|port| (held.host_port, held.protocol) == (port.host_port, port.protocol)))
         });
         let dead = holders.filter(|(other, _)| container::inspect(&self.places, other).map_or(true, |it| traffic::served(&it).is_none()));
         Ok(dead.map(|(id, _)| id).collect())

@@ -62,8 +62,7 @@ impl Engine {
     }
 
     fn remember(&self, traffic: &Traffic) -> Result<(), EngineError> {
-        let stored: Stored =
-            traffic.iter().map(|(id, serving)| (id.clone(), (serving.endpoints.clone(), serving.ports.clone()))).collect();
+        let stored: Stored = traffic.iter().map(|(id, serving)| (id.clone(), (serving.endpoints.clone(), serving.ports.clone()))).collect();
         Ok(atomic::write_json(&self.traffic_path(), &stored)?)
     }
 

@@ -296,7 +296,7 @@ mod tests {
     fn a_refusal_names_the_message_of_the_batch() {
         let mut socket = Socket::open(Family::Route).unwrap();
         let unknown = Request { kind: 0x0fff, flags: NLM_F_ACK, payload: vec![0; 16] };
-        let refused = socket.transact(&[unknown.clone()]).unwrap_err();
+        let refused = socket.transact(std::slice::from_ref(&unknown)).unwrap_err();
         assert!(matches!(refused, NetlinkError::Refused { index: 0, .. }), "{refused:?}");
     }
 }

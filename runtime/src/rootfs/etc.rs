@@ -1,12 +1,11 @@
 //! The files of `/etc` that say who a container is and whom it asks: what stands in them. Pure but for [`write`].
 
 use crate::container::config::{ContainerConfig, NetworkConfig};
+use crate::network::RESOLVER_ADDRESS;
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
-/// Where the container's own resolver listens; its shim answers there.
-const RESOLVER: &str = "127.0.0.11";
 /// Longest host name, sethostname(2).
 const HOSTNAME_BYTES_MAX: usize = 64;
 
@@ -45,7 +44,7 @@ impl EtcFile {
             (Self::Hosts | Self::Hostname, NetworkConfig::Host) | (Self::ResolvConf, NetworkConfig::Host | NetworkConfig::None) => None,
             (Self::Hostname, NetworkConfig::None | NetworkConfig::Bridged { .. }) => Some(format!("{}\n", config.hostname)),
             (Self::Hosts, NetworkConfig::None | NetworkConfig::Bridged { .. }) => Some(hosts(config)),
-            (Self::ResolvConf, NetworkConfig::Bridged { .. }) => Some(format!("nameserver {RESOLVER}\noptions ndots:0\n")),
+            (Self::ResolvConf, NetworkConfig::Bridged { .. }) => Some(format!("nameserver {RESOLVER_ADDRESS}\noptions ndots:0\n")),
         }
     }
 }

@@ -1,1 +1,1 @@
-
+//! Sites as files in, what is resolved or refused out.

@@ -57,6 +57,8 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         Some(_) => Err("the name is empty".to_owned()),
-        None => std::env::var(text).map(|value| (text.to_owned(), value)).map_err(|_| format!("{text} is not set here: write {text}=value")),
+        None => {
+            std::env::var(text).map(|value| (text.to_owned(), value)).map_err(|_| format!("{text} is not set here: write {text}=value"))
+        }
     }
 }

@@ -50,7 +50,9 @@ pub(super) fn run(args: &LogsArgs, session: &Session) -> Outcome {
                 scope.spawn(move || container::logs(places, id, query, show))
             })
             .collect();
-        readers.into_iter().try_for_each(|reader| reader.join().map_err(|_| anyhow!("reading logs ended unexpectedly"))?.map_err(Failure::from))
+        readers
+            .into_iter()
+            .try_for_each(|reader| reader.join().map_err(|_| anyhow!("reading logs ended unexpectedly"))?.map_err(Failure::from))
     })?;
     Ok(exit::DONE)
 }

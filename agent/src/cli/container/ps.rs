@@ -36,8 +36,7 @@ struct Row {
 pub(super) fn run(args: &PsArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
     let now = session.now();
-    let images: std::collections::BTreeMap<_, _> =
-        engine.images().names_of_images()?.into_iter().map(|(name, id)| (id, name)).collect();
+    let images: std::collections::BTreeMap<_, _> = engine.images().names_of_images()?.into_iter().map(|(name, id)| (id, name)).collect();
     let mut rows = Vec::new();
     for (id, snapshot) in engine.containers()? {
         let name_of = |digest| images.get(&digest).cloned().unwrap_or_else(|| digest.short());
@@ -58,7 +57,12 @@ pub(super) fn run(args: &PsArgs, session: &Session) -> Outcome {
     Ok(exit::DONE)
 }
 
-fn row(id: &ContainerId, snapshot: &Result<Snapshot, ContainerError>, image: impl Fn(spec::value::Digest) -> String, now: Timestamp) -> Row {
+fn row(
+    id: &ContainerId,
+    snapshot: &Result<Snapshot, ContainerError>,
+    image: impl Fn(spec::value::Digest) -> String,
+    now: Timestamp,
+) -> Row {
     let (name, id) = (id.name.to_string(), id.to_string());
     let snapshot = match snapshot {
         Ok(snapshot) => snapshot,

@@ -3,7 +3,8 @@
 
 use super::exec::pair;
 use crate::cli::{Failure, Outcome, Session, exit};
-use crate::linux::{LinuxHost, now};
+use crate::clock::now;
+use crate::linux::LinuxHost;
 use crate::plan::actual::SiteId;
 use crate::plan::{Policy, Volumes};
 use crate::reconcile::{Cycle, converge};
@@ -113,7 +114,11 @@ fn site(args: &RunArgs, name: &Name) -> Result<Site, Failure> {
     if !args.command.is_empty() {
         set("command", args.command.clone().into());
     }
-    let limits = [("memory", args.memory.clone().map(Into::into)), ("cpus", args.cpus.clone().map(Into::into)), ("pids", args.pids_limit.map(Into::into))];
+    let limits = [
+        ("memory", args.memory.clone().map(Into::into)),
+        ("cpus", args.cpus.clone().map(Into::into)),
+        ("pids", args.pids_limit.map(Into::into)),
+    ];
     let limits: serde_json::Map<String, serde_json::Value> =
         limits.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?))).collect();
     set("resources", limits.into());
@@ -189,6 +194,8 @@ fn attend(session: &Session, engine: &Engine, id: &ContainerId) -> Result<Exit, 
     let ended = container::wait(places, id, WaitCondition::Exited, None)?;
     match &ended.state().phase {
         Phase::Exited { exit } => Ok(exit.clone()),
-        Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => Ok(Exit { code: 0, cause: ExitCause::Own, started: now(), finished: now() }),
+        Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => {
+            Ok(Exit { code: 0, cause: ExitCause::Own, started: now(), finished: now() })
+        }
     }
 }

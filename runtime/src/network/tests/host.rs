@@ -43,13 +43,14 @@ pub(super) fn on_a_host(test: impl FnOnce(&mut Host) + Send + 'static) {
         eprintln!("SKIPPED: needs root, to make network namespaces");
         return;
     }
-    let thread = std::thread::spawn(|| {
+    // Outlives the thread: what is pinned below it is busy as long as the thread's mount namespace lives.
+    let root = tempfile::tempdir().unwrap();
+    let at = |name| root.path().join(name);
+    let places = Places { state: at("state"), run: at("run"), config: at("config") };
+    let thread = std::thread::spawn(move || {
         #[expect(deprecated, reason = "the other form is unsafe for a flag that is not used here")]
         rustix::thread::unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS).unwrap();
         mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
-        let root = tempfile::tempdir().unwrap();
-        let at = |name| root.path().join(name);
-        let places = Places { state: at("state"), run: at("run"), config: at("config") };
         let here: Namespace = Arc::new(File::open("/proc/thread-self/ns/net").unwrap());
         let outside = new_namespace();
         let mut socket = Socket::open(Family::Route).unwrap();
@@ -63,7 +64,9 @@ pub(super) fn on_a_host(test: impl FnOnce(&mut Host) + Send + 'static) {
         });
         test(&mut Host { places, here, outside, networks: BTreeMap::new() });
     });
-    if let Err(panic) = thread.join() {
+    let ended = thread.join();
+    root.close().unwrap();
+    if let Err(panic) = ended {
         std::panic::resume_unwind(panic);
     }
 }

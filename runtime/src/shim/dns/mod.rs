@@ -18,10 +18,7 @@ pub mod responder;
 pub mod tcp;
 pub mod upstream;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
-
-/// Where it listens, UDP and TCP: a contract with the redirect that the network room installs.
-pub const ADDRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 11), 10053);
+pub use crate::network::RESOLVER as ADDRESS;
 
 /// Longest query taken: one question with EDNS options; RFC 1035 allows 255 bytes of name.
 pub const QUERY_BYTES_MAX: usize = 1232;

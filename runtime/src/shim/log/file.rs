@@ -4,7 +4,7 @@
 //! as soon as it can be written again.
 
 use super::record::{self, Stream};
-use crate::container::time;
+use crate::time;
 use spec::desired::LogLimits;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};

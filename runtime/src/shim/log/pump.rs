@@ -4,7 +4,7 @@ use super::cut::{self, RECORD_BYTES_MAX, Tail};
 use super::file::LogFile;
 use super::journal::Journal;
 use super::record::Stream;
-use crate::container::time;
+use crate::time;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags};

@@ -1,6 +1,6 @@
 //! Wall-clock time as text: RFC 3339 with nanoseconds, UTC, as in docker's json-file logs.
 
-use super::state::Timestamp;
+use crate::container::state::Timestamp;
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -65,7 +65,7 @@ fn offset_seconds(text: &str) -> Option<i64> {
 }
 
 /// Days since 1970-01-01 to (year, month, day) of the Gregorian calendar: Hinnant, "chrono-compatible low-level date algorithms".
-fn civil(days: i64) -> (i64, i64, i64) {
+pub(crate) fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);

@@ -1,0 +1,10 @@
+//! The clock: read at the edges, handed on as a value.
+
+use runtime::container::state::Timestamp;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The time now.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
