@@ -65,9 +65,14 @@ impl Places {
         self.state.join("networks")
     }
 
-    /// Snapshots of site content mounted into containers, by content digest.
+    /// Snapshots of site content mounted into containers.
+    pub fn snapshots(&self) -> PathBuf {
+        self.state.join("content")
+    }
+
+    /// One of them, by content digest.
     pub fn content(&self, digest: &Digest) -> PathBuf {
-        self.state.join("content").join(digest.hex())
+        self.snapshots().join(digest.hex())
     }
 
     /// All containers' lasting files.

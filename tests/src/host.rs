@@ -1,6 +1,8 @@
 //! A host of one's own: a network namespace, directories, and the real programs. Gone without a trace when dropped.
 
+use crate::census;
 use anyhow::{Context as _, Result, bail};
+use runtime::places::Places;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -66,7 +68,9 @@ impl Host {
     pub fn new() -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("host-agent-test-").tempdir()?;
         let namespace = Command::new("unshare")
-            .args(["--net", "--", "sh", "-c", "ip link set lo up && echo up && exec sleep 3600"])
+            // It ends with us, however we end: then its standard input is at its end.
+            .args(["--net", "--", "sh", "-c", "ip link set lo up && echo up && exec cat"])
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("unshare --net")?;
@@ -87,12 +91,19 @@ impl Host {
         format!("/proc/{}/ns/net", self.namespace.id()).into()
     }
 
+    /// Where the agent of this host keeps everything.
+    pub fn places(&self) -> Places {
+        let [state, run, config] = ["state", "run", "config"].map(|name| self.path().join(name));
+        Places { state, run, config }
+    }
+
     /// A program run on this host.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.namespace().display())).arg("--").arg(program);
-        command.env("AGENT_STATE_DIR", self.path().join("state")).env("AGENT_RUN_DIR", self.path().join("run"));
-        command.env("AGENT_CONFIG_DIR", self.path().join("config")).env("NO_COLOR", "1").stdin(Stdio::null());
+        let Places { state, run, config } = self.places();
+        command.env("AGENT_STATE_DIR", state).env("AGENT_RUN_DIR", run).env("AGENT_CONFIG_DIR", config);
+        command.env("NO_COLOR", "1").stdin(Stdio::null());
         command
     }
 
@@ -136,14 +147,21 @@ impl Host {
 }
 
 impl Drop for Host {
+    /// Removes everything and proves it: a test that leaves something behind is a failed test.
     fn drop(&mut self) {
         let reset = self.agent(&["system", "reset", "--force"]);
+        let mut left = census::traces(self);
         if reset.code != 0 {
-            eprintln!("reset of {} failed: {}{}", self.path().display(), reset.stdout, reset.stderr);
+            left.push(format!("system reset: exit code {}\n{}{}", reset.code, reset.stdout, reset.stderr));
         }
         // Both fail only for a child that is already gone.
         let _ = self.namespace.kill();
         let _ = self.namespace.wait();
+        if left.is_empty() {
+            return;
+        }
+        let report = format!("left behind by {}:\n  {}", self.path().display(), left.join("\n  "));
+        if std::thread::panicking() { eprintln!("{report}") } else { panic!("{report}") }
     }
 }
 
@@ -168,6 +186,12 @@ impl Running {
     pub fn signal(&self, signal: &str) -> Result<()> {
         let status = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status()?;
         if status.success() { Ok(()) } else { bail!("kill -{signal} {}", self.pid()) }
+    }
+
+    /// All it has printed, once it has ended by itself.
+    pub fn output_at_end(mut self) -> Result<String> {
+        eventually("it ends by itself", || self.child.try_wait()?.context("it goes on"))?;
+        Ok(self.output())
     }
 
     /// Waits for its end.

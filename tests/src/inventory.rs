@@ -1,4 +1,6 @@
-//! What is on this machine that a test could leave behind: mounts, links, nftables tables, cgroups, processes, files.
+//! What is on this machine that a test could leave behind: mounts, namespaces, links, nftables tables, cgroups, processes, files.
+//!
+//! `make test` takes one before and one after everything and compares: see `src/bin/inventory.rs`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,6 +25,7 @@ impl Inventory {
         }
         cgroups(Path::new("/sys/fs/cgroup"), 3, &mut found);
         processes(&mut found);
+        namespaces(&mut found);
         for directory in ["/tmp", "/run", "/var/lib", "/etc"] {
             if let Ok(entries) = fs::read_dir(directory) {
                 let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -35,6 +38,16 @@ impl Inventory {
     /// What is here that was not there before.
     pub fn since(&self, before: &Self) -> Vec<String> {
         self.0.difference(&before.0).cloned().collect()
+    }
+
+    /// As text, one line a thing.
+    pub fn to_text(&self) -> String {
+        self.0.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Reads it back.
+    pub fn from_text(text: &str) -> Self {
+        Self(text.lines().map(str::to_owned).collect())
     }
 }
 
@@ -49,13 +62,25 @@ fn cgroups(directory: &Path, depth: usize, found: &mut BTreeSet<String>) {
     }
 }
 
+/// Namespaces some process is in; pinned ones are mounts.
+fn namespaces(found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        for kind in ["mnt", "net", "pid", "cgroup", "ipc", "uts", "user"] {
+            if let Ok(namespace) = fs::read_link(entry.path().join("ns").join(kind)) {
+                found.insert(format!("namespace {}", namespace.display()));
+            }
+        }
+    }
+}
+
 fn processes(found: &mut BTreeSet<String>) {
     let Ok(entries) = fs::read_dir("/proc") else { return };
     for entry in entries.flatten() {
         let Ok(command) = fs::read(entry.path().join("cmdline")) else { continue };
         let program = command.split(|byte| *byte == 0).next().unwrap_or_default();
         let program = String::from_utf8_lossy(program);
-        if program.ends_with("container-shim") || program.ends_with("/agent") {
+        let is_contained = fs::read_to_string(entry.path().join("cgroup")).is_ok_and(|cgroup| cgroup.contains("/host-agent"));
+        if program.ends_with("container-shim") || program.ends_with("/agent") || is_contained {
             found.insert(format!("process {} {program}", entry.file_name().to_string_lossy()));
         }
     }

@@ -95,8 +95,9 @@ struct Global {
     /// When to colour
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Global options")]
     color: Color,
-    /// Log more: -v for information, -vv for details (or set AGENT_LOG, such as agent=debug)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    /// Log more: once for information, twice for details (or set AGENT_LOG, such as agent=debug)
+    // No short form: everywhere in Docker's words -v is a volume.
+    #[arg(long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     verbose: u8,
 }
 
@@ -207,5 +208,16 @@ fn run(command: Command, session: &Session) -> Outcome {
         Command::System(command) => system::run(&command, session),
         Command::Completion(args) => completion::run(&args),
         Command::Man(args) => completion::man(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn no_option_means_two_things() {
+        Cli::command().debug_assert();
     }
 }

@@ -2,6 +2,7 @@
 
 use super::render::{paint, size, style};
 use super::{Failure, Outcome, Session, exit};
+use crate::linux::collect_snapshots;
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use std::fs;
@@ -95,7 +96,7 @@ fn df(session: &Session) -> Outcome {
         ("images", places.images()),
         ("containers", places.containers()),
         ("volumes", places.volumes()),
-        ("snapshots", places.content(&spec::value::Digest::of(b"")).parent().map(Path::to_owned).unwrap_or_default()),
+        ("snapshots", places.snapshots()),
         ("sources", places.state.join("sources")),
     ];
     let rows: Vec<_> = rows.iter().map(|(what, path)| serde_json::json!({"what": what, "size": tree_size(path), "path": path})).collect();
@@ -107,7 +108,10 @@ fn df(session: &Session) -> Outcome {
 }
 
 fn prune(session: &Session) -> Outcome {
-    let freed = session.engine()?.collect_garbage()?;
+    let engine = session.engine()?;
+    let _lock = engine.lock_host()?;
+    collect_snapshots(&engine)?;
+    let freed = engine.collect_garbage()?;
     if session.render.json {
         session.render.json_line(&serde_json::json!({"images": freed.images, "layers": freed.layers, "bytes": freed.bytes}));
     } else {

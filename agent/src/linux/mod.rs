@@ -9,6 +9,7 @@ mod perform;
 mod record;
 
 pub use config::ConfigError;
+pub use content::collect_snapshots;
 pub use image::{build_with, image_key, pull_line, pull_options};
 pub use record::Applied;
 
@@ -19,12 +20,10 @@ use crate::plan::action::{Action, Plan};
 use crate::plan::actual::{Actual, Owner};
 use crate::site::Site;
 use entries::Line;
-use runtime::container::config::MountConfig;
 use runtime::engine::Engine;
 use runtime::network::Links;
 use runtime::places::Places;
 use spec::desired::{Desired, ResourceId};
-use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// This machine, seen from one site.
@@ -102,19 +101,4 @@ pub fn look(places: &Places, desired: &Desired) -> Result<Actual, HostError> {
     let engine = Engine::open(places).map_err(|error| failed("state directory", error.into()))?;
     let ledger = Ledger::read(&places.ledger()).map_err(|error| failed("ledger", error.into()))?;
     observe::observe(&engine, ledger.as_ref(), desired)
-}
-
-/// Removes snapshots of site content that no container mounts any more.
-pub fn collect_snapshots(engine: &Engine) -> Result<(), HostError> {
-    let failed = |error: Box<dyn std::error::Error + Send + Sync>| HostError::new("remove old snapshots", error);
-    let mut in_use = BTreeSet::new();
-    for snapshot in engine.containers().map_err(|error| failed(error.into()))?.into_values() {
-        // A container that cannot be read may mount any of them.
-        let config = snapshot.map_err(|error| failed(error.into()))?.config;
-        in_use.extend(config.mounts.into_iter().filter_map(|mount| match mount {
-            MountConfig::Bind { source, .. } => Some(source),
-            MountConfig::Tmpfs { .. } => None,
-        }));
-    }
-    content::collect(engine.places(), &in_use).map_err(|error| failed(error.into()))
 }

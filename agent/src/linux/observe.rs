@@ -5,9 +5,9 @@ use crate::host::{HostError, chain};
 use crate::ledger::{Ledger, OwnedState};
 use crate::plan::actual::{Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, ContainerFault, Firewall, Observed, Owner};
 use runtime::cgroup::{Cgroup, settled};
-use runtime::container::Snapshot;
 use runtime::container::config::{Endpoint, NetworkConfig};
-use runtime::container::state::{ExitCause, Phase};
+use runtime::container::state::{ExitCause, Phase, ProcessRef};
+use runtime::container::{ContainerError, Snapshot};
 use runtime::engine::{Engine, Keep, served};
 use runtime::network::{FirewallState, Links, NetworkRecord, Traffic, list_networks};
 use runtime::volume::{VolumeRecord, list_volumes};
@@ -29,12 +29,12 @@ pub(super) fn observe(engine: &Engine, ledger: Option<&Ledger>, desired: &Desire
     let expected: Traffic = snapshots.iter().filter_map(|(id, snapshot)| Some((id.clone(), served(snapshot.as_ref().ok()?)?))).collect();
     let (firewall, missing_ports) = firewall(engine, &readable, &expected).map_err(|error| failed("nftables table", error))?;
 
-    let containers = snapshots.into_iter().map(|(id, snapshot)| {
+    let containers = snapshots.into_iter().filter_map(|(id, snapshot)| {
         let observed = match snapshot {
-            Ok(snapshot) => container(engine, &id, snapshot, &links, missing_ports.get(&id)),
+            Ok(snapshot) => container(engine, &id, snapshot, &links, missing_ports.get(&id))?,
             Err(error) => Observed::Unreadable { why: chain(&error) },
         };
-        (id, observed)
+        Some((id, observed))
     });
     Ok(Actual {
         images: images(engine, ledger, desired)?,
@@ -60,29 +60,35 @@ fn firewall(
     Ok((Firewall::Intact, state.missing_ports(networks, expected)))
 }
 
+/// One container; `None` if it was removed while we looked.
 fn container(
     engine: &Engine,
     id: &ContainerId,
-    snapshot: Snapshot,
+    mut snapshot: Snapshot,
     links: &Links,
     missing_ports: Option<&Vec<PortMapping>>,
-) -> Observed<ActualContainer> {
+) -> Option<Observed<ActualContainer>> {
+    let faults = loop {
+        let faults = faults(engine, id, &snapshot, links, missing_ports);
+        if faults.is_empty() {
+            break faults;
+        }
+        // It may have ended, or been started again, while we looked: what is gone with it is no fault.
+        match runtime::container::inspect(engine.places(), id) {
+            Ok(now) if process(&now) == process(&snapshot) && now.shim_alive == snapshot.shim_alive => break faults,
+            Ok(now) => snapshot = now,
+            Err(ContainerError::NotFound { .. }) => return None,
+            Err(error) => return Some(Observed::Unreadable { why: chain(&error) }),
+        }
+    };
     let keep = Keep::of(&snapshot.annotations);
     let record = match Applied::<Container>::read(&keep.annotations) {
         Ok(record) => record,
-        Err(why) => return Observed::Unreadable { why },
+        Err(why) => return Some(Observed::Unreadable { why }),
     };
-    let endpoints: &[Endpoint] = match &snapshot.config.network {
-        NetworkConfig::Bridged { endpoints, .. } => endpoints,
-        NetworkConfig::Host | NetworkConfig::None => &[],
-    };
-    let faults = match snapshot.state.phase {
-        Phase::Running { .. } => faults(engine, id, &snapshot, endpoints, links, missing_ports),
-        Phase::Created | Phase::Restarting { .. } | Phase::Exited { .. } => BTreeSet::new(),
-    };
-    Observed::Present(ActualContainer {
+    Some(Observed::Present(ActualContainer {
         image: snapshot.config.image,
-        endpoints: endpoints.to_vec(),
+        endpoints: endpoints(&snapshot).to_vec(),
         completed: completed(&snapshot),
         stopped_by_user: snapshot.stopped_by_user,
         serving: keep.serving,
@@ -90,7 +96,21 @@ fn container(
         applied: record.applied,
         phase: snapshot.state.phase,
         faults,
-    })
+    }))
+}
+
+fn process(snapshot: &Snapshot) -> Option<ProcessRef> {
+    match snapshot.state.phase {
+        Phase::Running { process, .. } => Some(process),
+        Phase::Created | Phase::Restarting { .. } | Phase::Exited { .. } => None,
+    }
+}
+
+fn endpoints(snapshot: &Snapshot) -> &[Endpoint] {
+    match &snapshot.config.network {
+        NetworkConfig::Bridged { endpoints, .. } => endpoints,
+        NetworkConfig::Host | NetworkConfig::None => &[],
+    }
 }
 
 /// Whether it once ended by itself with 0.
@@ -102,15 +122,18 @@ fn completed(snapshot: &Snapshot) -> bool {
     exit.is_some_and(|exit| exit.code == 0 && exit.cause == ExitCause::Own)
 }
 
+/// What differs from its configuration, of a container that runs.
 fn faults(
     engine: &Engine,
     id: &ContainerId,
     snapshot: &Snapshot,
-    endpoints: &[Endpoint],
     links: &Links,
     missing_ports: Option<&Vec<PortMapping>>,
 ) -> BTreeSet<ContainerFault> {
     let mut faults = BTreeSet::new();
+    if process(snapshot).is_none() {
+        return faults;
+    }
     if !snapshot.shim_alive {
         faults.insert(ContainerFault::Shim);
     }
@@ -120,7 +143,7 @@ fn faults(
         Ok(found) => drop(faults.insert(ContainerFault::Limits { found: describe_limits(&found) })),
         Err(error) => drop(faults.insert(ContainerFault::Limits { found: chain(&error) })),
     }
-    faults.extend(links.link_faults(id, endpoints).into_iter().map(|network| ContainerFault::Link { network }));
+    faults.extend(links.link_faults(id, endpoints(snapshot)).into_iter().map(|network| ContainerFault::Link { network }));
     faults.extend(missing_ports.map(|missing| ContainerFault::Ports { missing: missing.clone() }));
     faults
 }

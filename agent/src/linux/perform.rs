@@ -3,12 +3,12 @@
 use super::config::{self, Parts};
 use super::content::ensure_snapshot;
 use super::record::Applied;
-use super::{LinuxHost, image};
+use super::{LinuxHost, image, now};
 use crate::host::HostError;
 use crate::plan::action::{Action, Traffic};
 use crate::plan::actual::{ContainerFault, Owner};
 use runtime::container::config::{Endpoint, MountConfig, NetworkConfig};
-use runtime::container::state::{ContainerState, ExitCause, Phase};
+use runtime::container::state::{ContainerState, ExitCause, Health, Phase, Timestamp};
 use runtime::container::{self, StopBy, Waited, WhileRunning};
 use runtime::engine::Lead;
 use runtime::network::NetworkRecord;
@@ -22,6 +22,9 @@ use std::time::Duration;
 /// Longest wait for a container to get healthy beyond its own start period and retries, and for a job to complete.
 const HEALTHY_WAIT_MAX: Duration = Duration::from_secs(600);
 const COMPLETED_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How long a successor without a probe must run before its predecessor gives way: a program that cannot work (a wrong option, a
+/// missing file) nearly always ends within this.
+const PROVING: Duration = Duration::from_secs(1);
 
 type Result<T = ()> = std::result::Result<T, HostError>;
 
@@ -44,9 +47,7 @@ pub(super) fn perform(host: &LinuxHost<'_>, action: &Action, progress: &(dyn Fn(
         Action::CreateContainer { id, spec, image, endpoints } => create_container(host, id, spec, image, endpoints),
         Action::StartContainer { id, traffic } => start_container(host, id, *traffic),
         Action::AwaitContainer { id, until } => await_container(host, id, *until),
-        Action::SwitchTraffic { from, to } => {
-            host.engine.switch_traffic(from.as_ref(), to).map_err(|error| HostError::new(format!("switch traffic to {to}"), error))
-        }
+        Action::SwitchTraffic { from, to } => switch_traffic(host, from.as_ref(), to),
         Action::UpdateContainer { id, spec, endpoints } => update_container(host, id, spec, endpoints),
         Action::RepairContainer { id, fault } => repair_container(host, id, fault),
         Action::StopContainer { id } => {
@@ -152,6 +153,38 @@ fn await_container(host: &LinuxHost<'_>, id: &ContainerId, until: DependencyCond
     }
 }
 
+/// Leads traffic over. A successor without a probe first has to outlive its first moments: one that ends at once must not
+/// take the place of one that works.
+fn switch_traffic(host: &LinuxHost<'_>, from: Option<&ContainerId>, to: &ContainerId) -> Result {
+    let tried = || format!("switch traffic to {to}");
+    if from.is_some() {
+        let state = container::inspect(host.engine.places(), to).map_err(|error| HostError::new(tried(), error))?.state;
+        if let Some(rest) = proving(&state, now()) {
+            let waited = container::wait(host.engine.places(), to, WaitCondition::Exited, Some(rest))
+                .map_err(|error| HostError::new(tried(), error))?;
+            let waited = waited.state();
+            if waited.restarts > state.restarts {
+                return Err(HostError::new(tried(), "it ended at once and was restarted"));
+            }
+            has_started(waited).map_err(|why| HostError::new(tried(), why))?;
+        }
+    }
+    host.engine.switch_traffic(from, to).map_err(|error| HostError::new(tried(), error))
+}
+
+/// How much longer a container has to run to have proved itself; `None` if it has, or if a probe says so.
+fn proving(state: &ContainerState, now: Timestamp) -> Option<Duration> {
+    match &state.phase {
+        Phase::Running { health: Health::Healthy, .. } => None,
+        Phase::Running { since, .. } => {
+            let ran = Duration::from_nanos(u64::try_from(now.0.saturating_sub(since.0)).unwrap_or_default());
+            PROVING.checked_sub(ran).filter(|rest| !rest.is_zero())
+        }
+        // It has ended: what that means is judged at once.
+        Phase::Created | Phase::Restarting { .. } | Phase::Exited { .. } => Some(Duration::ZERO),
+    }
+}
+
 fn has_started(state: &ContainerState) -> std::result::Result<(), String> {
     match &state.phase {
         Phase::Running { .. } => Ok(()),
@@ -177,11 +210,11 @@ pub(super) fn describe(state: &ContainerState) -> String {
     match &state.phase {
         Phase::Created => "it does not run".to_owned(),
         Phase::Running { health, .. } => match health {
-            runtime::container::state::Health::Unhealthy { failures, output } => {
+            Health::Unhealthy { failures, output } => {
                 format!("{failures} probes in a row failed, the last one with: {}", output.trim())
             }
-            runtime::container::state::Health::Starting => "no probe has passed yet".to_owned(),
-            runtime::container::state::Health::Unchecked | runtime::container::state::Health::Healthy => "it runs".to_owned(),
+            Health::Starting => "no probe has passed yet".to_owned(),
+            Health::Unchecked | Health::Healthy => "it runs".to_owned(),
         },
         Phase::Restarting { exit: ended, .. } => format!("{}, and is to be restarted", exit(ended)),
         Phase::Exited { exit: ended } => exit(ended),
@@ -205,6 +238,17 @@ fn update_container(host: &LinuxHost<'_>, id: &ContainerId, wanted: &Container, 
 }
 
 fn repair_container(host: &LinuxHost<'_>, id: &ContainerId, fault: &ContainerFault) -> Result {
+    match mend(host, id, fault) {
+        // It ended meanwhile, and with it what was to be mended.
+        Err(error) => match container::inspect(host.engine.places(), id) {
+            Ok(now) if !matches!(now.state.phase, Phase::Running { .. }) => Ok(()),
+            Ok(_) | Err(_) => Err(error),
+        },
+        Ok(()) => Ok(()),
+    }
+}
+
+fn mend(host: &LinuxHost<'_>, id: &ContainerId, fault: &ContainerFault) -> Result {
     let failed = |error: runtime::engine::EngineError| HostError::new(format!("repair {id}"), error);
     match fault {
         ContainerFault::Limits { .. } => {

@@ -34,7 +34,7 @@ impl Engine {
     /// Opens the instance at these places, making its directories (mode 0700: an image may hold set-user-id programs that
     /// nobody outside a container should reach).
     pub fn open(places: &Places) -> Result<Self, EngineError> {
-        for directory in [&places.state, &places.run, &places.state.join("content")] {
+        for directory in [&places.state, &places.run, &places.snapshots()] {
             DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(FileError::of("create", directory))?;
         }
         Ok(Self { places: places.clone(), images: ImageStore::open(places)? })

@@ -1,0 +1,199 @@
+//! The nouns of the command line, on a host that has no site: containers, images, volumes, networks, the system.
+
+use anyhow::{Result, bail};
+use std::fs;
+use tests::host::{Host, Ran, eventually, is_root};
+
+/// A host with the image `box:latest`, built by hand.
+fn host() -> Result<Host> {
+    let host = Host::new()?;
+    host.site("site", &[])?;
+    let context = host.path().join("site/box");
+    host.agent(&["image", "build", "--tag", "box", context.to_str().expect("a text")]).ok()?;
+    Ok(host)
+}
+
+#[test]
+fn run_gives_output_and_exit_code() -> Result<()> {
+    if !is_root("run_gives_output_and_exit_code") {
+        return Ok(());
+    }
+    let host = host()?;
+    let run = |arguments: &[&str]| host.agent(&[&["container", "run", "--rm"], arguments].concat());
+    let Ran { code, stdout, stderr } = run(&["box", "sh", "-c", "echo out; echo err >&2; exit 7"]);
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (7, "out\n", "err\n"));
+    assert_eq!(run(&["-e", "A=b c", "-w", "/tmp", "box", "sh", "-c", "echo $A $PWD"]).ok()?, "b c /tmp\n");
+    assert_eq!(run(&["--user", "1000:1000", "box", "id", "-u"]).ok()?, "1000\n");
+    assert_eq!(run(&["--entrypoint", "echo", "box", "one", "two"]).ok()?, "one two\n");
+    assert_ne!(run(&["--read-only", "box", "touch", "/file"]).code, 0);
+    assert_eq!(run(&["--network", "none", "box", "sh", "-c", "ip -o link | wc -l"]).ok()?, "1\n");
+    let missing = run(&["box", "no-such-program"]);
+    assert!(missing.code != 0 && missing.stderr.contains("no-such-program"), "{missing:?}");
+    // A file of the host, and one that a container leaves there.
+    fs::create_dir(host.path().join("shared"))?;
+    let shared = format!("{}:/shared", host.path().join("shared").display());
+    assert_eq!(run(&["-v", &shared, "box", "sh", "-c", "echo kept >/shared/file"]).code, 0);
+    assert_eq!(fs::read_to_string(host.path().join("shared/file"))?, "kept\n");
+    assert_eq!(host.container_ids()?, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn a_container_run_by_hand_is_published_and_nobody_elses() -> Result<()> {
+    if !is_root("a_container_run_by_hand_is_published_and_nobody_elses") {
+        return Ok(());
+    }
+    let host = host()?;
+    let id =
+        host.agent(&["container", "run", "-d", "--name", "page", "-p", "8080:80", "box", "httpd", "-f", "-p", "80", "-h", "/bin"]).ok()?;
+    assert_eq!(id, "page@1\n");
+    host.page("127.0.0.1:8080/busybox").map(drop).or_else(|_| eventually("the page", || host.page("127.0.0.1:8080/busybox").map(drop)))?;
+    let taken = host.agent(&["container", "run", "-d", "--name", "page", "box", "true"]);
+    assert!(taken.code == 1 && taken.stderr.contains("container page exists"), "{taken:?}");
+    // A site's apply and destroy leave it alone.
+    let site = host.manifests("site", &["kind: Volume\nmetadata: {name: data}"])?;
+    let site = site.as_str();
+    host.agent(&["apply", site]).ok()?;
+    host.agent(&["destroy", "--yes", "--volumes", site]).ok()?;
+    host.pid("page")?;
+    host.agent(&["container", "rm", "--force", "page"]).ok()?;
+    assert!(host.page("127.0.0.1:8080/busybox").is_err());
+    Ok(())
+}
+
+#[test]
+fn containers_are_looked_at_and_steered() -> Result<()> {
+    if !is_root("containers_are_looked_at_and_steered") {
+        return Ok(());
+    }
+    let host = host()?;
+    let command = "trap 'echo bye; exit 3' TERM; echo hello; while :; do sleep 0.1; done";
+    host.agent(&["container", "run", "-d", "--name", "one", "--memory", "64Mi", "box", "sh", "-c", command]).ok()?;
+    eventually("it says hello", || if host.logs("one")? == "hello\n" { Ok(()) } else { bail!("silent") })?;
+
+    let exec = |arguments: &[&str]| host.agent(&[&["container", "exec"], arguments].concat());
+    assert_eq!(exec(&["one", "sh", "-c", "exit 42"]).code, 42);
+    assert_eq!(exec(&["-e", "A=1", "-w", "/bin", "one", "sh", "-c", "echo $A $PWD"]).ok()?, "1 /bin\n");
+    assert_ne!(exec(&["nobody", "true"]).code, 0);
+    assert!(exec(&["ome", "true"]).stderr.contains("did you mean one?"));
+    let stats = host.json(&["container", "stats"])?;
+    assert_eq!((stats[0]["id"].as_str(), stats[0]["memoryLimitBytes"].as_u64()), (Some("one@1"), Some(64 << 20)));
+    assert!(stats[0]["pids"].as_u64() >= Some(1));
+    assert_eq!(host.inspect("one")?["shimAlive"], true);
+
+    let follower = host.spawn_agent(&["container", "logs", "--follow", "one"])?;
+    let first = host.pid("one")?;
+    assert_eq!(host.agent(&["container", "stop", "one"]).ok()?, "one@1\n");
+    assert_eq!(follower.output_at_end()?, "hello\nbye\n");
+    assert_eq!(host.agent(&["container", "wait", "one"]).ok()?, "3\n");
+    host.agent(&["container", "start", "one"]).ok()?;
+    let second = host.pid("one")?;
+    host.agent(&["container", "restart", "one"]).ok()?;
+    let third = host.pid("one")?;
+    assert!(first != second && second != third);
+    host.agent(&["container", "kill", "--signal", "SIGTERM", "one"]).ok()?;
+    assert_eq!(host.agent(&["container", "wait", "one"]).ok()?, "3\n");
+    host.agent(&["container", "start", "one"]).ok()?;
+    host.agent(&["container", "kill", "one"]).ok()?;
+    assert_eq!(host.agent(&["container", "wait", "one"]).ok()?, "137\n");
+    assert_eq!(host.agent(&["container", "logs", "--tail", "1", "one"]).ok()?, "hello\n");
+    assert_eq!(host.agent(&["container", "ps", "--quiet"]).ok()?, "");
+    assert_eq!(host.agent(&["container", "rm", "one"]).ok()?, "one@1\n");
+    assert_eq!(host.container_ids()?, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn images_are_built_imported_named_and_removed() -> Result<()> {
+    if !is_root("images_are_built_imported_named_and_removed") {
+        return Ok(());
+    }
+    let host = host()?;
+    let names = || -> Result<Vec<String>> {
+        Ok(host.json(&["image", "ls"])?.iter().map(|it| it["name"].as_str().unwrap_or_default().to_owned()).collect())
+    };
+    assert_eq!(names()?, ["docker.io/library/box:latest"]);
+    host.agent(&["image", "tag", "box", "second:1"]).ok()?;
+    let inspected: serde_json::Value = serde_json::from_str(&host.agent(&["image", "inspect", "second:1"]).ok()?)?;
+    assert_eq!(inspected[0]["layers"].as_array().map(Vec::len), Some(2));
+
+    // A root file system as a tar, made by another program.
+    fs::create_dir_all(host.path().join("root/bin"))?;
+    host.busybox("root/bin/busybox")?;
+    let archive = host.path().join("root.tar").display().to_string();
+    host.run("tar", &["-C", &host.path().join("root").display().to_string(), "-cf", &archive, "."]).ok()?;
+    host.agent(&["image", "import", "--tag", "imported", &archive]).ok()?;
+    assert_eq!(host.agent(&["container", "run", "--rm", "imported", "/bin/busybox", "echo", "hello"]).ok()?, "hello\n");
+
+    host.agent(&["container", "run", "-d", "--name", "user", "box", "sleep", "1000"]).ok()?;
+    host.agent(&["image", "rm", "box", "second:1", "imported"]).ok()?;
+    assert_eq!(names()?, Vec::<String>::new());
+    // What a container was made from stays until it goes.
+    host.agent(&["container", "exec", "user", "true"]).ok()?;
+    host.agent(&["container", "rm", "--force", "user"]).ok()?;
+    host.agent(&["system", "prune"]).ok()?;
+    assert_eq!(fs::read_dir(host.places().images().join("images"))?.count(), 0);
+    let missing = host.agent(&["image", "inspect", "box"]);
+    assert!(missing.code == 1 && missing.stderr.contains("no such image: box"), "{missing:?}");
+    Ok(())
+}
+
+#[test]
+fn volumes_and_networks_are_listed() -> Result<()> {
+    if !is_root("volumes_and_networks_are_listed") {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    let volume = "kind: Volume\nmetadata: {name: data}";
+    let network = "kind: Network\nmetadata: {name: shop}\nspec: {subnet: 10.99.0.0/24, internal: true}";
+    let user = "kind: Container\nmetadata: {name: user}\nspec: {image: box, command: [sleep, '1000'], volumes: ['data:/data'], networks: [shop], stopGracePeriod: 1s}";
+    let site = host.site("site", &[volume, network, user])?;
+    host.agent(&["apply", &site]).ok()?;
+    let volumes = host.json(&["volume", "ls"])?;
+    assert_eq!((&volumes[0]["name"], &volumes[0]["usedBy"][0]), (&"data".into(), &"user@1".into()));
+    let refused = host.agent(&["volume", "rm", "data"]);
+    assert!(refused.code == 1 && refused.stderr.contains("volume data is in use by user@1"), "{refused:?}");
+    let networks = host.json(&["network", "ls"])?;
+    let shop = networks.iter().find(|network| network["name"] == "shop").expect("shop is listed");
+    assert_eq!((&shop["subnet"], &shop["gateway"], &shop["internal"]), (&"10.99.0.0/24".into(), &"10.99.0.1".into(), &true.into()));
+    assert_eq!((shop["containers"][0].as_str(), shop["faults"].as_array().map(Vec::len)), (Some("user@1"), Some(0)));
+    host.agent(&["destroy", "--yes", &site]).ok()?;
+    assert_eq!(host.agent(&["volume", "rm", "data"]).ok()?, "data\n");
+    Ok(())
+}
+
+#[test]
+fn the_system_is_shown_pruned_and_reset() -> Result<()> {
+    if !is_root("the_system_is_shown_pruned_and_reset") {
+        return Ok(());
+    }
+    let host = host()?;
+    let info = host.agent(&["system", "info"]).ok()?;
+    assert!(info.contains(&host.places().instance()) && info.contains("all there"), "{info}");
+    let sizes = host.json(&["system", "df"])?;
+    let images = sizes.iter().find(|row| row["what"] == "images").expect("images have a row");
+    assert!(images["size"].as_u64() > Some(1_000_000), "{images}");
+    host.agent(&["container", "run", "-d", "--name", "one", "-p", "8080:80", "box", "sleep", "1000"]).ok()?;
+    assert_eq!(host.agent(&["system", "reset"]).code, 1);
+    host.pid("one")?;
+    host.agent(&["system", "reset", "--force"]).ok()?;
+    let left = tests::census::traces(&host);
+    assert!(left.is_empty(), "{left:#?}");
+    // And it can be used again.
+    assert_eq!(host.agent(&["container", "ps"]).code, 0);
+    Ok(())
+}
+
+#[test]
+fn completions_manual_and_schema_come_from_the_program() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let run = |arguments: &[&str]| std::process::Command::new(tests::host::program("agent")).args(arguments).output().map(Ran::from);
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(run(&["completion", shell])?.ok()?.contains("container"), "{shell}");
+    }
+    run(&["man", directory.path().to_str().expect("a text")])?.ok()?;
+    assert!(fs::read_to_string(directory.path().join("agent-plan.1"))?.contains(".TH agent-plan 1"));
+    let schema: serde_json::Value = serde_json::from_str(&run(&["schema"])?.ok()?)?;
+    assert!(schema["$schema"].is_string());
+    Ok(())
+}
