@@ -10,8 +10,9 @@ mod perform;
 mod record;
 
 pub use config::ConfigError;
-pub use image::{build_with, image_key, pull_line, pull_options};
-pub use leftovers::{clear_up, collect_snapshots};
+pub use content::collect_snapshots;
+pub use image::{build_with, image_key, pull};
+pub use leftovers::clear_up;
 pub use record::Applied;
 
 use crate::clock::now;

@@ -122,7 +122,7 @@ fn completed(snapshot: &Snapshot) -> bool {
     exit.is_some_and(|exit| exit.code == 0 && exit.cause == ExitCause::Own)
 }
 
-/// What differs from its configuration, of a container that runs.
+/// What differs from its configuration, of a container that runs or is to run again.
 fn faults(
     engine: &Engine,
     id: &ContainerId,
@@ -131,8 +131,11 @@ fn faults(
     missing_ports: Option<&Vec<PortMapping>>,
 ) -> BTreeSet<ContainerFault> {
     let mut faults = BTreeSet::new();
-    if process(snapshot).is_none() {
-        return faults;
+    match snapshot.state.phase {
+        Phase::Running { .. } => {}
+        // Nobody would ever start it again.
+        Phase::Restarting { .. } if !snapshot.shim_alive => return BTreeSet::from([ContainerFault::Shim]),
+        Phase::Created | Phase::Restarting { .. } | Phase::Exited { .. } => return faults,
     }
     if !snapshot.shim_alive {
         faults.insert(ContainerFault::Shim);

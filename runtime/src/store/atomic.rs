@@ -1,8 +1,14 @@
-//! Files written whole or not at all: temporary file in the same directory, fsync, rename, fsync of the directory.
+//! Files written whole or not at all: a file without a name in the same directory, fsync, its name, fsync of the directory.
+//!
+//! A writer that is killed leaves nothing behind: without a name there is nothing to leave. Only between the link and the rename
+//! that replace an older file, a matter of microseconds, is there a temporary name; readers of a directory skip those.
 
 use super::FileError;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +19,15 @@ pub const TEMPORARY_PREFIX: &str = ".tmp-";
 /// Makes `path` hold exactly `bytes`, mode 0600: after a crash it has its old content or the new one.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let temporary = temporary_beside(path);
-    let written = write_synced(&temporary, bytes).and_then(|()| rename(&temporary, path));
+    let written = match write_nameless(path, bytes)? {
+        Some(file) => match name(&file, path) {
+            Ok(()) => return sync_parent(path),
+            Err(Errno::EXIST) => name(&file, &temporary).map_err(FileError::of("name", &temporary)),
+            Err(error) => Err(FileError::of("name", path)(error)),
+        },
+        None => write_synced(&temporary, bytes),
+    };
+    let written = written.and_then(|()| rename(&temporary, path));
     if written.is_err() {
         let _ = fs::remove_file(&temporary); // the error already on its way is the one to report
     }
@@ -45,6 +59,27 @@ pub fn remove_file(path: &Path) -> Result<(), FileError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(FileError::of("remove", path)),
     }
+}
+
+/// Writes a file that has no name yet; `None` where the file system has no such files.
+fn write_nameless(path: &Path, bytes: &[u8]) -> Result<Option<File>, FileError> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let mut file = match rustix::fs::open(parent, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => File::from(file),
+        // open(2): EISDIR and ENOENT are what kernels and file systems without O_TMPFILE say.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR) => return Ok(None),
+        Err(Errno::NOENT) if parent.exists() => return Ok(None),
+        Err(error) => return Err(FileError::of("create a file in", parent)(error)),
+    };
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(FileError::of("write", path))?;
+    Ok(Some(file))
+}
+
+/// Gives it a name that nothing has: by way of /proc, since AT_EMPTY_PATH asks for a capability.
+fn name(file: &File, path: &Path) -> Result<(), Errno> {
+    let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::linkat(CWD, itself, CWD, path, AtFlags::SYMLINK_FOLLOW)
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
