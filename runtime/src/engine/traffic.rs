@@ -47,6 +47,7 @@ impl Engine {
         for (id, snapshot) in container::list(&self.places)? {
             after.extend(snapshot.ok().and_then(|snapshot| served(&snapshot)).map(|serving| (id, serving)));
         }
+        leave_the_youngest(&mut after);
         let _lock = self.network_lock()?;
         // All of them: the walls of a network whose record cannot be read would be taken for a leftover and removed.
         let networks = network::list_networks(&self.places)?.into_iter().map(|(name, record)| Ok((name, record?)));
@@ -69,6 +70,12 @@ impl Engine {
     fn traffic_path(&self) -> PathBuf {
         self.places.run.join("traffic.json")
     }
+}
+
+/// Where two incarnations of a name serve, their switch was interrupted: the younger one was to have it all.
+fn leave_the_youngest(traffic: &mut Traffic) {
+    let youngest: BTreeMap<Name, u32> = traffic.keys().map(|id| (id.name.clone(), id.generation)).collect();
+    traffic.retain(|id, _| youngest.get(&id.name) == Some(&id.generation));
 }
 
 /// Whether a container runs, or is about to again.
