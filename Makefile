@@ -33,8 +33,7 @@ build: ## Build the two programs, agent and container-shim
 # Files the examples take from the host instead of a registry.
 .PHONY: example-files
 example-files:
-	install -D -m 0755 "$$(command -v busybox)" $(DEMO)/busybox/busybox
-	install -D -m 0755 "$$(command -v busybox)" examples/01-hello/busybox/busybox
+	for example in examples/*/; do install -D -m 0755 "$$(command -v busybox)" "$${example}busybox/busybox"; done
 
 .PHONY: build-deps
 build-deps:
@@ -47,7 +46,9 @@ deps: ## Install what building and testing need (Debian, Ubuntu)
 
 test: example-files ## Run every test; those that need root say so and are skipped without it
 	cargo build --workspace --bins
-	cargo test --workspace --no-fail-fast
+	@before=$$(mktemp) && target/debug/inventory >$$before; \
+	cargo test --workspace --no-fail-fast; failed=$$?; \
+	target/debug/inventory $$before || failed=1; rm -f $$before; exit $$failed
 
 PREFIX ?= /usr/local
 install: build ## Install programs, man pages, completions and the systemd unit below PREFIX (/usr/local)

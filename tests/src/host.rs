@@ -12,6 +12,9 @@ use tempfile::TempDir;
 /// Longest wait for anything that should happen by itself: generous, since a loaded machine is no failure.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Longest wait for what was removed to be gone.
+const GONE_MAX: Duration = Duration::from_secs(2);
+
 /// A host for one test.
 pub struct Host {
     directory: TempDir,
@@ -169,7 +172,13 @@ impl Drop for Host {
     /// Removes everything and proves it: a test that leaves something behind is a failed test.
     fn drop(&mut self) {
         let reset = self.agent(&["system", "reset", "--force"]);
+        // The kernel tears down killed processes and their cgroups in its own time.
+        let gone = Instant::now() + GONE_MAX;
         let mut left = census::traces(self);
+        while !left.is_empty() && Instant::now() < gone {
+            std::thread::sleep(Duration::from_millis(20));
+            left = census::traces(self);
+        }
         if reset.code != 0 {
             left.push(format!("system reset: exit code {}\n{}{}", reset.code, reset.stdout, reset.stderr));
         }

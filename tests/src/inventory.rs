@@ -16,7 +16,10 @@ impl Inventory {
     pub fn take() -> Self {
         let mut found = BTreeSet::new();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        found.extend(mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(|target| format!("mount {target}")));
+        let targets = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        // Sessions of people come and go.
+        let lasting = targets.filter(|target| !target.starts_with("/run/user/") && !target.starts_with("/run/credentials/"));
+        found.extend(lasting.map(|target| format!("mount {target}")));
         if let Ok(links) = fs::read_dir("/sys/class/net") {
             found.extend(links.flatten().map(|link| format!("link {}", link.file_name().to_string_lossy())));
         }
@@ -62,10 +65,10 @@ fn cgroups(directory: &Path, depth: usize, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Namespaces some process is in; pinned ones are mounts.
+/// Namespaces some process is in; pinned ones are mounts. Of the kinds that each container has and a service of the host seldom.
 fn namespaces(found: &mut BTreeSet<String>) {
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        for kind in ["mnt", "net", "pid", "cgroup", "ipc", "uts", "user"] {
+        for kind in ["net", "pid"] {
             if let Ok(namespace) = fs::read_link(entry.path().join("ns").join(kind)) {
                 found.insert(format!("namespace {}", namespace.display()));
             }

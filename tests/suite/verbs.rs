@@ -62,6 +62,26 @@ fn a_container_run_by_hand_is_published_and_nobody_elses() -> Result<()> {
 }
 
 #[test]
+fn a_name_that_was_given_up_is_free_for_a_site() -> Result<()> {
+    if !is_root("a_name_that_was_given_up_is_free_for_a_site") {
+        return Ok(());
+    }
+    let host = host()?;
+    host.agent(&["container", "run", "--rm", "--name", "web", "box", "true"]).ok()?;
+    let web = "kind: Container\nmetadata: {name: web}\nspec: {image: box, command: [sleep, '1000'], stopGracePeriod: 1s}";
+    let site = host.manifests("site", &[web])?;
+    host.agent(&["apply", &site]).ok()?;
+    host.agent(&["container", "rm", "--force", "web"]).ok()?;
+    host.agent(&["container", "run", "--detach", "--name", "web", "box", "sleep", "1000"]).ok()?;
+    let refused = host.agent(&["apply", &site]);
+    assert!(refused.code == 1 && refused.stdout.contains("container/web"), "{refused:?}");
+    host.agent(&["container", "rm", "--force", "web"]).ok()?;
+    host.agent(&["apply", &site]).ok()?;
+    assert_eq!(host.agent(&["plan", &site]).code, 0);
+    Ok(())
+}
+
+#[test]
 fn containers_are_looked_at_and_steered() -> Result<()> {
     if !is_root("containers_are_looked_at_and_steered") {
         return Ok(());
