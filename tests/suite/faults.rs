@@ -5,9 +5,10 @@
 //! runs [`the_hand_that_fails`] alone.
 
 use agent::apply::Event;
-use agent::host::{Host as Seam, HostError};
+use agent::clock::now;
+use agent::host::{Host as Seam, HostError, Report};
 use agent::ledger::Ledger;
-use agent::linux::{LinuxHost, collect_snapshots, now};
+use agent::linux::{LinuxHost, clear_up};
 use agent::plan::action::{Action, Plan, Step};
 use agent::plan::actual::Actual;
 use agent::plan::{Policy, Volumes};
@@ -61,6 +62,14 @@ impl Seam for Faulty<'_> {
         self.host.observe(desired)
     }
 
+    fn announce(&self, plan: &Plan) -> Result<(), HostError> {
+        self.host.announce(plan)
+    }
+
+    fn settle(&self, plan: &Plan, report: &Report) -> Result<(), HostError> {
+        self.host.settle(plan, report)
+    }
+
     fn perform(&self, action: &Action, progress: &(dyn Fn(&str) + Sync)) -> Result<(), HostError> {
         let strikes = self.begun.fetch_add(1, Ordering::SeqCst) + 1 == self.at;
         match (strikes, self.fault) {
@@ -112,9 +121,10 @@ fn the_hand_that_fails() -> Result<()> {
     let started = now();
     let host = Faulty { host: LinuxHost::new(&engine, &ledger, &site), fault, at, begun: AtomicUsize::new(0) };
     let cycle = converge(&host, &site.desired, &Policy { site: site.id.clone(), volumes }, &AtomicBool::new(false), &Silent)?;
-    collect_snapshots(&engine)?;
-    agent::record::record(&mut ledger.lock().expect("nobody else has it"), &source.describe(), &site, &cycle, started, now())?;
     let struck = host.begun.load(Ordering::SeqCst) >= at;
+    let mut ledger = ledger.lock().expect("nobody else has it");
+    clear_up(&engine, &mut ledger, &cycle, now())?;
+    agent::record::record(&mut ledger, &source.describe(), &site, &cycle, started, now())?;
     ensure!(struck || cycle.converged(), "without a fault it converges: {:?}", cycle.rest);
     std::process::exit(if struck { i32::from(FAULTED) } else { 0 })
 }
@@ -162,7 +172,7 @@ fn write_site(host: &Host, phase: Phase) -> Result<String> {
         container(
             "server",
             "  networks: [front]\n  ports: ['8080:80']\n  volumes: ['./www:/www:ro']\n  dependsOn: [writer]\n  \
-             healthcheck: {test: [CMD, /bin/busybox, 'true'], interval: 50ms}",
+             healthcheck: {test: [CMD, /bin/busybox, 'true'], interval: 60s}",
         ),
     ];
     if phase == Phase::First {

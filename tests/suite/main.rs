@@ -1,9 +1,9 @@
 //! The suite: one binary, a file per feature. What needs root says so and is skipped without it.
 
 mod apply;
+mod drift;
 mod examples;
 mod faults;
-mod drift;
 mod git;
 mod real;
 mod registry;

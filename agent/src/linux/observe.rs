@@ -191,7 +191,7 @@ fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result
     let mut found = BTreeMap::new();
     let owned = ledger.map(|ledger| ledger.owned(None)).transpose().map_err(failed)?;
     for owned in owned.into_iter().flatten() {
-        if owned.resource.kind != Kind::Image || owned.state != OwnedState::Present {
+        if owned.resource.kind != Kind::Image || owned.state == OwnedState::Creating {
             continue;
         }
         let Some(key) = super::image::key_of(&owned.resource.name) else { continue };
