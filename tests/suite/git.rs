@@ -101,13 +101,16 @@ fn a_push_over_ssh_is_followed() -> Result<()> {
     let (host, repository) = scene()?;
     let Some(server) = SshServer::start(&host, &repository)? else { return Ok(()) };
     let arguments = server.arguments();
-    let _watch = watch(&host, &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let watch = watch(&host, &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
     let counter = vital(&host, "counter")?;
     let pushed = Instant::now();
     push_page(&host, &repository, "two")?;
     measure(&format!("git push over ssh to the new page, asking every {INTERVAL}"), pushed);
     ensure!(vital(&host, "counter")? == counter);
-    Ok(())
+    watch.signal("TERM")?;
+    ensure!(watch.wait()? == 0);
+    // An ssh that was asking just then sees that nobody listens any more.
+    eventually("no ssh", || Ok(ensure!(host.run("pgrep", &["-f", &repository.url()[7..]]).code == 1)))
 }
 
 #[test]
