@@ -4,7 +4,7 @@ use super::record::Applied;
 use crate::host::{HostError, chain};
 use crate::ledger::{Ledger, OwnedState};
 use crate::plan::actual::{Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, ContainerFault, Firewall, Observed, Owner};
-use runtime::cgroup::{Cgroup, settled};
+use runtime::cgroup::{Cgroup, CgroupError, Layout, settled};
 use runtime::container::Snapshot;
 use runtime::container::config::{Endpoint, NetworkConfig};
 use runtime::container::state::{ExitCause, Phase};
@@ -32,9 +32,10 @@ pub(super) fn observe(engine: &Engine, ledger: Option<&Ledger>, desired: &Desire
     let expected: Traffic = snapshots.iter().filter_map(|(id, snapshot)| Some((id.clone(), served(snapshot.as_ref().ok()?)?))).collect();
     let (firewall, missing_ports) = firewall(engine, &readable, &expected).map_err(|error| failed("nftables table", error))?;
 
+    let surroundings = Surroundings { engine, links: &links, layout: Layout::detect() };
     let containers = snapshots.into_iter().map(|(id, snapshot)| {
         let observed = match snapshot {
-            Ok(snapshot) => container(engine, &id, snapshot, &links, missing_ports.get(&id)),
+            Ok(snapshot) => container(&surroundings, &id, snapshot, missing_ports.get(&id)),
             Err(error) => Observed::Unreadable { why: chain(&error) },
         };
         (id, observed)
@@ -63,11 +64,17 @@ fn firewall(
     Ok((Firewall::Intact, state.missing_ports(networks, expected)))
 }
 
+/// What is looked at once for all containers.
+struct Surroundings<'a> {
+    engine: &'a Engine,
+    links: &'a Links,
+    layout: std::result::Result<Layout, CgroupError>,
+}
+
 fn container(
-    engine: &Engine,
+    surroundings: &Surroundings<'_>,
     id: &ContainerId,
     snapshot: Snapshot,
-    links: &Links,
     missing_ports: Option<&Vec<PortMapping>>,
 ) -> Observed<ActualContainer> {
     let keep = Keep::of(&snapshot.annotations);
@@ -80,7 +87,7 @@ fn container(
         NetworkConfig::Host | NetworkConfig::None => &[],
     };
     let faults = match snapshot.state.phase {
-        Phase::Running { .. } => faults(engine, id, &snapshot, endpoints, links, missing_ports),
+        Phase::Running { .. } => faults(surroundings, id, &snapshot, endpoints, missing_ports),
         Phase::Created | Phase::Restarting { .. } | Phase::Exited { .. } => BTreeSet::new(),
     };
     Observed::Present(ActualContainer {
@@ -106,11 +113,10 @@ fn completed(snapshot: &Snapshot) -> bool {
 }
 
 fn faults(
-    engine: &Engine,
+    surroundings: &Surroundings<'_>,
     id: &ContainerId,
     snapshot: &Snapshot,
     endpoints: &[Endpoint],
-    links: &Links,
     missing_ports: Option<&Vec<PortMapping>>,
 ) -> BTreeSet<ContainerFault> {
     let mut faults = BTreeSet::new();
@@ -118,14 +124,25 @@ fn faults(
         faults.insert(ContainerFault::Shim);
     }
     let wanted = settled(&snapshot.config.updatable.resources);
-    match Cgroup::of_container(engine.places(), id).and_then(|cgroup| cgroup.read_limits()) {
+    let places = surroundings.engine.places();
+    let found = match &surroundings.layout {
+        Ok(layout) => Cgroup::within(layout, places, id).read_limits().map_err(|error| chain(&error)),
+        Err(error) => Err(chain(error)),
+    };
+    match found {
         Ok(found) if found == wanted => {}
         Ok(found) => drop(faults.insert(ContainerFault::Limits { found: describe_limits(&found) })),
-        Err(error) => drop(faults.insert(ContainerFault::Limits { found: chain(&error) })),
+        // It has ended since its state was read, and its group with it.
+        Err(_) if !runs(surroundings.engine, id) => return BTreeSet::new(),
+        Err(found) => drop(faults.insert(ContainerFault::Limits { found })),
     }
-    faults.extend(links.link_faults(id, endpoints).into_iter().map(|network| ContainerFault::Link { network }));
+    faults.extend(surroundings.links.link_faults(id, endpoints).into_iter().map(|network| ContainerFault::Link { network }));
     faults.extend(missing_ports.map(|missing| ContainerFault::Ports { missing: missing.clone() }));
     faults
+}
+
+fn runs(engine: &Engine, id: &ContainerId) -> bool {
+    runtime::container::inspect(engine.places(), id).is_ok_and(|snapshot| matches!(snapshot.state.phase, Phase::Running { .. }))
 }
 
 fn describe_limits(limits: &runtime::container::config::ResourceLimits) -> String {
