@@ -88,6 +88,7 @@ impl Ground {
 
     /// Removes what is left: the directory, and the control group in every hierarchy.
     pub fn leave(self) -> Result<()> {
+        sh(&format!("! mountpoint -q {UNIFIED} || umount {UNIFIED}"))?;
         for hierarchy in fs::read_dir("/sys/fs/cgroup")?.flatten() {
             remove_group(&hierarchy.path().join(self.control_group()))?;
         }

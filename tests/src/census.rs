@@ -132,6 +132,10 @@ fn processes(host: &Host) -> Vec<String> {
             fs::read(entry.path().join(file)).map(|bytes| String::from_utf8_lossy(&bytes).replace('\0', " ")).unwrap_or_default()
         };
         let command = read("cmdline");
+        // Without a command line it is a zombie: it has ended, and whoever adopted it will ask for its status.
+        if command.is_empty() {
+            continue;
+        }
         if command.contains(&own) || read("cgroup").contains(&instance) {
             found.push(format!("process {}", command.trim()));
         }

@@ -56,7 +56,8 @@ impl Scene {
         measure(&format!("repair: {what}"), since);
         let told = || {
             let log = self.watch.output()[logged..].to_owned();
-            Ok(ensure!(log.contains(cause), "nothing about {cause:?} in:\n{log}"))
+            ensure!(log.contains(cause), "nothing about {cause:?} in:\n{log}");
+            Ok(())
         };
         eventually("the cause in the log", told).context(what.to_owned())?;
         ensure!(self.settled()? == before, "{what}: {before:?} became {:?}", self.settled()?);
@@ -66,7 +67,8 @@ impl Scene {
     }
 
     fn page_is_there(&self) -> Result<()> {
-        Ok(ensure!(page(&self.host, PORT)? == "one"))
+        ensure!(page(&self.host, PORT)? == "one");
+        Ok(())
     }
 }
 
@@ -108,7 +110,10 @@ fn what_is_broken_is_repaired_and_nothing_else_is_touched() -> Result<()> {
         "a changed memory limit",
         "its limits are memory 32",
         || Ok(fs::write(&limit, "33554432")?),
-        || Ok(ensure!(fs::read_to_string(&limit)? == wanted)),
+        || {
+            ensure!(fs::read_to_string(&limit)? == wanted);
+            Ok(())
+        },
     )?;
     Ok(())
 }
@@ -123,16 +128,25 @@ fn who_is_killed_comes_back_and_nobody_else_notices() -> Result<()> {
     let (web, counter) = (vital(host, "web")?, vital(host, "counter")?);
 
     let dead = shim(host, &counter.id)?;
-    let another_shim = || Ok(ensure!(shim(host, &counter.id)? != dead));
+    let another_shim = || {
+        ensure!(shim(host, &counter.id)? != dead);
+        Ok(())
+    };
     scene.repaired("a killed shim", "its shim is gone", || kill(dead), another_shim)?;
     let so_far = printed(host, &counter.id)?.lines().count();
-    eventually("output after the adoption", || Ok(ensure!(printed(host, &counter.id)?.lines().count() > so_far + 5)))?;
+    eventually("output after the adoption", || {
+        ensure!(printed(host, &counter.id)?.lines().count() > so_far + 5);
+        Ok(())
+    })?;
     numbers_without_a_gap(&printed(host, &counter.id)?)?;
 
     // The shim's own affair: the agent has nothing to do.
     let (since, logged) = (Instant::now(), scene.watch.output().len());
     kill(web.pid)?;
-    eventually("a restart", || Ok(ensure!(vital(host, "web")?.restarts == 1 && page(host, PORT)? == "one")))?;
+    eventually("a restart", || {
+        ensure!(vital(host, "web")?.restarts == 1 && page(host, PORT)? == "one");
+        Ok(())
+    })?;
     measure("repair: a killed process", since);
     ensure!(vital(host, "counter")? == counter);
     ensure!(!scene.watch.output()[logged..].contains("planned"), "{}", scene.watch.output());
@@ -151,11 +165,17 @@ fn who_is_killed_comes_back_and_nobody_else_notices() -> Result<()> {
 
     // A shim that dies while it waits to restart its container.
     let failing = "failing@1".parse()?;
-    let waits = || Ok(ensure!(matches!(containers(host)?[&failing].state.phase, Phase::Restarting { .. })));
+    let waits = || {
+        ensure!(matches!(containers(host)?[&failing].state.phase, Phase::Restarting { .. }));
+        Ok(())
+    };
     eventually("a pause between two attempts", waits)?;
     let (since, dead) = (Instant::now(), shim(host, &failing)?);
     kill(dead)?;
-    eventually("another shim for it", || Ok(ensure!(shim(host, &failing)? != dead)))?;
+    eventually("another shim for it", || {
+        ensure!(shim(host, &failing)? != dead);
+        Ok(())
+    })?;
     measure("repair: a shim killed between two attempts", since);
 
     let since = Instant::now();
@@ -174,7 +194,10 @@ fn who_is_killed_comes_back_and_nobody_else_notices() -> Result<()> {
         "a deleted bridge beside a stopped container",
         "is gone",
         || scene.run(&format!("ip link del {}", bridge_name(&host.places(), &"shop".parse()?))).map(drop),
-        || Ok(ensure!(scene.run("ip -o link")?.contains(&bridge_name(&host.places(), &"shop".parse()?)))),
+        || {
+            ensure!(scene.run("ip -o link")?.contains(&bridge_name(&host.places(), &"shop".parse()?)));
+            Ok(())
+        },
     )?;
     ensure!(vital(host, "web").is_err(), "{}", &scene.watch.output()[logged..]);
     host.agent(&["container", "start", "web"]).ok()?;

@@ -28,7 +28,11 @@ fn scene() -> Result<(Host, Repository)> {
 
 fn watch(host: &Host, arguments: &[&str]) -> Result<Running> {
     let watch = host.spawn_agent(&[&["watch", "--interval", INTERVAL], arguments].concat())?;
-    eventually("the first page", || Ok(ensure!(page(host, PORT)? == "one"))).with_context(|| watch.output())?;
+    eventually("the first page", || {
+        ensure!(page(host, PORT)? == "one");
+        Ok(())
+    })
+    .with_context(|| watch.output())?;
     eventually("a settled host", || is_settled(host)).with_context(|| watch.output())?;
     Ok(watch)
 }
@@ -37,7 +41,10 @@ fn watch(host: &Host, arguments: &[&str]) -> Result<Running> {
 fn push_page(host: &Host, repository: &Repository, text: &str) -> Result<()> {
     put(&repository.work().join("page/index.html"), text)?;
     repository.push(text)?;
-    eventually("the pushed page", || Ok(ensure!(page(host, PORT)? == text)))?;
+    eventually("the pushed page", || {
+        ensure!(page(host, PORT)? == text);
+        Ok(())
+    })?;
     eventually("a settled host", || is_settled(host))
 }
 
@@ -62,7 +69,10 @@ fn a_push_over_http_replaces_what_it_changes_and_nothing_else() -> Result<()> {
     eventually("a container more", || vital(&host, "extra"))?;
     fs::remove_file(repository.work().join("extra.yaml"))?;
     repository.push("a container less")?;
-    eventually("a container less", || Ok(ensure!(running(&host)?.keys().eq(["counter", "web"]))))?;
+    eventually("a container less", || {
+        ensure!(running(&host)?.keys().eq(["counter", "web"]));
+        Ok(())
+    })?;
 
     // Another history, as a rebase makes it.
     repository.git(&["reset", "-q", "--hard", "HEAD~3"])?;
@@ -73,11 +83,15 @@ fn a_push_over_http_replaces_what_it_changes_and_nothing_else() -> Result<()> {
     drop(server);
     eventually("the silence in the status", || {
         let status = host.agent(&["status"]).ok()?;
-        Ok(ensure!(status.contains("the source does not answer"), "{status}"))
+        ensure!(status.contains("the source does not answer"), "{status}");
+        Ok(())
     })?;
     ensure!(running(&host)? == before && page(&host, PORT)? == "rebased");
     host.agent(&["container", "rm", "-f", "web"]).ok()?;
-    eventually("a repair without a server", || Ok(ensure!(page(&host, PORT)? == "rebased")))?;
+    eventually("a repair without a server", || {
+        ensure!(page(&host, PORT)? == "rebased");
+        Ok(())
+    })?;
     ensure!(vital(&host, "counter")? == counter);
     put(&repository.work().join("page/index.html"), "back")?;
     repository.push("while nobody serves it")?;
@@ -85,7 +99,10 @@ fn a_push_over_http_replaces_what_it_changes_and_nothing_else() -> Result<()> {
     let back = Instant::now();
     // Asked every few seconds at first while it does not answer: whoever cannot wait says so.
     watch.signal("HUP")?;
-    eventually("the page pushed meanwhile", || Ok(ensure!(page(&host, PORT)? == "back")))?;
+    eventually("the page pushed meanwhile", || {
+        ensure!(page(&host, PORT)? == "back");
+        Ok(())
+    })?;
     measure("server back and SIGHUP to the new page", back);
     let status = host.agent(&["status"]).ok()?;
     ensure!(!status.contains("does not answer"), "{status}");
@@ -101,13 +118,19 @@ fn a_push_over_ssh_is_followed() -> Result<()> {
     let (host, repository) = scene()?;
     let Some(server) = SshServer::start(&host, &repository)? else { return Ok(()) };
     let arguments = server.arguments();
-    let _watch = watch(&host, &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let watch = watch(&host, &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
     let counter = vital(&host, "counter")?;
     let pushed = Instant::now();
     push_page(&host, &repository, "two")?;
     measure(&format!("git push over ssh to the new page, asking every {INTERVAL}"), pushed);
     ensure!(vital(&host, "counter")? == counter);
-    Ok(())
+    watch.signal("TERM")?;
+    ensure!(watch.wait()? == 0);
+    // An ssh that was asking just then sees that nobody listens any more.
+    eventually("no ssh", || {
+        ensure!(host.run("pgrep", &["-f", &repository.url()[7..]]).code == 1);
+        Ok(())
+    })
 }
 
 #[test]
@@ -129,17 +152,24 @@ fn a_branch_and_a_folder_are_followed_and_may_go() -> Result<()> {
     repository.git(&["push", "-q", "origin", ":live"])?;
     eventually("the branch is missed", || {
         let status = host.agent(&["status"]).ok()?;
-        Ok(ensure!(status.contains("has no branch \"live\"") && status.contains("it has: main"), "{status}"))
+        ensure!(status.contains("has no branch \"live\"") && status.contains("it has: main"), "{status}");
+        Ok(())
     })?;
     ensure!(running(&host)? == before && page(&host, PORT)? == "one", "a branch that goes takes nothing along");
     kill(before["counter"].pid)?;
-    eventually("a restart", || Ok(ensure!(vital(&host, "counter")?.restarts == 1)))?;
+    eventually("a restart", || {
+        ensure!(vital(&host, "counter")?.restarts == 1);
+        Ok(())
+    })?;
 
     put(&repository.work().join("hosts/web/page/index.html"), "again")?;
     repository.push_to("live", "the branch again")?;
     watch.signal("HUP")?;
     let pushed = Instant::now();
-    eventually("the branch again", || Ok(ensure!(page(&host, PORT)? == "again")))?;
+    eventually("the branch again", || {
+        ensure!(page(&host, PORT)? == "again");
+        Ok(())
+    })?;
     measure("git push to a file:// repository and SIGHUP to the new page", pushed);
     Ok(())
 }
@@ -160,7 +190,8 @@ fn a_refused_commit_is_remembered_and_the_last_good_one_kept_up() -> Result<()> 
     let bad = repository.push("a mistake")?;
     let is_refused = || {
         let status = host.agent(&["status"]).ok()?;
-        Ok(ensure!(status.contains("refused") && status.contains("allways") && status.contains(&bad[..8]), "{status}"))
+        ensure!(status.contains("refused") && status.contains("allways") && status.contains(&bad[..8]), "{status}");
+        Ok(())
     };
     eventually("the refusal", is_refused)?;
     ensure!(running(&host)? == before && page(&host, PORT)? == "good");
@@ -169,25 +200,37 @@ fn a_refused_commit_is_remembered_and_the_last_good_one_kept_up() -> Result<()> 
     drop(first);
     host.agent(&["container", "rm", "-f", "web"]).ok()?;
     let second = host.spawn_agent(&["watch", "--interval", INTERVAL, &url])?;
-    eventually("the last good page", || Ok(ensure!(page(&host, PORT)? == "good"))).with_context(|| second.output())?;
+    eventually("the last good page", || {
+        ensure!(page(&host, PORT)? == "good");
+        Ok(())
+    })
+    .with_context(|| second.output())?;
     eventually("the refusal again", is_refused)?;
     ensure!(vital(&host, "counter")? == before["counter"]);
 
     // Nor does it get lost when the next one is as bad, and another watch begins.
     fs::write(repository.work().join("counter.yaml"), "kind: Nonsense")?;
     let worse = repository.push("another mistake")?;
-    eventually("the second refusal", || Ok(ensure!(host.agent(&["status"]).ok()?.contains(&worse[..8]))))?;
+    eventually("the second refusal", || {
+        ensure!(host.agent(&["status"]).ok()?.contains(&worse[..8]));
+        Ok(())
+    })?;
     drop(second);
     host.agent(&["container", "rm", "-f", "web"]).ok()?;
     let third = host.spawn_agent(&["watch", "--interval", INTERVAL, &url])?;
-    eventually("the last good page again", || Ok(ensure!(page(&host, PORT)? == "good"))).with_context(|| third.output())?;
+    eventually("the last good page again", || {
+        ensure!(page(&host, PORT)? == "good");
+        Ok(())
+    })
+    .with_context(|| third.output())?;
 
     put(&repository.work().join("web.yaml"), sample::WEB)?;
     put(&repository.work().join("counter.yaml"), sample::COUNTER)?;
     push_page(&host, &repository, "better")?;
     eventually("a clean status", || {
         let status = host.agent(&["status"]).ok()?;
-        Ok(ensure!(status.contains("converged") && !status.contains("error"), "{status}"))
+        ensure!(status.contains("converged") && !status.contains("error"), "{status}");
+        Ok(())
     })?;
     ensure!(vital(&host, "counter")? == before["counter"]);
     Ok(())

@@ -17,7 +17,10 @@ fn a_directory_is_followed() -> Result<()> {
     let site = sample::write(&host, "site")?;
     let path = site.display().to_string();
     let watch = host.spawn_agent(&["watch", &path])?;
-    eventually("the first page", || Ok(ensure!(page(&host, PORT)? == "one")))?;
+    eventually("the first page", || {
+        ensure!(page(&host, PORT)? == "one");
+        Ok(())
+    })?;
     let counter = eventually("the counter", || vital(&host, "counter"))?;
 
     let second = host.agent(&["watch", &path, "--site", "other"]);
@@ -27,12 +30,19 @@ fn a_directory_is_followed() -> Result<()> {
     let edited = Instant::now();
     put(&site.join("counter.yaml"), &sample::COUNTER.replace("64Mi", "48Mi"))?;
     put(&site.join("page/index.html"), "two")?;
-    eventually("the second page", || Ok(ensure!(page(&host, PORT)? == "two")))?;
+    eventually("the second page", || {
+        ensure!(page(&host, PORT)? == "two");
+        Ok(())
+    })?;
     measure("edit of a page to the new page", edited);
-    eventually("web@2", || Ok(ensure!(vital(&host, "web")?.id.to_string() == "web@2")))?;
+    eventually("web@2", || {
+        ensure!(vital(&host, "web")?.id.to_string() == "web@2");
+        Ok(())
+    })?;
     eventually("the new limit", || {
         let limit = host.agent(&["container", "inspect", "counter"]).ok()?;
-        Ok(ensure!(limit.contains("\"48Mi\"") || limit.contains("50331648"), "{limit}"))
+        ensure!(limit.contains("\"48Mi\"") || limit.contains("50331648"), "{limit}");
+        Ok(())
     })?;
     ensure!(vital(&host, "counter")? == counter, "a limit restarts nothing");
 
@@ -40,13 +50,17 @@ fn a_directory_is_followed() -> Result<()> {
     eventually("a container more", || vital(&host, "extra"))?;
     fs::remove_file(site.join("more/extra.yaml"))?;
     fs::remove_file(site.join("counter.yaml"))?;
-    eventually("two containers less", || Ok(ensure!(running(&host)?.keys().eq(["web"]))))?;
+    eventually("two containers less", || {
+        ensure!(running(&host)?.keys().eq(["web"]));
+        Ok(())
+    })?;
     ensure!(host.places().volume_data(&"data".parse()?).is_dir(), "a volume stays");
     fs::remove_file(site.join("network.yaml"))?;
     put(&site.join("web.yaml"), &sample::WEB.replace("  networks: [shop]\n", ""))?;
     eventually("a page without the network", || {
         ensure!(vital(&host, "web")?.id.to_string() != "web@1" && page(&host, PORT)? == "two");
-        Ok(ensure!(!host.run("ip", &["-o", "link"]).ok()?.contains("-shop"), "its bridge is gone"))
+        ensure!(!host.run("ip", &["-o", "link"]).ok()?.contains("-shop"), "its bridge is gone");
+        Ok(())
     })?;
     ensure!(host.places().volume_data(&"data".parse()?).is_dir(), "a volume stays without its manifest too");
 
@@ -66,7 +80,10 @@ fn a_broken_manifest_changes_nothing_until_it_is_repaired() -> Result<()> {
     let host = Host::new()?;
     let site = sample::write(&host, "site")?;
     let watch = host.spawn_agent(&["watch", &site.display().to_string()])?;
-    eventually("the first page", || Ok(ensure!(page(&host, PORT)? == "one")))?;
+    eventually("the first page", || {
+        ensure!(page(&host, PORT)? == "one");
+        Ok(())
+    })?;
     eventually("the counter", || vital(&host, "counter"))?;
     let before = running(&host)?;
 
@@ -77,7 +94,8 @@ fn a_broken_manifest_changes_nothing_until_it_is_repaired() -> Result<()> {
         let log = watch.output();
         ensure!(log.contains("unknown field") && log.contains("prots"), "{log}");
         let status = host.agent(&["status"]).ok()?;
-        Ok(ensure!(status.contains("prots") && status.contains("web.yaml:7"), "{status}"))
+        ensure!(status.contains("prots") && status.contains("web.yaml:7"), "{status}");
+        Ok(())
     })?;
     let plan = host.agent(&["plan", &site.display().to_string()]);
     ensure!(plan.code == 1, "{plan:?}");
@@ -85,16 +103,23 @@ fn a_broken_manifest_changes_nothing_until_it_is_repaired() -> Result<()> {
 
     // What breaks meanwhile is still repaired, after the last good manifests.
     tests::view::kill(vital(&host, "counter")?.pid)?;
-    eventually("a new counter", || Ok(ensure!(vital(&host, "counter")?.restarts == 1)))?;
+    eventually("a new counter", || {
+        ensure!(vital(&host, "counter")?.restarts == 1);
+        Ok(())
+    })?;
     host.agent(&["container", "rm", "-f", "counter"]).ok()?;
     eventually("the counter is made again", || vital(&host, "counter").map(drop)).context(watch.output())?;
     ensure!(page(&host, PORT)? == "one");
 
     put(&site.join("web.yaml"), sample::WEB)?;
-    eventually("the second page", || Ok(ensure!(page(&host, PORT)? == "two")))?;
+    eventually("the second page", || {
+        ensure!(page(&host, PORT)? == "two");
+        Ok(())
+    })?;
     eventually("a clean status", || {
         let status = host.agent(&["status"]).ok()?;
-        Ok(ensure!(status.contains("converged") && !status.contains("prots"), "{status}"))
+        ensure!(status.contains("converged") && !status.contains("prots"), "{status}");
+        Ok(())
     })?;
     Ok(())
 }

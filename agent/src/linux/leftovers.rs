@@ -1,10 +1,11 @@
 //! What is left when an application is over, or when one before it was interrupted: lines of the ledger about what is not there,
 //! images without a name, snapshots that nothing mounts. The host's lock is held.
 
-use super::collect_snapshots;
+use super::content;
 use crate::host::HostError;
 use crate::ledger::{Entry, Ledger, Owned, OwnedState, Ownership};
 use crate::reconcile::Cycle;
+use runtime::container::config::MountConfig;
 use runtime::container::state::Timestamp;
 use runtime::engine::{Engine, EngineError};
 use runtime::image::store::StoreError;
@@ -78,4 +79,19 @@ impl Resources {
             Kind::Container => self.containers.contains(&resource.name),
         })
     }
+}
+
+/// Removes snapshots of site content that no container mounts any more. A container that cannot be read may mount any of them:
+/// then all stay.
+pub fn collect_snapshots(engine: &Engine) -> Result {
+    let failed = |error: BoxError| HostError::new("remove old snapshots", error);
+    let mut in_use = BTreeSet::new();
+    for snapshot in engine.containers().map_err(|error| failed(error.into()))?.into_values() {
+        let Ok(snapshot) = snapshot else { return Ok(()) };
+        in_use.extend(snapshot.config.mounts.into_iter().filter_map(|mount| match mount {
+            MountConfig::Bind { source, .. } => Some(source),
+            MountConfig::Tmpfs { .. } => None,
+        }));
+    }
+    content::collect(engine.places(), &in_use).map_err(|error| failed(error.into()))
 }

@@ -150,16 +150,16 @@ fn site(args: &RunArgs, name: &Name) -> Result<Site, Failure> {
 
 /// `run-1`, `run-2`, …: the first that no container has.
 fn free_name(engine: &Engine) -> Result<Name, Failure> {
-    let taken = engine.containers()?;
+    let taken = engine.container_ids()?;
     let candidates = (1u32..).map(|number| format!("run-{number}").parse::<Name>().expect("letters, a dash and digits are a name"));
-    let mut free = candidates.filter(|name| !taken.keys().any(|id| id.name == *name));
+    let mut free = candidates.filter(|name| !taken.iter().any(|id| id.name == *name));
     Ok(free.next().expect("there are more numbers than containers"))
 }
 
 fn start(args: &RunArgs, session: &Session, engine: &Engine, site: &Site, name: &Name) -> Result<ContainerId, Failure> {
     let ledger = Mutex::new(session.ledger()?);
     let _lock = engine.lock_host()?;
-    if engine.containers()?.keys().any(|id| id.name == *name) {
+    if engine.container_ids()?.iter().any(|id| id.name == *name) {
         let hint = Some(format!("choose another --name, or remove it: agent container rm -f {name}"));
         return Err(Failure::Error { error: anyhow!("container {name} exists"), hint });
     }
