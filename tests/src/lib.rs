@@ -5,3 +5,6 @@ pub mod git;
 pub mod host;
 pub mod inventory;
 pub mod questions;
+pub mod repository;
+pub mod sample;
+pub mod view;

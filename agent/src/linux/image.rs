@@ -101,12 +101,13 @@ pub fn pull(
 pub(super) fn forget(host: &LinuxHost<'_>, key: &ImageKey) -> Result {
     let tried = || format!("forget image {key}");
     host.engine.images().untag(&key.to_string()).map_err(|error| HostError::new(tried(), error))?;
-    host.ledger().confirm_removal(&resource(key)).map_err(|error| HostError::new(tried(), error))?;
     match host.engine.collect_garbage() {
         // Somebody is pulling or building; the next one collects.
-        Err(runtime::engine::EngineError::Image(runtime::image::store::StoreError::Busy)) | Ok(_) => Ok(()),
-        Err(error) => Err(HostError::new(tried(), error)),
+        Err(runtime::engine::EngineError::Image(runtime::image::store::StoreError::Busy)) | Ok(_) => {}
+        Err(error) => return Err(HostError::new(tried(), error)),
     }
+    // Last: whoever finds this line without an image collects again.
+    host.ledger().confirm_removal(&resource(key)).map_err(|error| HostError::new(tried(), error))
 }
 
 fn resource(key: &ImageKey) -> ResourceId {
