@@ -8,8 +8,8 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tests::git::Repository;
 use tests::host::{Host, Ran, eventually, is_root, program};
+use tests::repository::{HttpServer, Repository};
 
 const SITE: &str = r#"
 apiVersion: agent/v1
@@ -88,17 +88,18 @@ fn a_web_server_and_a_database_from_debian_packages_follow_a_git_repository() ->
     let Some(rootfs) = rootfs()? else { return Ok(()) };
     let host = Host::new()?;
     let repository = Repository::new(&host)?;
-    repository.write("hosts/shop/site.yaml", SITE)?;
-    repository.write("hosts/shop/web/Dockerfile", WEB)?;
-    repository.write("hosts/shop/web/index.html", "page one\n")?;
-    repository.write("hosts/shop/redis/Dockerfile", REDIS)?;
+    write(&repository, "site.yaml", SITE)?;
+    write(&repository, "web/Dockerfile", WEB)?;
+    write(&repository, "web/index.html", "page one\n")?;
+    write(&repository, "redis/Dockerfile", REDIS)?;
     fs::copy(&rootfs, repository.work().join("hosts/shop/debian.tar.zst"))?;
     repository.push("first")?;
     if install_packages(&host, &repository.work().join("hosts/shop"))? == Mirror::Away {
         return Ok(());
     }
 
-    let (_server, url) = repository.serve(&host, 9418)?;
+    let server = HttpServer::start(&host, &repository)?;
+    let url = server.url();
     let watch = host.spawn_agent(&["watch", &url, "--path", "hosts/shop", "--interval", "1s"])?;
     let first = converged(&host, "page one").with_context(|| watch.output())?;
 
@@ -106,13 +107,13 @@ fn a_web_server_and_a_database_from_debian_packages_follow_a_git_repository() ->
     redis(&host, &["set", "kept", "in the volume"])?;
     ensure!(redis(&host, &["get", "kept"])? == "in the volume");
 
-    repository.write("hosts/shop/web/index.html", "page two\n")?;
+    write(&repository, "web/index.html", "page two\n")?;
     repository.push("another page")?;
     let second = converged(&host, "page two").with_context(|| watch.output())?;
     ensure!(second.redis == first.redis, "a page does not concern redis: {first:?}, {second:?}");
     ensure!(second.web != first.web, "the page is part of the image of web: {first:?}, {second:?}");
 
-    repository.write("hosts/shop/site.yaml", &SITE.replace(r#"GENERATION: "1""#, r#"GENERATION: "2""#))?;
+    write(&repository, "site.yaml", &SITE.replace(r#"GENERATION: "1""#, r#"GENERATION: "2""#))?;
     repository.push("another redis")?;
     let third = eventually("redis is replaced", || {
         let now = Processes::of(&host)?;
@@ -134,6 +135,13 @@ fn a_web_server_and_a_database_from_debian_packages_follow_a_git_repository() ->
     let plan = host.agent(&["plan", &url, "--path", "hosts/shop"]);
     ensure!(plan.code == 0, "after convergence there is nothing to plan: {plan:?}");
     Ok(())
+}
+
+/// Writes a file of the site in the clone.
+fn write(repository: &Repository, path: &str, text: &str) -> Result<()> {
+    let path = repository.work().join("hosts/shop").join(path);
+    fs::create_dir_all(path.parent().context("a file has a parent")?)?;
+    Ok(fs::write(path, text)?)
 }
 
 /// A Debian root file system of this machine's own release and mirror; `None`, loudly, if it cannot be made here. Kept below the

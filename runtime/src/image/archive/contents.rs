@@ -176,11 +176,14 @@ fn list(source: impl Read) -> Result<Option<BTreeMap<Vec<u8>, Place>>, LayerErro
     Ok(Some(files))
 }
 
-/// Names that `docker save`, `podman save`, `skopeo` and BuildKit put at the top of an image archive.
+/// Names that `docker save`, `podman save`, `skopeo` and BuildKit put at the top of an image archive, and what those tools do that name
+/// the parts freely (crane, ko and kaniko `sha256:<hex>` and `<hex>.tar.gz`, Bazel and Nix `config.json` and `layer.tar`).
 fn is_archive_name(name: &[u8]) -> bool {
-    let first = name.split(|byte| *byte == b'/').next().unwrap_or_default();
+    let mut parts = name.split(|byte| *byte == b'/');
+    let (first, is_file) = (parts.next().unwrap_or_default(), parts.next().is_none());
     let hex = |text: &[u8]| text.len() == 64 && text.iter().all(u8::is_ascii_hexdigit);
-    let known: [&[u8]; 6] = [b"", b"blobs", b"oci-layout", b"index.json", b"manifest.json", b"repositories"];
-    let by_digest = hex(first) || first.strip_suffix(b".json").is_some_and(hex) || first.strip_suffix(b".tar").is_some_and(hex);
-    known.contains(&first) || by_digest
+    let known: [&[u8]; 5] = [b"", b"blobs", b"oci-layout", b"index.json", b"repositories"];
+    let endings: [&[u8]; 4] = [b".json", b".tar", b".tar.gz", b".tgz"];
+    let is_part = first.strip_prefix(b"sha256:").is_some_and(hex) || endings.iter().any(|ending| first.ends_with(ending));
+    known.contains(&first) || hex(first) || (is_file && is_part)
 }

@@ -75,6 +75,12 @@ fn saved(layer: &[u8], config: &[u8]) -> Vec<u8> {
     ])
 }
 
+/// As tools write it that name the parts freely.
+fn written(layer: &[u8], layer_name: &str, config: &[u8], config_name: &str) -> Vec<u8> {
+    let manifest = format!(r#"[{{"Config":"{config_name}","RepoTags":["x:1"],"Layers":["{layer_name}"]}}]"#);
+    rootfs_tar(&[(config_name, config), (layer_name, layer), ("manifest.json", manifest.as_bytes())])
+}
+
 #[test]
 fn a_root_file_system_is_one_layer_whatever_its_compression() {
     if !is_root() {
@@ -101,7 +107,9 @@ fn a_docker_archive_is_the_image_it_was_saved_from() {
     }
     let (layer, config, _) = image();
     let archive = saved(&layer, &config);
-    for bytes in [archive.clone(), gzip(&archive)] {
+    let by_crane = written(&gzip(&layer), &format!("{}.tar.gz", Digest::of(b"x").hex()), &config, &Digest::of(&config).to_string());
+    let by_bazel = written(&layer, "layer.tar", &config, "config.json");
+    for bytes in [archive.clone(), gzip(&archive), by_crane, by_bazel] {
         let host = Host::new();
         let id = import(&host.store, &host.file("saved.tar", &bytes)).unwrap();
         assert_eq!(id, Digest::of(&config));
