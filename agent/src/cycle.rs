@@ -7,7 +7,7 @@ use crate::clock::now;
 use crate::daemon::{CalledOffFor, CycleOutcome, CycleResult, Wake};
 use crate::host::{HostError, chain};
 use crate::ledger::{Ledger, Outcome, OutcomeKind};
-use crate::linux::{LinuxHost, collect_snapshots};
+use crate::linux::{LinuxHost, clear_up};
 use crate::plan::action::{Plan, Step};
 use crate::plan::actual::SiteId;
 use crate::plan::{Policy, Volumes, text};
@@ -189,14 +189,12 @@ fn converge_site(
     let host = LinuxHost::new(engine, ledger, site);
     let policy = Policy { site: site.id.clone(), volumes: Volumes::Keep };
     let cycle = converge(&host, &site.desired, &policy, wake.call_off.flag(), &Log)?;
-    if cycle.acted()
-        && let Err(error) = collect_snapshots(engine)
-    {
-        warn!(error = error.chain(), "old snapshots stay");
-    }
     // That the older revision is still in place is no news, and must not hide the refusal.
     let recorded = if newest == Newest::Used || cycle.acted() {
         let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = clear_up(engine, &mut ledger, &cycle, now()) {
+            warn!(error = error.chain(), "what is not needed any more stays");
+        }
         record::record(&mut ledger, &source.describe(), site, &cycle, started, now())
     } else {
         Ok(())

@@ -1,6 +1,7 @@
 //! The harness: hosts to try things on, and the proof that nothing is left of them.
 
 pub mod census;
+pub mod git;
 pub mod host;
 pub mod inventory;
 pub mod questions;

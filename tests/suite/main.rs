@@ -3,7 +3,11 @@
 mod apply;
 mod crash;
 mod drift;
+mod examples;
+mod faults;
 mod git;
+mod real;
+mod registry;
 mod tidy;
 mod update;
 mod validate;

@@ -4,7 +4,7 @@ use super::record::{Applied, AppliedImage};
 use crate::host::{HostError, chain};
 use crate::ledger::{Ledger, OwnedState};
 use crate::plan::actual::{Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, ContainerFault, Firewall, Observed, Owner};
-use runtime::cgroup::{Cgroup, settled};
+use runtime::cgroup::{Cgroup, CgroupError, Layout, settled};
 use runtime::container::config::{Endpoint, NetworkConfig};
 use runtime::container::state::{ExitCause, Phase, ProcessRef};
 use runtime::container::{ContainerError, Snapshot};
@@ -29,9 +29,10 @@ pub(super) fn observe(engine: &Engine, ledger: Option<&Ledger>, desired: &Desire
     let expected: Traffic = snapshots.iter().filter_map(|(id, snapshot)| Some((id.clone(), served(snapshot.as_ref().ok()?)?))).collect();
     let (firewall, missing_ports) = firewall(engine, &readable, &expected).map_err(|error| failed("nftables table", error))?;
 
+    let surroundings = Surroundings { engine, links: &links, layout: Layout::detect() };
     let containers = snapshots.into_iter().filter_map(|(id, snapshot)| {
         let observed = match snapshot {
-            Ok(snapshot) => container(engine, &id, snapshot, &links, missing_ports.get(&id))?,
+            Ok(snapshot) => container(&surroundings, &id, snapshot, missing_ports.get(&id))?,
             Err(error) => Observed::Unreadable { why: chain(&error) },
         };
         Some((id, observed))
@@ -60,21 +61,27 @@ fn firewall(
     Ok((Firewall::Intact, state.missing_ports(networks, expected)))
 }
 
+/// What is looked at once for all containers.
+struct Surroundings<'a> {
+    engine: &'a Engine,
+    links: &'a Links,
+    layout: std::result::Result<Layout, CgroupError>,
+}
+
 /// One container; `None` if it was removed while we looked.
 fn container(
-    engine: &Engine,
+    surroundings: &Surroundings<'_>,
     id: &ContainerId,
     mut snapshot: Snapshot,
-    links: &Links,
     missing_ports: Option<&Vec<PortMapping>>,
 ) -> Option<Observed<ActualContainer>> {
     let faults = loop {
-        let faults = faults(engine, id, &snapshot, links, missing_ports);
+        let faults = faults(surroundings, id, &snapshot, missing_ports);
         if faults.is_empty() {
             break faults;
         }
         // It may have ended, or been started again, while we looked: what is gone with it is no fault.
-        match runtime::container::inspect(engine.places(), id) {
+        match runtime::container::inspect(surroundings.engine.places(), id) {
             Ok(now) if process(&now) == process(&snapshot) && now.shim_alive == snapshot.shim_alive => break faults,
             Ok(now) => snapshot = now,
             Err(ContainerError::NotFound { .. }) => return None,
@@ -124,10 +131,9 @@ fn completed(snapshot: &Snapshot) -> bool {
 
 /// What differs from its configuration, of a container that runs or is to run again.
 fn faults(
-    engine: &Engine,
+    surroundings: &Surroundings<'_>,
     id: &ContainerId,
     snapshot: &Snapshot,
-    links: &Links,
     missing_ports: Option<&Vec<PortMapping>>,
 ) -> BTreeSet<ContainerFault> {
     let mut faults = BTreeSet::new();
@@ -141,12 +147,17 @@ fn faults(
         faults.insert(ContainerFault::Shim);
     }
     let wanted = settled(&snapshot.config.updatable.resources);
-    match Cgroup::of_container(engine.places(), id).and_then(|cgroup| cgroup.read_limits()) {
+    let places = surroundings.engine.places();
+    let found = match &surroundings.layout {
+        Ok(layout) => Cgroup::within(layout, places, id).read_limits().map_err(|error| chain(&error)),
+        Err(error) => Err(chain(error)),
+    };
+    match found {
         Ok(found) if found == wanted => {}
         Ok(found) => drop(faults.insert(ContainerFault::Limits { found: describe_limits(&found) })),
-        Err(error) => drop(faults.insert(ContainerFault::Limits { found: chain(&error) })),
+        Err(found) => drop(faults.insert(ContainerFault::Limits { found })),
     }
-    faults.extend(links.link_faults(id, endpoints(snapshot)).into_iter().map(|network| ContainerFault::Link { network }));
+    faults.extend(surroundings.links.link_faults(id, endpoints(snapshot)).into_iter().map(|network| ContainerFault::Link { network }));
     faults.extend(missing_ports.map(|missing| ContainerFault::Ports { missing: missing.clone() }));
     faults
 }
@@ -191,7 +202,7 @@ fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result
     let mut found = BTreeMap::new();
     let owned = ledger.map(|ledger| ledger.owned(None)).transpose().map_err(failed)?;
     for owned in owned.into_iter().flatten() {
-        if owned.resource.kind != Kind::Image || owned.state != OwnedState::Present {
+        if owned.resource.kind != Kind::Image || owned.state == OwnedState::Creating {
             continue;
         }
         let Some(key) = super::image::key_of(&owned.resource.name) else { continue };

@@ -31,7 +31,10 @@ impl Cgroup {
         let cpus = match self.directory("cpu") {
             None => None,
             Some(at) if v2 => parse_cpu_max(&read(&at.join("cpu.max"))?),
-            Some(at) => parse_cpu_max(&format!("{} {}", read(&at.join("cpu.cfs_quota_us"))?.trim(), read(&at.join("cpu.cfs_period_us"))?)),
+            Some(at) => match read(&at.join("cpu.cfs_quota_us"))?.trim() {
+                "-1" => None,
+                quota => parse_cpu_max(&format!("{quota} {}", read(&at.join("cpu.cfs_period_us"))?)),
+            },
         };
         Ok(ResourceLimits {
             memory: memory.and_then(|text| number(&text)).filter(|bytes| *bytes < V1_UNLIMITED).map(ByteSize::from_bytes),

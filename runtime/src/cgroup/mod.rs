@@ -120,6 +120,11 @@ impl Cgroup {
         Self::named(places, &id.to_string())
     }
 
+    /// The same, on a layout that is known: the mount table, which has a line for every container, is then not read for each of them.
+    pub fn within(layout: &Layout, places: &Places, id: &ContainerId) -> Self {
+        Self { layout: layout.clone(), path: Path::new(&places.instance()).join(id.to_string()) }
+    }
+
     /// A group of this instance by a name of one path component: build steps use it.
     pub fn named(places: &Places, name: &str) -> Result<Self, CgroupError> {
         Ok(Self { layout: Layout::detect()?, path: Path::new(&places.instance()).join(name) })

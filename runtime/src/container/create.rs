@@ -2,7 +2,7 @@
 
 use super::config::ContainerConfig;
 use super::error::ContainerError;
-use super::file::{self, Lasting};
+use super::file;
 use crate::places::Places;
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
@@ -34,8 +34,12 @@ fn fill(new: &Path, config: &ContainerConfig, annotations: &serde_json::Value) -
     let upper = new.join("upper");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&upper, mode).map_err(ContainerError::file("set mode of", upper))?;
-    file::write(&new.join("config.json"), config, Lasting::Synced)?;
-    file::write(&new.join("annotations.json"), annotations, Lasting::Synced)
+    // Nobody looks in here before it is in its place: written plainly, and synced together.
+    let files = [file::write_new(&new.join("config.json"), config)?, file::write_new(&new.join("annotations.json"), annotations)?];
+    for file in files {
+        file.sync_all().map_err(ContainerError::file("sync files in", new))?;
+    }
+    file::sync_directory(new)
 }
 
 fn put_in_place(places: &Places, new: &Path, config: &ContainerConfig) -> Result<(), ContainerError> {

@@ -11,6 +11,9 @@ use std::path::Path;
 /// Longest file read: a thousand times what a large configuration takes.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// What nearly every file fits into, read with one call.
+const FILE_BYTES_USUAL: usize = 4 * 1024;
+
 /// How much a file is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lasting {
@@ -27,7 +30,7 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Contai
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(ContainerError::file("open", path)(error)),
     };
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(FILE_BYTES_USUAL);
     file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(ContainerError::file("read", path))?;
     serde_json::from_slice(&bytes).map(Some).map_err(|source| ContainerError::Corrupt { path: path.to_owned(), source })
 }
@@ -47,6 +50,14 @@ pub(crate) fn write<T: Serialize>(path: &Path, value: &T, lasting: Lasting) -> R
         sync_directory(directory)?;
     }
     Ok(())
+}
+
+/// Writes a file that is not there yet, in a directory that is nobody's yet. Not synced: that is the caller's.
+pub(crate) fn write_new<T: Serialize>(path: &Path, value: &T) -> Result<File, ContainerError> {
+    let bytes = serde_json::to_vec(value).map_err(|source| ContainerError::Corrupt { path: path.to_owned(), source })?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(ContainerError::file("create", path))?;
+    file.write_all(&bytes).map_err(ContainerError::file("write", path))?;
+    Ok(file)
 }
 
 /// Makes what happened to the names in a directory last.

@@ -7,7 +7,7 @@ use super::liveness::{self, Liveness};
 use super::state::{ContainerState, Exit, ExitCause, Phase, ProcessRef};
 use crate::places::Places;
 use spec::value::ContainerId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 /// How a container last ended for good: beside its configuration, since the run directory is gone after a boot.
@@ -30,25 +30,30 @@ pub struct Snapshot {
     pub stopped_by_user: bool,
 }
 
-/// All containers, the unreadable ones with the reason. Directories whose name is no container id are not ours.
+/// All containers, the unreadable ones with the reason.
 pub fn list(places: &Places) -> Result<BTreeMap<ContainerId, Result<Snapshot, ContainerError>>, ContainerError> {
+    let snapshots = ids(places)?.into_iter().map(|id| {
+        let snapshot = inspect(places, &id);
+        (id, snapshot)
+    });
+    // Removed while we looked.
+    Ok(snapshots.filter(|(_, snapshot)| !matches!(snapshot, Err(ContainerError::NotFound { .. }))).collect())
+}
+
+/// Who there is, without a look at any of them. Directories whose name is no container id are not ours.
+pub fn ids(places: &Places) -> Result<BTreeSet<ContainerId>, ContainerError> {
     let path = places.containers();
     let entries = match std::fs::read_dir(&path) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
         Err(error) => return Err(ContainerError::file("list", path)(error)),
     };
-    let mut containers = BTreeMap::new();
+    let mut found = BTreeSet::new();
     for entry in entries {
-        let entry = entry.map_err(ContainerError::file("list", &path))?;
-        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<ContainerId>().ok()) else { continue };
-        let snapshot = inspect(places, &id);
-        // Removed while we looked.
-        if !matches!(snapshot, Err(ContainerError::NotFound { .. })) {
-            containers.insert(id, snapshot);
-        }
+        let name = entry.map_err(ContainerError::file("list", &path))?.file_name();
+        found.extend(name.to_str().and_then(|name| name.parse::<ContainerId>().ok()));
     }
-    Ok(containers)
+    Ok(found)
 }
 
 /// One container. Errors: [`ContainerError::NotFound`], [`ContainerError::Corrupt`].

@@ -6,7 +6,7 @@ use crate::container::state::{ContainerState, Phase};
 use crate::container::{self, ContainerError, Snapshot, StopBy, WhileRunning};
 use crate::network;
 use spec::value::{ContainerId, Name};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Whether traffic leads to a container as soon as it runs.
@@ -24,15 +24,25 @@ impl Engine {
         Ok(container::list(&self.places)?)
     }
 
-    /// Makes a container's files. It serves nobody until it is started or traffic is switched to it.
+    /// The containers there are, without a look at any of them.
+    pub fn container_ids(&self) -> Result<BTreeSet<ContainerId>, EngineError> {
+        Ok(container::ids(&self.places)?)
+    }
+
+    /// Makes a container's files. It serves nobody until it is started or traffic is switched to it: what serves is what also runs.
     pub fn create_container(&self, config: &ContainerConfig, annotations: serde_json::Value) -> Result<(), EngineError> {
-        Ok(container::create(&self.places, config, &Keep { serving: false, annotations }.to_value())?)
+        // Without another incarnation there is nothing to switch from: noted now, it need not be noted at the start.
+        let serving = !self.container_ids()?.iter().any(|id| id.name == config.id.name);
+        Ok(container::create(&self.places, config, &Keep { serving, annotations }.to_value())?)
     }
 
     /// Connects and runs a container; leaves nothing connected if it does not start. Does nothing to one that runs.
     pub fn start_container(&self, id: &ContainerId, lead: Lead) -> Result<ContainerState, EngineError> {
         let snapshot = container::inspect(&self.places, id)?;
         let runs = matches!(snapshot.state.phase, Phase::Running { .. });
+        if !runs && lead == Lead::Later {
+            self.marked(id, false)?;
+        }
         container::prepare(&self.places, id)?;
         if !runs {
             self.connect(id, &snapshot.config.network)?;
@@ -125,10 +135,9 @@ impl Engine {
 
     /// The incarnation of a name that users mean: the one that serves, else the youngest.
     pub fn current(&self, name: &Name) -> Result<Option<ContainerId>, EngineError> {
-        let all = self.containers()?;
-        let incarnations = all.iter().filter(|(id, _)| id.name == *name);
-        let serves = |snapshot: &Result<Snapshot, ContainerError>| snapshot.as_ref().is_ok_and(|it| Keep::of(&it.annotations).serving);
-        Ok(incarnations.max_by_key(|(id, snapshot)| (serves(snapshot), id.generation)).map(|(id, _)| id.clone()))
+        let incarnations = self.container_ids()?.into_iter().filter(|id| id.name == *name);
+        let serves = |id: &ContainerId| container::inspect(&self.places, id).is_ok_and(|it| Keep::of(&it.annotations).serving);
+        Ok(incarnations.max_by_key(|id| (serves(id), id.generation)))
     }
 
     /// Leads traffic to a container that serves from now on.
@@ -144,6 +153,9 @@ impl Engine {
 
     /// Containers that ended by themselves and still hold one of these ports.
     fn dead_holders(&self, id: &ContainerId, ports: &[spec::value::PortMapping]) -> Result<Vec<ContainerId>, EngineError> {
+        if ports.is_empty() {
+            return Ok(Vec::new());
+        }
         let traffic = self.traffic()?;
         let holders = traffic.into_iter().filter(|(other, held)| {
             other != id

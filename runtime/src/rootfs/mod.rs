@@ -13,12 +13,14 @@ mod etc;
 mod kernel;
 mod overlay;
 mod sources;
+mod stack;
 
 pub(crate) use assemble::{Assembly, assemble};
 pub(crate) use beneath::Root;
 pub(crate) use device::{Terminal, open_terminal};
 pub(crate) use etc::check_hostname;
 pub(crate) use sources::{Sources, prepare};
+pub(crate) use stack::{Changes, mount as mount_layers};
 
 use crate::sys::{MountAttributes, Reach, set_mount_attributes};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,4 +1,4 @@
-//! clone3(2) as fork, and unshare(2) of the one namespace that must be made late.
+//! clone3(2) as fork, and unshare(2) of the namespaces that are made without a new process.
 
 use super::checked;
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -93,4 +93,10 @@ pub(crate) fn clone3(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> 
 pub(crate) fn unshare_control_group() -> io::Result<()> {
     // SAFETY: the flag is not FILES, the only one that can take descriptors away from other threads.
     Ok(unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP) }?)
+}
+
+/// A copy of the mount namespace for this thread alone, with a root and a working directory of its own.
+pub(crate) fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: the flag is not FILES, the only one that can take descriptors away from other threads.
+    Ok(unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?)
 }

@@ -17,7 +17,7 @@ mod signal;
 mod signalfd;
 
 pub(crate) use bpf::{Instruction, attach_device_program, device_program_count, load_device_program};
-pub(crate) use clone::{Forked, Namespaces, clone3, unshare_control_group};
+pub(crate) use clone::{Forked, Namespaces, clone3, unshare_control_group, unshare_mounts};
 pub(crate) use exec::{close_on_exec_from, execve, execveat_self, exit_now};
 pub(crate) use interface::bring_up_loopback;
 pub(crate) use keyring::join_new_session_keyring;

@@ -10,7 +10,7 @@ use crate::builder::error::StepError;
 use crate::builder::file::{CommandLine, Run, RunNetwork, heredoc_word};
 use crate::builder::state::State;
 use crate::builder::step::metadata;
-use crate::builder::tree::{LastLink, Missing, Root, distinct};
+use crate::builder::tree::{LastLink, Missing, Root};
 use crate::builder::words::Lexer;
 use crate::container::config::{ContainerConfig, MountConfig, NetworkConfig, Process, ResourceLimits, SeccompProfile, Updatable};
 use crate::shim::bundle::RunBundle;
@@ -183,8 +183,7 @@ fn container(
     let mut env = proxies;
     env.extend(state.scope.run_environment());
     let user = Some(state.config.config.user.as_str()).filter(|user| !user.is_empty()).map(str::parse).transpose().map_err(invalid)?;
-    let layers: Vec<PathBuf> = distinct(&state.layers).into_iter().map(Path::to_owned).collect();
-    let layers = if layers.is_empty() { vec![empty.to_owned()] } else { layers };
+    let layers = if state.layers.is_empty() { vec![empty.to_owned()] } else { state.layers.clone() };
     Ok(ContainerConfig {
         id: fresh_id().map_err(invalid)?,
         image: Digest::of(b""),

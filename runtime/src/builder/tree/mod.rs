@@ -9,7 +9,7 @@ mod times;
 
 pub(crate) use archive::unpack;
 pub(crate) use copy::{Attributes, Chmod, Copier, Ownership};
-pub(crate) use overlay::{Overlay, OverlayError, Writing, distinct};
+pub(crate) use overlay::{Overlay, OverlayError, Writing};
 pub(crate) use root::{LastLink, Missing, Owner, Root, Spot};
 pub(crate) use scan::{Content, Entry, Scan};
 pub(crate) use times::settle;

@@ -1,0 +1,118 @@
+//! Layers as one file system that is mounted nowhere: overlayfs, as every kernel we run on takes it.
+//!
+//! Since Linux 6.7 a file system context takes layers one by one. Before, there is only the one page of options of mount(2), where `,` and
+//! `:` separate, and which cannot but mount somewhere: descriptors stand in for the paths there, and "somewhere" is a mount namespace that
+//! lasts as long as the call.
+
+use super::{detached, explained, finish};
+use crate::sys::{self, MountAttributes, Reach, set_mount_attributes};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsopen, open_tree,
+};
+use rustix::process::{chroot, fchdir};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::ffi::CString;
+use std::io;
+use std::path::Path;
+
+/// Whatever the module's defaults are: a changed directory or file is wholly in the upper directory, so that it can become a layer.
+const PLAIN: [(&str, &str); 3] = [("index", "off"), ("redirect_dir", "off"), ("metacopy", "off")];
+/// Options that mount(2) takes: a page with its terminating zero.
+const OPTION_BYTES_MAX: usize = 4095;
+
+/// Where changes go, and a directory for the kernel on the same file system.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Changes<'a> {
+    pub(crate) upper: &'a Path,
+    pub(crate) work: &'a Path,
+}
+
+/// Layers, lowest first, below the changes. At least one layer, two without changes.
+///
+/// Errors: `EINVAL` above 500 layers; `E2BIG` above some 220 on a kernel before 6.7.
+pub(crate) fn mount(layers: &[&Path], changes: Option<Changes<'_>>) -> io::Result<OwnedFd> {
+    let layers = distinct(layers);
+    let Some(top) = layers.last() else { return Err(Errno::INVAL.into()) };
+    if !takes_layers_singly(text(top)?)? {
+        return mount_by_call(&layers, changes);
+    }
+    let lower = layers.iter().rev().map(|layer| Ok(("lowerdir+", text(layer)?)));
+    let upper = changes.into_iter().flat_map(|changes| [("upperdir", changes.upper), ("workdir", changes.work)]);
+    let upper = upper.map(|(name, path)| Ok((name, text(path)?)));
+    let options: Vec<_> = lower.chain(upper).chain(changes.into_iter().flat_map(|_| PLAIN.map(Ok))).collect::<io::Result<_>>()?;
+    detached("overlay", &options, MountAttrFlags::empty())
+}
+
+/// As [`mount`], with layers that are themselves detached mounts. Errors: `EINVAL` on a kernel before 6.15.
+pub(super) fn mount_detached(layers: &[OwnedFd], changes: Changes<'_>) -> io::Result<OwnedFd> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let told = |name: &str, fd: BorrowedFd<'_>| fsconfig_set_fd(&context, name, fd).map_err(|errno| explained(context.as_fd(), errno));
+    layers.iter().rev().try_for_each(|layer| told("lowerdir+", layer.as_fd()))?;
+    // Overlay itself works in them as the host's root, whom an id map would leave without a name.
+    for (name, path) in [("upperdir", changes.upper), ("workdir", changes.work)] {
+        fsconfig_set_string(&context, name, text(path)?)?;
+    }
+    for (name, value) in PLAIN {
+        fsconfig_set_string(&context, name, value)?;
+    }
+    finish(context.as_fd(), MountAttrFlags::empty())
+}
+
+/// The layers, each only where it is uppermost. The same layer twice is refused by overlayfs (`ELOOP`), and images have that: what the
+/// lower one adds or hides the upper one adds or hides too.
+pub(super) fn distinct<'a>(layers: &[&'a Path]) -> Vec<&'a Path> {
+    let later = |index: usize, layer: &Path| layers[index + 1..].contains(&layer);
+    layers.iter().enumerate().filter(|(index, layer)| !later(*index, layer)).map(|(_, layer)| *layer).collect()
+}
+
+/// Whether this kernel knows `lowerdir+`. Asked, because distributions carry things back.
+fn takes_layers_singly(layer: &str) -> io::Result<bool> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // Before 6.5 a context takes down anything, even an option that lacks its value, and fails only when it is used.
+    Ok(fsconfig_set_flag(&context, "lowerdir+").is_err() && fsconfig_set_string(&context, "lowerdir+", layer).is_ok())
+}
+
+fn mount_by_call(layers: &[&Path], changes: Option<Changes<'_>>) -> io::Result<OwnedFd> {
+    let open = |path: &Path| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let place = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    apart(|| {
+        let lower: Vec<OwnedFd> = layers.iter().rev().map(|layer| open(layer)).collect::<Result<_, _>>()?;
+        let mut options = format!("lowerdir={}", lower.iter().map(place).collect::<Vec<_>>().join(":"));
+        let upper = changes.map(|changes| Ok::<_, Errno>([open(changes.upper)?, open(changes.work)?])).transpose()?;
+        if let Some([upper, work]) = &upper {
+            options += &format!(",upperdir={},workdir={}", place(upper), place(work));
+            options.extend(PLAIN.map(|(name, value)| format!(",{name}={value}")));
+        }
+        if options.len() > OPTION_BYTES_MAX {
+            let problem = format!("{} layers: a kernel before 6.7 takes some 220", layers.len());
+            return Err(io::Error::new(io::ErrorKind::ArgumentListTooLong, problem));
+        }
+        let options = CString::new(options).map_err(io::Error::other)?;
+        // Any directory will do, since nobody else sees what is mounted on it.
+        let target = layers[0];
+        rustix::mount::mount("overlay", target, "overlay", MountFlags::empty(), options.as_c_str())?;
+        Ok(open_tree(CWD, target, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?)
+    })
+}
+
+/// Runs something in a mount namespace that ends with it; nothing mounted there is seen elsewhere.
+fn apart<T>(run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let open = |path, flags| rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty());
+    let (home, root, directory) = (open("/proc/thread-self/ns/mnt", OFlags::RDONLY)?, open("/", OFlags::PATH)?, open(".", OFlags::PATH)?);
+    sys::unshare_mounts()?;
+    let own = |root: OwnedFd| set_mount_attributes(root.as_fd(), MountAttributes::PRIVATE, Reach::All);
+    let result = open("/", OFlags::PATH).map_err(io::Error::from).and_then(own).and_then(|()| run());
+    // Entering a mount namespace changes root and directory to its root.
+    move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Mount))?;
+    fchdir(&root)?;
+    chroot(".")?;
+    fchdir(&directory)?;
+    result
+}
+
+fn text(path: &Path) -> io::Result<&str> {
+    path.to_str().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{} is not UTF-8", path.display())))
+}
