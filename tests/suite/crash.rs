@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tests::host::{Host, eventually, is_root};
 use tests::sample::{self, COUNTER, PORT, put};
@@ -207,7 +207,8 @@ fn switch_off(host: &Host) -> Result<()> {
         if let Phase::Running { process, .. } = snapshot.state.phase {
             kill(process.pid)?;
         }
-        let _ = Command::new("umount").args(["-l", "-q"]).arg(host.places().container_run(&id).join("netns")).status();
+        let _ =
+            Command::new("umount").stderr(Stdio::null()).args(["-l", "-q"]).arg(host.places().container_run(&id).join("netns")).status();
     }
     fs::remove_dir_all(run)?;
     let links: serde_json::Value = serde_json::from_str(&host.run("ip", &["-json", "link"]).ok()?)?;
