@@ -29,7 +29,11 @@ pub fn measure(ground: &Ground, options: &Options, peers: &mut [Box<dyn Peer>]) 
         table::print(&format!("memory (PSS) of the process beside a container, one of {count}"), Unit::Kibibytes, &lines);
     }
     let watch = agent::watch(ground, crowd, || sleep(SETTLING))?;
-    table::print(&format!("memory (PSS) of an idle watch over {crowd} containers"), Unit::Kibibytes, &[Series::single("agent watch", watch)]);
+    table::print(
+        &format!("memory (PSS) of an idle watch over {crowd} containers"),
+        Unit::Kibibytes,
+        &[Series::single("agent watch", watch)],
+    );
     Ok(())
 }
 

@@ -5,11 +5,11 @@ use crate::host::{HostError, chain};
 use crate::ledger::{Ledger, OwnedState};
 use crate::plan::actual::{Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, ContainerFault, Firewall, Observed, Owner};
 use runtime::cgroup::{Cgroup, CgroupError, Layout, settled};
-use runtime::container::Snapshot;
 use runtime::container::config::{Endpoint, NetworkConfig};
 use runtime::container::state::{ExitCause, Phase};
+use runtime::container::{ContainerError, Snapshot};
 use runtime::engine::{Engine, Keep, served};
-use runtime::network::{FirewallState, Links, NetworkRecord, Traffic, list_networks};
+use runtime::network::{FirewallState, Links, NetworkRecord, Serving, Traffic, list_networks};
 use runtime::volume::{VolumeRecord, list_volumes};
 use spec::desired::{Container, Desired, Image, ImageKey, ImageSource, Kind, Network, Volume};
 use spec::value::{ContainerId, Digest, Name, PortMapping};
@@ -18,6 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What an obtained image's ledger entry says: what it was made from, and on which images of the site.
 pub(super) type AppliedImage = (Image, BTreeMap<Name, Digest>);
 
+/// So many containers are worth a thread of their own: starting one costs as much as looking at a few.
+const CONTAINERS_A_THREAD: usize = 32;
+
 type Result<T> = std::result::Result<T, HostError>;
 
 pub(super) fn observe(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result<Actual> {
@@ -25,24 +28,21 @@ pub(super) fn observe(engine: &Engine, ledger: Option<&Ledger>, desired: &Desire
     let links = Links::read(engine.places()).map_err(|error| failed("links", error.into()))?;
     let records = list_networks(engine.places()).map_err(|error| failed("networks", error.into()))?;
     let volumes = list_volumes(engine.places()).map_err(|error| failed("volumes", error.into()))?;
-    let snapshots = engine.containers().map_err(|error| failed("containers", error.into()))?;
+    let surroundings = Surroundings { engine, links: &links, layout: Layout::detect() };
+    let ids = engine.container_ids().map_err(|error| failed("containers", error.into()))?;
+    let (mut containers, expected) = containers(&surroundings, &ids.into_iter().collect::<Vec<_>>());
 
     let readable: BTreeMap<Name, NetworkRecord> =
         records.iter().filter_map(|(name, record)| Some((name.clone(), record.as_ref().ok()?.clone()))).collect();
-    let expected: Traffic = snapshots.iter().filter_map(|(id, snapshot)| Some((id.clone(), served(snapshot.as_ref().ok()?)?))).collect();
     let (firewall, missing_ports) = firewall(engine, &readable, &expected).map_err(|error| failed("nftables table", error))?;
-
-    let surroundings = Surroundings { engine, links: &links, layout: Layout::detect() };
-    let containers = snapshots.into_iter().map(|(id, snapshot)| {
-        let observed = match snapshot {
-            Ok(snapshot) => container(&surroundings, &id, snapshot, missing_ports.get(&id)),
-            Err(error) => Observed::Unreadable { why: chain(&error) },
-        };
-        (id, observed)
-    });
+    for (id, missing) in missing_ports {
+        if let Some(Observed::Present(ActualContainer { phase: Phase::Running { .. }, faults, .. })) = containers.get_mut(&id) {
+            faults.insert(ContainerFault::Ports { missing });
+        }
+    }
     Ok(Actual {
         images: images(engine, ledger, desired)?,
-        containers: containers.collect(),
+        containers,
         networks: records.into_iter().map(|(name, record)| (name, network(record, &links))).collect(),
         volumes: volumes.into_iter().map(|(name, record)| (name, volume(record))).collect(),
         foreign_subnets: links.foreign_subnets(),
@@ -71,14 +71,46 @@ struct Surroundings<'a> {
     layout: std::result::Result<Layout, CgroupError>,
 }
 
-fn container(
-    surroundings: &Surroundings<'_>,
-    id: &ContainerId,
-    snapshot: Snapshot,
-    missing_ports: Option<&Vec<PortMapping>>,
-) -> Observed<ActualContainer> {
-    let keep = Keep::of(&snapshot.annotations);
-    let record = match Applied::<Container>::read(&keep.annotations) {
+/// A container as the planner sees it, and what should lead to it.
+type Seen = (Observed<ActualContainer>, Option<Serving>);
+
+/// Looks at all of them, on all processors: each is a handful of small files, most of them of the kernel's making.
+fn containers(surroundings: &Surroundings<'_>, ids: &[ContainerId]) -> (BTreeMap<ContainerId, Observed<ActualContainer>>, Traffic) {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(ids.len() / CONTAINERS_A_THREAD + 1);
+    let part = |ids: &[ContainerId]| -> Vec<(ContainerId, Seen)> {
+        ids.iter().filter_map(|id| Some((id.clone(), look_at(surroundings, id)?))).collect()
+    };
+    let (mut seen, mut traffic) = (BTreeMap::new(), Traffic::new());
+    std::thread::scope(|scope| {
+        let mut parts = ids.chunks(ids.len().div_ceil(workers).max(1));
+        let first = parts.next().unwrap_or_default();
+        let others: Vec<_> = parts.map(|ids| scope.spawn(move || part(ids))).collect();
+        let others = std::iter::once(part(first)).chain(others.into_iter().map(|part| match part.join() {
+            Ok(part) => part,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }));
+        for (id, (observed, serving)) in others.flatten() {
+            traffic.extend(serving.map(|serving| (id.clone(), serving)));
+            seen.insert(id, observed);
+        }
+    });
+    (seen, traffic)
+}
+
+/// One container; `None` if it was removed while we looked.
+fn look_at(surroundings: &Surroundings<'_>, id: &ContainerId) -> Option<Seen> {
+    match runtime::container::inspect(surroundings.engine.places(), id) {
+        Ok(snapshot) => {
+            let serving = served(&snapshot);
+            Some((container(surroundings, id, snapshot), serving))
+        }
+        Err(ContainerError::NotFound { .. }) => None,
+        Err(error) => Some((Observed::Unreadable { why: chain(&error) }, None)),
+    }
+}
+
+fn container(surroundings: &Surroundings<'_>, id: &ContainerId, snapshot: Snapshot) -> Observed<ActualContainer> {
+    let record = match Applied::<Container>::read(Keep::annotations_of(&snapshot.annotations)) {
         Ok(record) => record,
         Err(why) => return Observed::Unreadable { why },
     };
@@ -87,7 +119,7 @@ fn container(
         NetworkConfig::Host | NetworkConfig::None => &[],
     };
     let faults = match snapshot.state.phase {
-        Phase::Running { .. } => faults(surroundings, id, &snapshot, endpoints, missing_ports),
+        Phase::Running { .. } => faults(surroundings, id, &snapshot, endpoints),
         Phase::Created | Phase::Restarting { .. } | Phase::Exited { .. } => BTreeSet::new(),
     };
     Observed::Present(ActualContainer {
@@ -95,7 +127,7 @@ fn container(
         endpoints: endpoints.to_vec(),
         completed: completed(&snapshot),
         stopped_by_user: snapshot.stopped_by_user,
-        serving: keep.serving,
+        serving: Keep::serves(&snapshot.annotations),
         owner: record.owner,
         applied: record.applied,
         phase: snapshot.state.phase,
@@ -112,13 +144,7 @@ fn completed(snapshot: &Snapshot) -> bool {
     exit.is_some_and(|exit| exit.code == 0 && exit.cause == ExitCause::Own)
 }
 
-fn faults(
-    surroundings: &Surroundings<'_>,
-    id: &ContainerId,
-    snapshot: &Snapshot,
-    endpoints: &[Endpoint],
-    missing_ports: Option<&Vec<PortMapping>>,
-) -> BTreeSet<ContainerFault> {
+fn faults(surroundings: &Surroundings<'_>, id: &ContainerId, snapshot: &Snapshot, endpoints: &[Endpoint]) -> BTreeSet<ContainerFault> {
     let mut faults = BTreeSet::new();
     if !snapshot.shim_alive {
         faults.insert(ContainerFault::Shim);
@@ -137,7 +163,6 @@ fn faults(
         Err(found) => drop(faults.insert(ContainerFault::Limits { found })),
     }
     faults.extend(surroundings.links.link_faults(id, endpoints).into_iter().map(|network| ContainerFault::Link { network }));
-    faults.extend(missing_ports.map(|missing| ContainerFault::Ports { missing: missing.clone() }));
     faults
 }
 
@@ -183,9 +208,9 @@ fn volume(record: std::result::Result<VolumeRecord, runtime::volume::VolumeError
 fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result<BTreeMap<ImageKey, Observed<ActualImage>>> {
     let failed = |error: crate::ledger::LedgerError| HostError::new("look at the images", error);
     let mut found = BTreeMap::new();
-    let owned = ledger.map(|ledger| ledger.owned(None)).transpose().map_err(failed)?;
+    let owned = ledger.map(|ledger| ledger.owned_of(Kind::Image)).transpose().map_err(failed)?;
     for owned in owned.into_iter().flatten() {
-        if owned.resource.kind != Kind::Image || owned.state != OwnedState::Present {
+        if owned.state != OwnedState::Present {
             continue;
         }
         let Some(key) = super::image::key_of(&owned.resource.name) else { continue };

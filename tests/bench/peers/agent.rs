@@ -80,7 +80,8 @@ pub fn watch(ground: &Ground, count: usize, settle: impl FnOnce()) -> Result<f64
     let agent = Agent::new(ground, "watch")?;
     agent.start_crowd(count, Network::Bridge)?;
     let mut watch = agent.command(&["watch"]);
-    let mut watch = watch.arg(agent.site()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("run agent watch")?;
+    let mut watch =
+        watch.arg(agent.site()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("run agent watch")?;
     settle();
     let size = pss_kib(watch.id());
     run(Command::new("kill").arg(watch.id().to_string()))?;
