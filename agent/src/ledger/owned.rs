@@ -96,6 +96,13 @@ impl Ledger {
             .map_err(self.failed("list the resources"))
     }
 
+    /// All resources of one kind, of all sites; sorted by name.
+    pub fn owned_of(&self, kind: Kind) -> Result<Vec<Owned>, LedgerError> {
+        let all = self.connection.prepare_cached(&format!("{SELECT} WHERE kind = ?1 ORDER BY name"));
+        all.and_then(|mut statement| statement.query_map(params![kind.to_string()], read_owned)?.collect())
+            .map_err(self.failed("list the resources"))
+    }
+
     fn put(&mut self, ownership: &Ownership<'_>, state: OwnedState, action: &'static str) -> Result<(), LedgerError> {
         let failed = self.failed(action);
         let result = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {

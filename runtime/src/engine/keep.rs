@@ -18,6 +18,20 @@ impl Keep {
         Self::deserialize(annotations).unwrap_or(Self { serving: true, annotations: serde_json::Value::Null })
     }
 
+    /// Only whether it serves.
+    pub fn serves(annotations: &serde_json::Value) -> bool {
+        match annotations.as_object() {
+            Some(keep) => keep.get("serving").is_some_and(|serving| serving.as_bool().unwrap_or(true)),
+            None => true,
+        }
+    }
+
+    /// Only what the user wants remembered, without a copy; null if there is nothing.
+    pub fn annotations_of(annotations: &serde_json::Value) -> &serde_json::Value {
+        static NOTHING: serde_json::Value = serde_json::Value::Null;
+        annotations.get("annotations").unwrap_or(&NOTHING)
+    }
+
     /// As it is stored.
     pub fn to_value(&self) -> serde_json::Value {
         serde_json::json!({ "serving": self.serving, "annotations": self.annotations })

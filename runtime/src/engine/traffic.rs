@@ -90,7 +90,7 @@ pub(super) fn is_alive(snapshot: &Snapshot) -> bool {
 /// What should lead to a container: its endpoints and ports while it runs, or is about to again, and serves.
 pub fn served(snapshot: &Snapshot) -> Option<Serving> {
     match &snapshot.config.network {
-        NetworkConfig::Bridged { endpoints, ports } if is_alive(snapshot) && super::Keep::of(&snapshot.annotations).serving => {
+        NetworkConfig::Bridged { endpoints, ports } if is_alive(snapshot) && super::Keep::serves(&snapshot.annotations) => {
             Some(Serving { endpoints: endpoints.clone(), ports: ports.clone() })
         }
         NetworkConfig::Bridged { .. } | NetworkConfig::Host | NetworkConfig::None => None,
