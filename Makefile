@@ -10,7 +10,7 @@ PACKAGES := gcc libc6-dev make git busybox-static ca-certificates
 # For the tests: other implementations as second opinions, and real servers and clients.
 TEST_PACKAGES := curl nftables iproute2 openssh-server skopeo docker-registry mmdebstrap redis-tools zstd python3-minimal
 
-.PHONY: demo demo-down build deps test bench lint clean help
+.PHONY: demo demo-down build deps test test-vm bench lint clean help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | column -ts $$'\t'
@@ -48,6 +48,10 @@ deps: ## Install what building and testing need (Debian, Ubuntu)
 test: example-files ## Run every test; those that need root say so and are skipped without it
 	cargo build --workspace --bins
 	cargo test --workspace --no-fail-fast
+
+test-vm: ## Boot Debian's stock kernel with systemd in qemu and use the agent there, across a reboot (minutes)
+	cargo build --bins
+	tests/vm/run
 
 lint: ## Format and lint as errors
 	cargo fmt --all --check

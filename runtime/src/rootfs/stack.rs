@@ -6,7 +6,7 @@
 
 use super::{detached, explained, finish};
 use crate::sys::{self, MountAttributes, Reach, set_mount_attributes};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -49,8 +49,12 @@ pub(crate) fn mount(layers: &[&Path], changes: Option<Changes<'_>>) -> io::Resul
 /// As [`mount`], with layers that are themselves detached mounts. Errors: `EINVAL` on a kernel before 6.15.
 pub(super) fn mount_detached(layers: &[OwnedFd], changes: Changes<'_>) -> io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let told = |name: &str, fd: BorrowedFd<'_>| fsconfig_set_fd(&context, name, fd).map_err(|errno| explained(context.as_fd(), errno));
-    layers.iter().rev().try_for_each(|layer| told("lowerdir+", layer.as_fd()))?;
+    for layer in layers.iter().rev() {
+        fsconfig_set_fd(&context, "lowerdir+", layer.as_fd()).map_err(|errno| {
+            let error = explained(context.as_fd(), errno);
+            io::Error::new(error.kind(), format!("{error}; a user namespace over layers needs Linux 6.15"))
+        })?;
+    }
     // Overlay itself works in them as the host's root, whom an id map would leave without a name.
     for (name, path) in [("upperdir", changes.upper), ("workdir", changes.work)] {
         fsconfig_set_string(&context, name, text(path)?)?;
