@@ -10,7 +10,7 @@ PACKAGES := gcc libc6-dev make git busybox-static ca-certificates
 # For the tests: other implementations as second opinions, and real servers and clients.
 TEST_PACKAGES := curl nftables iproute2 openssh-server skopeo docker-registry mmdebstrap redis-tools zstd python3-minimal
 
-.PHONY: demo demo-down build deps test test-vm bench lint clean help
+.PHONY: demo demo-down build deps install test test-vm bench lint clean help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | column -ts $$'\t'
@@ -28,7 +28,7 @@ demo-down: ## Remove what the demo made, its volume too
 	$(SUDO) $(AGENT) destroy $(DEMO) --volumes --yes
 
 build: ## Build the two programs, agent and container-shim
-	cargo build --release --bins
+	cargo build --release --bin agent --bin container-shim
 
 # Files the examples take from the host instead of a registry.
 .PHONY: example-files
@@ -52,6 +52,16 @@ test: example-files ## Run every test; those that need root say so and are skipp
 test-vm: ## Boot Debian's stock kernel with systemd in qemu and use the agent there, across a reboot (minutes)
 	cargo build --bins
 	tests/vm/run
+
+PREFIX ?= /usr/local
+install: build ## Install programs, man pages, completions and the systemd unit below PREFIX (/usr/local)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+	install -m 0755 target/release/agent target/release/container-shim $(DESTDIR)$(PREFIX)/bin
+	target/release/agent man $(DESTDIR)$(PREFIX)/share/man/man1
+	target/release/agent completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/agent
+	target/release/agent completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_agent
+	sed 's|/usr/bin/agent|$(PREFIX)/bin/agent|' packaging/host-agent.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/host-agent.service
 
 lint: ## Format and lint as errors
 	cargo fmt --all --check

@@ -7,13 +7,14 @@ use crate::clock::now;
 use crate::daemon::{CalledOffFor, CycleOutcome, CycleResult, Wake};
 use crate::host::{HostError, chain};
 use crate::ledger::{Ledger, Outcome, OutcomeKind};
-use crate::linux::{LinuxHost, collect_snapshots};
+use crate::linux::{LinuxHost, clear_up};
 use crate::plan::action::{Plan, Step};
+use crate::plan::actual::SiteId;
 use crate::plan::{Policy, Volumes, text};
 use crate::reconcile::{Watcher, converge};
 use crate::record;
 use crate::site::{self, Site, SiteError};
-use crate::source::{Checkout, Revision, Source};
+use crate::source::{Checkout, CommitId, Revision, Source};
 use runtime::container::state::{Health, Phase};
 use runtime::engine::Engine;
 use std::collections::BTreeSet;
@@ -47,10 +48,14 @@ impl Turns {
             warn!(problem, "the source does not answer; what was fetched last is kept up");
         }
         let problems = self.read(&wake.checkout);
+        if self.site.is_none() {
+            self.fall_back(&wake.checkout.site);
+        }
         let Some(site) = &self.site else {
             return CycleOutcome { result: CycleResult::Failed(problems), summary: String::new(), again: None };
         };
-        let mut outcome = match converge_site(&self.engine, &self.ledger, &self.source, site, wake) {
+        let newest = if problems.is_empty() { Newest::Used } else { Newest::Refused };
+        let mut outcome = match converge_site(&self.engine, &self.ledger, &self.source, site, wake, newest) {
             Ok(outcome) => outcome,
             Err(error) => {
                 error!(error = error.chain(), "the host could not be looked at");
@@ -71,6 +76,7 @@ impl Turns {
     /// Reads the site if it moved; what is wrong with it, if it cannot be used.
     fn read(&mut self, checkout: &Checkout) -> Vec<String> {
         if self.site.as_ref().is_some_and(|site| *site.revision() == checkout.revision) {
+            self.refused = None;
             return Vec::new();
         }
         if let Some((revision, problems)) = &self.refused
@@ -119,16 +125,62 @@ impl Turns {
         }
     }
 
-    /// Removes checkouts that are neither the newest nor in use.
+    /// Takes the last revision that converged, where the newest one is refused from the start.
+    fn fall_back(&mut self, id: &SiteId) {
+        let Some(good) = self.last_good(id) else { return };
+        let loaded = match self.source.checkout_of(&good) {
+            Ok(Some(checkout)) => site::load(checkout),
+            Ok(None) => return warn!(commit = %good, "the last good revision is not here any more"),
+            Err(error) => Err(error.into()),
+        };
+        match loaded {
+            Ok(site) => {
+                info!(revision = %site.revision(), "the last good revision is kept up");
+                self.site = Some(site);
+            }
+            Err(error) => warn!(commit = %good, error = chain(&error), "the last good revision cannot be used"),
+        }
+    }
+
+    /// The commit that converged last.
+    fn last_good(&self, id: &SiteId) -> Option<CommitId> {
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        match ledger.site(id) {
+            Ok(known) => known.and_then(|known| known.good_revision).and_then(|good| good.commit().cloned()),
+            Err(error) => {
+                warn!(error = chain(&error), "the last good revision cannot be looked up");
+                None
+            }
+        }
+    }
+
+    /// Removes checkouts that are neither the newest, nor in use, nor the last good one.
     fn prune(&self) {
-        let keep: BTreeSet<_> = self.site.iter().filter_map(|site| site.revision().commit().cloned()).collect();
+        let in_use = self.site.iter().filter_map(|site| site.revision().commit().cloned());
+        let keep: BTreeSet<_> = in_use.chain(self.last_good(self.source.site())).collect();
         if let Err(error) = self.source.prune(&keep) {
             warn!(error = chain(&error), "old checkouts could not be removed");
         }
     }
 }
 
-fn converge_site(engine: &Engine, ledger: &Mutex<Ledger>, source: &Source, site: &Site, wake: &Wake) -> Result<CycleOutcome, HostError> {
+/// What became of the newest revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Newest {
+    /// It is the site.
+    Used,
+    /// An older one is kept up instead.
+    Refused,
+}
+
+fn converge_site(
+    engine: &Engine,
+    ledger: &Mutex<Ledger>,
+    source: &Source,
+    site: &Site,
+    wake: &Wake,
+    newest: Newest,
+) -> Result<CycleOutcome, HostError> {
     let Some(_lock) = engine.try_lock_host().map_err(|error| HostError::new("lock the host", error))? else {
         info!("another agent is changing this host; trying again soon");
         return Ok(CycleOutcome { result: CycleResult::Settled, summary: String::new(), again: Some(SOON) });
@@ -137,14 +189,15 @@ fn converge_site(engine: &Engine, ledger: &Mutex<Ledger>, source: &Source, site:
     let host = LinuxHost::new(engine, ledger, site);
     let policy = Policy { site: site.id.clone(), volumes: Volumes::Keep };
     let cycle = converge(&host, &site.desired, &policy, wake.call_off.flag(), &Log)?;
-    if cycle.acted()
-        && let Err(error) = collect_snapshots(engine)
-    {
-        warn!(error = error.chain(), "old snapshots stay");
-    }
-    let recorded = {
+    // That the older revision is still in place is no news, and must not hide the refusal.
+    let recorded = if newest == Newest::Used || cycle.acted() {
         let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = clear_up(engine, &mut ledger, &cycle, now()) {
+            warn!(error = error.chain(), "what is not needed any more stays");
+        }
         record::record(&mut ledger, &source.describe(), site, &cycle, started, now())
+    } else {
+        Ok(())
     };
     if let Err(error) = recorded {
         warn!(error = chain(&error), "what was done could not be remembered");

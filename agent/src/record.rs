@@ -22,9 +22,6 @@ pub fn record(
     if !cycle.acted() && cycle.converged() && !is_new {
         return Ok(());
     }
-    if cycle.converged() {
-        ledger.forget_unfinished(&site.id)?;
-    }
     ledger.record_site(&site.id, source)?;
     ledger.record_outcome(&Outcome {
         site: site.id.clone(),

@@ -2,6 +2,7 @@
 //! the same state on different ways have the same census: whatever tells runs apart (ids, digests, generations) is left out.
 
 use crate::host::Host;
+use agent::ledger::Ledger;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +20,8 @@ pub struct Census(BTreeMap<String, usize>);
 impl Census {
     /// Counts now.
     pub fn take(host: &Host) -> Self {
-        let found = [containers(host), links(host), firewall(host), cgroups(host), mounts(host), processes(host), files(host)];
+        let found =
+            [containers(host), ledger(host), links(host), firewall(host), cgroups(host), mounts(host), processes(host), files(host)];
         let mut counts = BTreeMap::new();
         for thing in found.concat() {
             *counts.entry(plain(&thing, host)).or_default() += 1;
@@ -70,6 +72,11 @@ fn plain(thing: &str, host: &Host) -> String {
 fn containers(host: &Host) -> Vec<String> {
     let names = fs::read_dir(host.places().containers()).into_iter().flatten().flatten();
     names.map(|entry| format!("container {}", entry.file_name().to_string_lossy())).collect()
+}
+
+fn ledger(host: &Host) -> Vec<String> {
+    let owned = Ledger::read(&host.places().ledger()).ok().flatten().and_then(|ledger| ledger.owned(None).ok());
+    owned.into_iter().flatten().map(|line| format!("ledger {} {:?}", line.resource, line.state)).collect()
 }
 
 fn links(host: &Host) -> Vec<String> {
@@ -125,6 +132,10 @@ fn processes(host: &Host) -> Vec<String> {
             fs::read(entry.path().join(file)).map(|bytes| String::from_utf8_lossy(&bytes).replace('\0', " ")).unwrap_or_default()
         };
         let command = read("cmdline");
+        // Without a command line it is a zombie: it has ended, and whoever adopted it will ask for its status.
+        if command.is_empty() {
+            continue;
+        }
         if command.contains(&own) || read("cgroup").contains(&instance) {
             found.push(format!("process {}", command.trim()));
         }
@@ -139,8 +150,8 @@ fn files(host: &Host) -> Vec<String> {
     for root in [&places.state, &places.run] {
         walk(root, DEPTH_MAX, &mut |path| {
             let inner = path.strip_prefix(places.containers()).map(|inner| inner.components().count());
-            // What a container wrote, and how often it logged, is its own affair.
-            if !inner.is_ok_and(|depth| depth > 2) {
+            // What a container wrote, how often it logged and whether it ended once, is its own affair.
+            if !inner.is_ok_and(|depth| depth > 1) {
                 found.push(format!("file {}", path.display()));
             }
         });

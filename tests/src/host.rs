@@ -101,10 +101,15 @@ impl Host {
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.namespace().display())).arg("--").arg(program);
+        self.place(&mut command);
+        command
+    }
+
+    /// Everything the command does with files happens below this host's directory.
+    fn place(&self, command: &mut Command) {
         let Places { state, run, config } = self.places();
         command.env("AGENT_STATE_DIR", state).env("AGENT_RUN_DIR", run).env("AGENT_CONFIG_DIR", config);
         command.env("NO_COLOR", "1").stdin(Stdio::null());
-        command
     }
 
     /// `agent` with these arguments, waited for.
@@ -119,11 +124,25 @@ impl Host {
 
     /// `agent` in the background; ended when dropped.
     pub fn spawn_agent(&self, arguments: &[&str]) -> Result<Running> {
-        let log = self.path().join(format!("agent-{}.log", arguments.first().unwrap_or(&"none")));
+        self.spawn(program("agent"), arguments)
+    }
+
+    /// Any program in the background; ended when dropped.
+    pub fn spawn(&self, program: impl AsRef<Path>, arguments: &[&str]) -> Result<Running> {
+        let program = program.as_ref();
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let log = self.path().join(format!("{name}-{}.log", arguments.first().unwrap_or(&"none").replace('/', "-")));
         let file = fs::File::create(&log)?;
-        let mut command = self.command(program("agent"));
-        let child = command.args(arguments).stdout(file.try_clone()?).stderr(file).spawn().context("spawn agent")?;
-        Ok(Running { child, log })
+        let mut command = self.command(program);
+        let spawned = command.args(arguments).stdout(file.try_clone()?).stderr(file).spawn();
+        Ok(Running { child: spawned.with_context(|| format!("spawn {name}"))?, log })
+    }
+
+    /// Any program on this host's files, but in the machine's own network: for what has to reach a package mirror.
+    pub fn command_outside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        self.place(&mut command);
+        command
     }
 
     /// Writes files below this host's directory, `("site/web.yaml", "…")`, and gives the directory of the first one.

@@ -1,6 +1,10 @@
 //! The harness: hosts to try things on, and the proof that nothing is left of them.
 
 pub mod census;
+pub mod git;
 pub mod host;
 pub mod inventory;
 pub mod questions;
+pub mod repository;
+pub mod sample;
+pub mod view;

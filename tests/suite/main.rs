@@ -1,7 +1,20 @@
 //! The suite: one binary, a file per feature. What needs root says so and is skipped without it.
 
 mod apply;
+mod crash;
+mod drift;
+mod examples;
+mod faults;
+mod git;
+mod real;
+mod registry;
 mod tidy;
 mod update;
 mod validate;
 mod verbs;
+mod watch;
+
+/// Tells how long something took, for who runs the suite with --nocapture. A number, never a verdict: machines differ.
+fn measure(what: &str, since: std::time::Instant) {
+    eprintln!("MEASURED {what}: {} ms", since.elapsed().as_millis());
+}

@@ -4,7 +4,7 @@ use super::progress::Progress;
 use super::site::{SiteArgs, load};
 use super::{Failure, Outcome, Session, exit, render};
 use crate::clock::now;
-use crate::linux::{LinuxHost, collect_snapshots};
+use crate::linux::{LinuxHost, clear_up};
 use crate::plan::action::Plan;
 use crate::plan::{Policy, Volumes};
 use crate::reconcile::{Cycle, converge};
@@ -50,10 +50,8 @@ pub(super) fn carry_out(session: &Session, source: &str, site: &Site, policy: &P
     let progress = Progress::new(session.render, quiet);
     let cycle = converge(&LinuxHost::new(&engine, &ledger, site), &site.desired, policy, &AtomicBool::new(false), &progress)?;
     progress.end();
-    if cycle.acted() {
-        collect_snapshots(&engine)?;
-    }
     let mut ledger = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
+    clear_up(&engine, &mut ledger, &cycle, now())?;
     record(&mut ledger, source, site, &cycle, started, now())?;
     summary(session, &cycle)
 }

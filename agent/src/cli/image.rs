@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 use runtime::builder::{BuildRequest, Caching};
 use runtime::image::ImageId;
-use runtime::image::{archive, registry};
+use runtime::image::archive;
 use serde::Serialize;
 use spec::value::{Digest, ImageReference};
 use std::collections::BTreeMap;
@@ -61,7 +61,10 @@ pub(super) struct BuildArgs {
     no_cache: bool,
 }
 
-/// Fetch an image from a registry.
+/// Fetch an image from a registry, even if it is here: a tag may stand for something else now.
+///
+/// Sites ask a registry only for what is not here. This is how to let them have what a tag stands for today: the next apply, or a
+/// running watch, replaces the containers of images pulled by that reference.
 #[derive(Debug, Args)]
 pub(super) struct PullArgs {
     /// Such as nginx:1.29, or 127.0.0.1:5000/shop/web@sha256:…
@@ -178,12 +181,15 @@ fn build_args(pairs: &[String]) -> Result<BTreeMap<String, String>, Failure> {
 }
 
 fn pull(args: &PullArgs, session: &Session) -> Outcome {
-    let engine = session.engine()?;
-    let _lease = engine.images().lease()?;
-    let show = |line: &str| session.render.say(line);
-    let id = registry::pull(engine.images(), &args.reference, &crate::linux::pull_options(&|event| crate::linux::pull_line(event, &show)))
-        .with_context(|| format!("pull {}", args.reference))?;
-    finish(session, &engine, id, &[args.reference.to_string()])
+    let (id, followers) =
+        crate::linux::pull(&session.engine()?, session.read_ledger()?.as_ref(), &args.reference, &|line| session.render.say(line))?;
+    for name in followers {
+        session
+            .render
+            .say(format_args!("image/{name} is pulled by this reference and stands for it now; its containers follow with the next apply"));
+    }
+    session.render.line(id);
+    Ok(exit::DONE)
 }
 
 fn import(args: &ImportArgs, session: &Session) -> Outcome {

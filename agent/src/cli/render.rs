@@ -126,6 +126,11 @@ impl Render {
         }
     }
 
+    /// Whether standard error takes colours: what was asked for, else what the terminal and `NO_COLOR` say.
+    pub fn colours_errors(self) -> bool {
+        anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
+    }
+
     /// Whether a person watches standard error.
     pub fn is_watched(self) -> bool {
         !self.json && std::io::stderr().is_terminal()

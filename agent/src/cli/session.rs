@@ -34,7 +34,11 @@ impl Session {
             (2.., _) => "debug",
         };
         let filter = EnvFilter::try_from_env("AGENT_LOG").unwrap_or_else(|_| EnvFilter::new(format!("agent={level},runtime={level}")));
-        let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+        let logs = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .with_ansi(render.colours_errors());
         if global.json {
             logs.json().init();
         } else {

@@ -7,7 +7,6 @@ use crate::source::{Source, SourceOptions, SourceSpec};
 use clap::Args;
 use spec::Diagnostic;
 use spec::diagnostic;
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 /// Which site.
@@ -83,7 +82,7 @@ fn print_all(problems: &[Diagnostic], session: &Session) {
         if session.render.json {
             session.render.json_line(&serde_json::json!({"type": "diagnostic", "diagnostic": problem}));
         } else {
-            let style = if std::io::stderr().is_terminal() { diagnostic::Style::Coloured } else { diagnostic::Style::Plain };
+            let style = if session.render.colours_errors() { diagnostic::Style::Coloured } else { diagnostic::Style::Plain };
             session.render.say(diagnostic::render(problem, style));
         }
     }

@@ -6,6 +6,9 @@ use crate::daemon::{Status, is_watched};
 use crate::ledger::OutcomeKind;
 use clap::Args;
 
+/// How far back the outcome of the present revision is looked for; behind it there are only repairs after an older one.
+const HISTORY_LENGTH: u32 = 100;
+
 /// Show what this host is made to match, and how far it does.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {}
@@ -17,15 +20,21 @@ pub(super) fn run(_: &StatusArgs, session: &Session) -> Outcome {
     let mut rows = Vec::new();
     if let Some(ledger) = session.read_ledger()? {
         for site in ledger.sites()? {
-            let last = ledger.history(&site.id, 1)?.into_iter().next();
             let watched = watch.as_ref().filter(|watch| watch.site == site.id);
+            // A refused revision stays what the host should match, whatever is repaired meanwhile after the last good one.
+            let revision = watched.and_then(|watch| watch.revision.clone()).or(site.last_revision);
+            let mut history = ledger.history(&site.id, HISTORY_LENGTH)?.into_iter();
+            let last = history.find(|it| Some(&it.outcome.revision) == revision.as_ref());
+            let cycle = watched.and_then(|watch| watch.cycle.as_ref()).filter(|cycle| !cycle.errors.is_empty());
+            let errors = cycle.map(|cycle| &cycle.errors).or(last.as_ref().map(|it| &it.outcome.errors));
             rows.push(serde_json::json!({
                 "site": site.id,
                 "source": site.source,
-                "revision": site.last_revision.as_ref().map(ToString::to_string),
+                "revision": revision.as_ref().map(ToString::to_string),
                 "goodRevision": site.good_revision.as_ref().map(ToString::to_string),
                 "result": last.as_ref().map(|it| it.outcome.kind.as_str()),
-                "errors": last.as_ref().map(|it| it.outcome.errors.clone()).unwrap_or_default(),
+                "errors": errors,
+                "fetchProblem": watched.and_then(|watch| watch.fetch.problem.as_ref()),
                 "finished": last.as_ref().map(|it| since(it.outcome.finished)),
                 "watched": watched,
             }));
@@ -50,6 +59,9 @@ pub(super) fn run(_: &StatusArgs, session: &Session) -> Outcome {
         }
         for error in row["errors"].as_array().into_iter().flatten() {
             session.render.line(format_args!("  {} {}", paint(style::BAD, "error"), error.as_str().unwrap_or_default()));
+        }
+        if let Some(problem) = row["fetchProblem"].as_str() {
+            session.render.line(format_args!("  {} the source does not answer: {problem}", paint(style::BAD, "error")));
         }
         let watched = if row["watched"].is_null() { "no watch is running" } else { "a watch is running" };
         session.render.line(format_args!("  watch       {watched}"));

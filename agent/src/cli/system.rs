@@ -2,6 +2,7 @@
 
 use super::render::{paint, size, style};
 use super::{Failure, Outcome, Session, exit};
+use crate::daemon::is_watched;
 use crate::linux::collect_snapshots;
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
@@ -128,7 +129,13 @@ fn reset(args: &ResetArgs, session: &Session) -> Outcome {
     if !runtime::engine::Engine::exists(&session.places) {
         return Ok(exit::DONE);
     }
-    match session.engine()?.reset() {
+    if is_watched(&session.places.run)? {
+        let error = anyhow!("a watch runs, and would make again what is removed");
+        return Err(Failure::Error { error, hint: Some("end it first".to_owned()) });
+    }
+    let engine = session.engine()?;
+    let _lock = engine.lock_host()?;
+    match engine.reset() {
         Ok(()) => Ok(exit::DONE),
         Err(problems) => {
             problems.into_iter().for_each(|problem| session.render.failure(&problem.into(), None));

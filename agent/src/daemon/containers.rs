@@ -1,4 +1,4 @@
-//! Hints that a container changed: its shim has replaced its `state.json`, or its directory has come or gone.
+//! Hints that a container changed: its shim has replaced its `state.json` or has died, or its directory has come or gone.
 //!
 //! Bare inotify instead of notify, which cannot leave events out: the directories also hold the named pipes of the containers' output,
 //! and a watch for modifications would wake us at every line that any container writes.
@@ -9,12 +9,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use tokio::io::unix::AsyncFd;
 
 /// Some hundred events at once.
 const BUFFER_BYTES: usize = 16 << 10;
+
+/// The files whose events matter. A shim holds its lock open as long as it lives: when it dies, the kernel closes it, and says so.
+const TELLING: [&[u8]; 2] = [b"state.json", b"shim.lock"];
 
 /// The watch over `<run>/containers`.
 #[derive(Debug)]
@@ -67,7 +70,7 @@ impl ContainerWatch {
                 (matters, missed) = (true, true);
             } else if event.events().contains(ReadFlags::IGNORED) {
                 gone.push(event.wd());
-            } else if event.file_name().is_some_and(|name| name.to_bytes() == b"state.json") {
+            } else if event.file_name().is_some_and(|name| TELLING.contains(&name.to_bytes())) {
                 matters = true;
             }
         }
@@ -98,9 +101,10 @@ impl ContainerWatch {
     }
 }
 
-#[expect(deprecated, reason = "its successor is unsafe for descriptors that may change or close early; an OwnedFd does neither")]
-fn register(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::new(descriptor)
+/// Lets the event loop wait for a descriptor.
+#[expect(deprecated, reason = "its successor is unsafe for descriptors that may change or close early; those of our watches do neither")]
+pub(super) fn register<T: AsRawFd>(watch: T) -> io::Result<AsyncFd<T>> {
+    AsyncFd::new(watch)
 }
 
 #[cfg(test)]
@@ -130,6 +134,10 @@ mod tests {
         fs::write(root.join("web@1/new"), "{}").unwrap();
         fs::rename(root.join("web@1/new"), root.join("web@1/state.json")).unwrap();
         assert!(hinted(&mut watch).await, "its state was replaced");
+        let lock = fs::File::create(root.join("web@1/shim.lock")).unwrap();
+        settle(&mut watch).await;
+        drop(lock);
+        assert!(hinted(&mut watch).await, "its shim died");
         settle(&mut watch).await;
         fs::remove_dir_all(root.join("web@1")).unwrap();
         assert!(hinted(&mut watch).await, "it went");

@@ -38,8 +38,10 @@ pub struct Wake {
 pub enum Reason {
     /// The source has a new revision, or the watch has just begun.
     SourceMoved,
-    /// A container's state changed.
+    /// A container's state changed, or its shim died.
     ContainerChanged,
+    /// Somebody changed links, addresses or the nftables table of this instance: we ourselves, perhaps.
+    NetworkChanged,
     /// Someone asked, by SIGHUP.
     Asked,
     /// It was time: to look at the host again, or to try again what failed.

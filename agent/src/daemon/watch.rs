@@ -2,7 +2,7 @@
 
 use super::backoff::{Backoff, jittered};
 use super::call_off::{CallOff, CalledOffFor};
-use super::containers::ContainerWatch;
+use super::containers::{ContainerWatch, register};
 use super::drive::{Handle, Inbox, drive, random};
 use super::queue::Verdict;
 use super::status::{CycleStatus, FetchStatus, Status, WatchLock};
@@ -12,8 +12,10 @@ use crate::host::chain;
 use crate::source::watch::DirectoryWatch;
 use crate::source::{Checkout, FetchError, Revision, Source};
 use runtime::container::state::Timestamp;
+use runtime::network::ChangeWatch;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -39,6 +41,8 @@ const DIRECTORY_QUIET: Duration = Duration::from_millis(200);
 const DIRECTORY_PATIENCE: Duration = Duration::from_secs(2);
 /// Changes of containers come in bursts.
 const CONTAINER_QUIET: Duration = Duration::from_millis(50);
+/// So do those of the network, and longer ones: a firewall that is loaded anew deletes and adds ours, too.
+const NETWORK_QUIET: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
@@ -105,6 +109,9 @@ async fn run_loop(source: Arc<Source>, options: WatchOptions, cycle: Cycle) -> R
     let containers = ContainerWatch::start(&options.places.run.join("containers"))
         .map_err(|error| warn!(%error, "changes of containers are noticed by looking only"))
         .ok();
+    let networks = [ChangeWatch::links(&options.places), ChangeWatch::firewall(&options.places)]
+        .map(|watch| watch.map_err(|error| warn!(error = chain(&error), "changes of the network are noticed by looking only")).ok());
+    let [links, firewall] = networks;
     let status = Status {
         pid: std::process::id(),
         started: now(),
@@ -136,6 +143,8 @@ async fn run_loop(source: Arc<Source>, options: WatchOptions, cycle: Cycle) -> R
         () = listen(&desk, signals) => warn!("ended at once"),
         () = heed_directory(&desk, hints) => {}
         () = heed_containers(&desk, containers) => {}
+        () = heed_network(&desk, links) => {}
+        () = heed_network(&desk, firewall) => {}
     }
     let broken = desk.borrow_mut().broken.take();
     info!("watch ended; containers stay as they are");
@@ -285,6 +294,24 @@ async fn heed_containers(desk: &Shared, containers: Option<ContainerWatch>) {
             }
         }
     }
+}
+
+/// Has the host looked at when somebody changes its links or its nftables table.
+async fn heed_network(desk: &Shared, watch: Option<ChangeWatch>) {
+    let Some(watch) = watch else { return std::future::pending().await };
+    let listened = async {
+        let watch = register(watch)?;
+        loop {
+            let mut ready = watch.readable().await?;
+            ready.clear_ready();
+            if watch.get_ref().read()? {
+                desk.borrow_mut().wake(Reason::NetworkChanged, NETWORK_QUIET);
+            }
+        }
+    };
+    let Err(error): io::Result<Infallible> = listened.await;
+    warn!(%error, "changes of the network are noticed by looking only");
+    std::future::pending().await
 }
 
 impl Desk {

@@ -40,14 +40,6 @@ impl Ledger {
             None => Ok(()),
         }
     }
-
-    /// Forgets what a site began to create or to remove and is not there any more: all of it once its host matches it.
-    pub fn forget_unfinished(&mut self, site: &SiteId) -> Result<(), LedgerError> {
-        let failed = self.failed("forget what was not finished");
-        let parameters = params![site.0, OwnedState::Present.as_str()];
-        let deleted = self.connection.execute("DELETE FROM owned WHERE site = ?1 AND state <> ?2", parameters);
-        deleted.map(|_| ()).map_err(failed)
-    }
 }
 
 fn write_one(transaction: &Transaction<'_>, entry: &Entry<'_>, at: Timestamp) -> rusqlite::Result<Option<(ResourceId, SiteId)>> {

@@ -4,7 +4,7 @@ use crate::plan::actual::SiteId;
 use rusqlite::ErrorCode;
 use spec::desired::ResourceId;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An operation of the ledger that did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -84,15 +84,35 @@ impl LedgerError {
             Self::Newer { .. } => Some("run the newer version of the agent"),
             Self::Taken { .. } => Some("rename one of the two, or remove it from the other site first"),
             Self::Busy { .. } => Some("try again"),
+            Self::File { .. } if self.is_full_disk() => {
+                Some("make room on that disk; what runs runs on, and the next apply goes on from there")
+            }
             Self::Unknown { .. } | Self::File { .. } | Self::Database { .. } => None,
         }
+    }
+
+    /// Whether all it wants is room.
+    pub(super) fn is_full_disk(&self) -> bool {
+        matches!(self, Self::File { source, .. } if source.kind() == io::ErrorKind::StorageFull)
     }
 
     pub(super) fn of(action: &'static str, path: PathBuf, source: rusqlite::Error) -> Self {
         match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged { path, problem: source.to_string() },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { action, path },
+            Some(ErrorCode::DiskFull) => Self::full(action, path),
+            // The database says only that reading or writing failed, and not why.
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if has_no_room(&path) => Self::full(action, path),
             Some(_) | None => Self::Database { action, path, source },
         }
     }
+
+    fn full(action: &'static str, path: PathBuf) -> Self {
+        Self::File { action, path, source: rustix::io::Errno::NOSPC.into() }
+    }
+}
+
+/// Whether the disk this lies on is full to the last block.
+fn has_no_room(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_bavail == 0)
 }

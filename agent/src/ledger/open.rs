@@ -34,14 +34,35 @@ impl Ledger {
         if !exists(path)? {
             return Ok(None);
         }
-        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        check(&connection, path)?;
+        let checked = |connection: Connection| check(&connection, path).map(|()| connection);
+        let connection = match connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(checked) {
+            // Even a reader makes files beside the database. Without room for them nobody can be writing either, and without a log
+            // of writes the database alone says all.
+            Err(error) if error.is_full_disk() && !has_log(path) => connect_as_it_is(path).and_then(checked)?,
+            opened => opened?,
+        };
         Ok(Some(Self { connection, path: path.to_owned() }))
     }
 }
 
 fn exists(path: &Path) -> Result<bool, LedgerError> {
     path.try_exists().map_err(|source| LedgerError::File { action: "look for", path: path.to_owned(), source })
+}
+
+/// Whether there are writes that are not in the database itself yet.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    fs::metadata(log).map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |log| log.len() > 0)
+}
+
+/// Opens a database that nobody writes, without any file beside it.
+fn connect_as_it_is(path: &Path) -> Result<Connection, LedgerError> {
+    // These have a meaning in the address of a file.
+    let escaped = path.display().to_string().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags)
+        .map_err(|error| LedgerError::of("open the database", path.to_owned(), error))
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, LedgerError> {

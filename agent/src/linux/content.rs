@@ -3,8 +3,6 @@
 
 use crate::host::HostError;
 use crate::source::content_digest;
-use runtime::container::config::MountConfig;
-use runtime::engine::Engine;
 use runtime::places::Places;
 use spec::value::Digest;
 use std::collections::BTreeSet;
@@ -39,23 +37,9 @@ pub fn ensure_snapshot(places: &Places, site: &Path, path: &str, content: &Diges
     staged.map(|()| target)
 }
 
-/// Removes every snapshot that no container mounts, and what an interrupted one left. The caller holds the host's lock: nobody
-/// makes a container meanwhile. A container that cannot be read may mount any of them: then all stay.
-pub fn collect_snapshots(engine: &Engine) -> Result<(), HostError> {
-    let tried = "remove snapshots nobody mounts";
-    let mut in_use = BTreeSet::new();
-    for snapshot in engine.containers().map_err(|error| HostError::new(tried, error))?.into_values() {
-        let Ok(snapshot) = snapshot else { return Ok(()) };
-        in_use.extend(snapshot.config.mounts.into_iter().filter_map(|mount| match mount {
-            MountConfig::Bind { source, .. } => Some(source),
-            MountConfig::Tmpfs { .. } => None,
-        }));
-    }
-    remove_others(&engine.places().snapshots(), &in_use).map_err(|error| HostError::new(tried, error))
-}
-
-fn remove_others(directory: &Path, in_use: &BTreeSet<PathBuf>) -> io::Result<()> {
-    let entries = match fs::read_dir(directory) {
+/// Removes every snapshot that is not in use, and what an interrupted one left.
+pub fn collect(places: &Places, in_use: &BTreeSet<PathBuf>) -> io::Result<()> {
+    let entries = match fs::read_dir(places.snapshots()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };

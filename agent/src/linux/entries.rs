@@ -33,12 +33,13 @@ pub(super) enum Line {
 /// What is remembered before a plan is carried out.
 pub(super) fn before(plan: &Plan) -> Vec<Line> {
     let effects = plan.steps.iter().filter_map(|step| effect(&step.action));
-    let line = |(resource, effect)| match effect {
-        Effect::Creates(applied) => Some(Line::Creating(resource, applied)),
-        Effect::Removes => Some(Line::Removing(resource)),
-        Effect::Changes(_) => None,
+    let line = |(resource, effect): (ResourceId, Effect)| match effect {
+        // It was seen not to be there. Whoever had it before has lost it otherwise, by hand perhaps.
+        Effect::Creates(applied) => vec![Line::Gone(resource.clone()), Line::Creating(resource, applied)],
+        Effect::Removes => vec![Line::Removing(resource)],
+        Effect::Changes(_) => Vec::new(),
     };
-    effects.filter_map(line).collect()
+    effects.flat_map(line).collect()
 }
 
 /// What is remembered after. Of what failed nothing is known: it stays as it was announced, and the next plan looks.
@@ -71,8 +72,8 @@ fn effect(action: &Action) -> Option<(ResourceId, Effect)> {
             (ResourceId { kind: Kind::Container, name: id.to_string() }, Effect::Changes(json(spec)))
         }
         Action::RemoveContainer { id } => (ResourceId { kind: Kind::Container, name: id.to_string() }, Effect::Removes),
+        Action::ForgetImage { key } => (ResourceId { kind: Kind::Image, name: key.to_string() }, Effect::Removes),
         Action::ObtainImage { .. }
-        | Action::ForgetImage { .. }
         | Action::RepairNetwork { .. }
         | Action::StartContainer { .. }
         | Action::AwaitContainer { .. }

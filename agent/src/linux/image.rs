@@ -3,9 +3,11 @@
 use super::LinuxHost;
 use super::record::AppliedImage;
 use crate::host::HostError;
+use crate::ledger::Ledger;
 use runtime::builder::{self, BuildEvent, BuildRequest, Caching};
 use runtime::engine::Engine;
-use runtime::image::registry::{self, Progress, PullOptions};
+use runtime::image::registry::{self, Progress, PullError, PullOptions};
+use runtime::image::store::ImageStore;
 use runtime::image::{ImageId, archive};
 use spec::desired::{Image, ImageKey, ImageSource, Kind, ResourceId};
 use spec::value::{Digest, ImageReference, Name, ValueError};
@@ -40,8 +42,8 @@ pub(super) fn obtain(host: &LinuxHost<'_>, key: &ImageKey, image: &Image, progre
     let (id, bases) = match &image.source {
         ImageSource::Build { .. } => build(host, image, progress).map_err(|error| HostError::new(tried(), error))?,
         ImageSource::Pull { reference } => {
-            let id = registry::pull(store, reference, &pull_options(&|event| pull_line(event, progress)));
-            (id.map_err(|error| HostError::new(tried(), error))?, BTreeMap::new())
+            let id = fetch_if_absent(store, reference, progress).map_err(|error| HostError::new(tried(), error))?;
+            (id, BTreeMap::new())
         }
         ImageSource::Archive { path, .. } => {
             let id = archive::import(store, &host.site.root.join(path)).map_err(|error| HostError::new(tried(), error))?;
@@ -53,16 +55,59 @@ pub(super) fn obtain(host: &LinuxHost<'_>, key: &ImageKey, image: &Image, progre
     host.record_applied(&resource(key), &serde_json::to_value(applied).expect("manifests have text keys and finite numbers"))
 }
 
+/// An image of a registry as Docker and Compose take it: what the store has under that reference already, by whatever way, else
+/// what the registry has. It gets no name.
+fn fetch_if_absent(
+    store: &ImageStore,
+    reference: &ImageReference,
+    progress: &(dyn Fn(&str) + Sync),
+) -> std::result::Result<ImageId, PullError> {
+    match store.find(&reference.to_string())? {
+        Some(id) => Ok(id),
+        None => registry::pull(store, reference, &pull_options(&|event| pull_line(event, progress))),
+    }
+}
+
+/// Asks the registry what the reference stands for now, and lets the reference and the images that sites pulled by it stand for
+/// that; containers follow with the next turn of their site. Names those images.
+pub fn pull(
+    engine: &Engine,
+    ledger: Option<&Ledger>,
+    reference: &ImageReference,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<(ImageId, Vec<String>)> {
+    let failed = || format!("pull {reference}");
+    let store = engine.images();
+    let _lease = store.lease().map_err(|error| HostError::new(failed(), error))?;
+    let id = registry::pull(store, reference, &pull_options(&|event| pull_line(event, progress)));
+    let id = id.map_err(|error| HostError::new(failed(), error))?;
+    store.tag(&reference.to_string(), &id).map_err(|error| HostError::new(failed(), error))?;
+    let owned = ledger.map(|ledger| ledger.owned(None)).transpose().map_err(|error| HostError::new(failed(), error))?;
+    let mut followers = Vec::new();
+    for owned in owned.into_iter().flatten().filter(|owned| owned.resource.kind == Kind::Image) {
+        let Ok((applied, _)) = serde_json::from_value::<AppliedImage>(owned.applied) else { continue };
+        let name = owned.resource.name;
+        if (ImageSource::Pull { reference: reference.clone() }) == applied.source
+            && store.find(&name).is_ok_and(|it| it.is_some_and(|it| it != id))
+        {
+            store.tag(&name, &id).map_err(|error| HostError::new(failed(), error))?;
+            followers.push(name);
+        }
+    }
+    Ok((id, followers))
+}
+
 /// Gives up the name; what no container uses goes with the next collection.
 pub(super) fn forget(host: &LinuxHost<'_>, key: &ImageKey) -> Result {
     let tried = || format!("forget image {key}");
     host.engine.images().untag(&key.to_string()).map_err(|error| HostError::new(tried(), error))?;
-    host.ledger().confirm_removal(&resource(key)).map_err(|error| HostError::new(tried(), error))?;
     match host.engine.collect_garbage() {
         // Somebody is pulling or building; the next one collects.
-        Err(runtime::engine::EngineError::Image(runtime::image::store::StoreError::Busy)) | Ok(_) => Ok(()),
-        Err(error) => Err(HostError::new(tried(), error)),
+        Err(runtime::engine::EngineError::Image(runtime::image::store::StoreError::Busy)) | Ok(_) => {}
+        Err(error) => return Err(HostError::new(tried(), error)),
     }
+    // Last: whoever finds this line without an image collects again.
+    host.ledger().confirm_removal(&resource(key)).map_err(|error| HostError::new(tried(), error))
 }
 
 fn resource(key: &ImageKey) -> ResourceId {
@@ -103,13 +148,10 @@ pub fn build_with(
     progress: &(dyn Fn(&str) + Sync),
 ) -> std::result::Result<ImageId, builder::BuildError> {
     let store = engine.images();
-    let mut pull = |reference: &ImageReference| match store.find(&reference.to_string())? {
-        Some(id) => Ok(id),
-        None => {
-            let id = registry::pull(store, reference, &pull_options(&|event| pull_line(event, progress)))?;
-            store.tag(&reference.to_string(), &id)?;
-            Ok(id)
-        }
+    let mut pull = |reference: &ImageReference| {
+        let id = fetch_if_absent(store, reference, progress)?;
+        store.tag(&reference.to_string(), &id)?;
+        Ok(id)
     };
     let mut steps = BuildLines::default();
     builder::build(store, request, &mut pull, &mut |event| {
@@ -120,7 +162,7 @@ pub fn build_with(
 }
 
 /// What to pull with: this host's platform, and the credentials Docker's own configuration holds.
-pub fn pull_options<'a>(progress: &'a (dyn Fn(Progress<'_>) + Sync)) -> PullOptions<'a> {
+fn pull_options<'a>(progress: &'a (dyn Fn(Progress<'_>) + Sync)) -> PullOptions<'a> {
     PullOptions {
         credentials: registry::docker_config(std::env::var_os("DOCKER_CONFIG").map(Into::into), std::env::var_os("HOME").map(Into::into)),
         progress,
@@ -129,13 +171,13 @@ pub fn pull_options<'a>(progress: &'a (dyn Fn(Progress<'_>) + Sync)) -> PullOpti
 }
 
 /// Progress of a pull as a line for people; bytes are not told, they come too often.
-pub fn pull_line(event: Progress<'_>, show: &dyn Fn(&str)) {
+fn pull_line(event: Progress<'_>, show: &dyn Fn(&str)) {
     match event {
         Progress::Resolved { manifest, layers } => show(&format!("{} layers, manifest {}", layers, manifest.short())),
         Progress::LayerPresent { layer } => show(&format!("layer {} is here already", layer.digest.short())),
         Progress::LayerBytes { .. } => {}
         Progress::LayerDone { layer } => show(&format!("layer {} unpacked", layer.digest.short())),
-        Progress::Retrying { what, reason, wait } => show(&format!("{what}: {reason}; trying again in {} s", wait.as_secs())),
+        Progress::Retrying { what, reason, wait } => show(&format!("{what}: {reason}; trying again in {:.1} s", wait.as_secs_f32())),
     }
 }
 

@@ -4,13 +4,14 @@ mod config;
 mod content;
 mod entries;
 mod image;
+mod leftovers;
 mod observe;
 mod perform;
 mod record;
 
 pub use config::ConfigError;
-pub use content::collect_snapshots;
-pub use image::{build_with, image_key, pull_line, pull_options};
+pub use image::{build_with, image_key, pull};
+pub use leftovers::{clear_up, collect_snapshots};
 pub use record::Applied;
 
 use crate::clock::now;

@@ -122,7 +122,7 @@ fn completed(snapshot: &Snapshot) -> bool {
     exit.is_some_and(|exit| exit.code == 0 && exit.cause == ExitCause::Own)
 }
 
-/// What differs from its configuration, of a container that runs.
+/// What differs from its configuration, of a container that runs or is to run again.
 fn faults(
     engine: &Engine,
     id: &ContainerId,
@@ -131,8 +131,11 @@ fn faults(
     missing_ports: Option<&Vec<PortMapping>>,
 ) -> BTreeSet<ContainerFault> {
     let mut faults = BTreeSet::new();
-    if process(snapshot).is_none() {
-        return faults;
+    match snapshot.state.phase {
+        Phase::Running { .. } => {}
+        // Nobody would ever start it again.
+        Phase::Restarting { .. } if !snapshot.shim_alive => return BTreeSet::from([ContainerFault::Shim]),
+        Phase::Created | Phase::Restarting { .. } | Phase::Exited { .. } => return faults,
     }
     if !snapshot.shim_alive {
         faults.insert(ContainerFault::Shim);
@@ -188,7 +191,7 @@ fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result
     let mut found = BTreeMap::new();
     let owned = ledger.map(|ledger| ledger.owned(None)).transpose().map_err(failed)?;
     for owned in owned.into_iter().flatten() {
-        if owned.resource.kind != Kind::Image || owned.state != OwnedState::Present {
+        if owned.resource.kind != Kind::Image || owned.state == OwnedState::Creating {
             continue;
         }
         let Some(key) = super::image::key_of(&owned.resource.name) else { continue };

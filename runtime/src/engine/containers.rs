@@ -74,8 +74,8 @@ impl Engine {
             Err(_) => None,
         };
         if while_running == WhileRunning::Kill {
-            // What is left is removed below, running or not.
-            let _ = container::stop(&self.places, id, Some(Duration::ZERO), StopBy::Plan);
+            // What is left is removed below, running or not. By the user: else a watch would start it again meanwhile.
+            let _ = container::stop(&self.places, id, Some(Duration::ZERO), StopBy::User);
         }
         self.change_traffic(|traffic| {
             traffic.remove(id);

@@ -43,11 +43,12 @@ impl Engine {
 
     /// Writes the whole table and all names anew: after a flush, a deletion, or a crash between kernel and record.
     pub fn rebuild_traffic(&self) -> Result<(), EngineError> {
+        // First: what somebody starts or stops by hand meanwhile comes after, and changes what is written here.
+        let _lock = self.network_lock()?;
         let mut after = Traffic::new();
         for (id, snapshot) in container::list(&self.places)? {
             after.extend(snapshot.ok().and_then(|snapshot| served(&snapshot)).map(|serving| (id, serving)));
         }
-        let _lock = self.network_lock()?;
         // All of them: the walls of a network whose record cannot be read would be taken for a leftover and removed.
         let networks = network::list_networks(&self.places)?.into_iter().map(|(name, record)| Ok((name, record?)));
         let networks = networks.collect::<Result<_, network::NetworkError>>()?;

@@ -18,6 +18,7 @@
 
 mod attributes;
 mod bridge;
+mod change;
 mod connect;
 mod conntrack;
 mod error;
@@ -38,6 +39,7 @@ mod tests;
 mod traffic;
 
 pub use bridge::{ensure_network, remove_network};
+pub use change::ChangeWatch;
 pub use connect::{connect, disconnect};
 pub use error::NetworkError;
 pub use firewall::{FirewallState, rebuild_firewall, remove_firewall};

@@ -12,14 +12,18 @@ const HASH_DIGITS: usize = 4;
 /// The bridge of a network: `ha-shop`, with the first four digits of the instance's mark `ha1b2c-shop`; a name that is too long
 /// ends in a hash of itself.
 pub fn bridge_name(places: &Places, network: &Name) -> String {
-    let mark = places.mark();
-    let prefix = format!("ha{}-", mark.get(..4).unwrap_or_default());
+    let prefix = bridge_prefix(places);
     let room = LINK_NAME_BYTES_MAX - prefix.len();
     let name = network.as_str();
     if name.len() <= room {
         return format!("{prefix}{name}");
     }
     format!("{prefix}{}-{}", &name[..room - HASH_DIGITS - 1], &hash(name)[..HASH_DIGITS])
+}
+
+/// What the names of all our bridges begin with.
+pub(super) fn bridge_prefix(places: &Places) -> String {
+    format!("ha{}-", places.mark().get(..4).unwrap_or_default())
 }
 
 /// The alias that makes a bridge ours.

@@ -12,7 +12,8 @@ use serde::Deserialize;
 pub struct Image {
     /// Build it from a directory: the context's path, or a map.
     pub build: Option<TextOrMap<ContextPath, Build>>,
-    /// Pull it from a registry: `docker.io/library/nginx:1.29`.
+    /// Pull it from a registry: `docker.io/library/nginx:1.29`. Fetched if this host does not have it; a tag that is here is not asked
+    /// for again until `agent image pull` asks. With a digest (`…@sha256:…`) it is exactly that image, for ever.
     pub pull: Option<ImageReference>,
     /// Import it from a file: a root file system tar, an OCI archive or a docker archive. Relative to this manifest.
     pub archive: Option<String>,

@@ -84,7 +84,7 @@ fn row(
         status.push_str(", stopped by hand");
     }
     if !Keep::of(&snapshot.annotations).serving && is_running(&snapshot.state) {
-        status.push_str(", not serving yet");
+        status.push_str(", not serving");
     }
     let running = is_running(&snapshot.state);
     Row { id, name, image: image(snapshot.config.image), status, running, restarts: snapshot.state.restarts, ports, networks }

@@ -2,12 +2,15 @@
 //! a site of its own that holds nothing else.
 
 use super::exec::pair;
+use crate::apply::Event;
+use crate::cli::render::Render;
 use crate::cli::{Failure, Outcome, Session, exit};
 use crate::clock::now;
 use crate::linux::LinuxHost;
+use crate::plan::action::{Action, Plan, Step};
 use crate::plan::actual::SiteId;
 use crate::plan::{Policy, Volumes};
-use crate::reconcile::{Cycle, converge};
+use crate::reconcile::{Cycle, Watcher, converge};
 use crate::site::Site;
 use anyhow::anyhow;
 use clap::Args;
@@ -88,7 +91,7 @@ pub(super) fn run(args: &RunArgs, session: &Session) -> Outcome {
         None => free_name(&engine)?,
     };
     let site = site(args, &name)?;
-    let id = start(session, &engine, &site, &name)?;
+    let id = start(args, session, &engine, &site, &name)?;
     if args.detach {
         session.render.line(&id);
         return Ok(exit::DONE);
@@ -108,7 +111,10 @@ fn site(args: &RunArgs, name: &Name) -> Result<Site, Failure> {
     let mut spec = serde_json::json!({ "image": args.image, "restart": args.restart });
     let mut set = |field: &str, value: serde_json::Value| spec[field] = value;
     set("env", args.env.iter().cloned().collect());
-    set("ports", args.publish.clone().into());
+    // Not even an empty list: without a network of its own a container can publish nothing.
+    if !args.publish.is_empty() {
+        set("ports", args.publish.clone().into());
+    }
     set("volumes", args.volume.clone().into());
     set("readOnlyRoot", args.read_only.into());
     if !args.command.is_empty() {
@@ -150,7 +156,7 @@ fn free_name(engine: &Engine) -> Result<Name, Failure> {
     Ok(free.next().expect("there are more numbers than containers"))
 }
 
-fn start(session: &Session, engine: &Engine, site: &Site, name: &Name) -> Result<ContainerId, Failure> {
+fn start(args: &RunArgs, session: &Session, engine: &Engine, site: &Site, name: &Name) -> Result<ContainerId, Failure> {
     let ledger = Mutex::new(session.ledger()?);
     let _lock = engine.lock_host()?;
     if engine.containers()?.keys().any(|id| id.name == *name) {
@@ -158,16 +164,36 @@ fn start(session: &Session, engine: &Engine, site: &Site, name: &Name) -> Result
         return Err(Failure::Error { error: anyhow!("container {name} exists"), hint });
     }
     let policy = Policy { site: site.id.clone(), volumes: Volumes::Keep };
-    let progress = crate::cli::progress::Progress::new(session.render, true);
-    let cycle = converge(&LinuxHost::new(engine, &ledger, site), &site.desired, &policy, &AtomicBool::new(false), &progress)?;
-    progress.end();
-    refuse(&cycle)?;
-    engine.current(name)?.ok_or_else(|| anyhow!("container {name} is gone again").into())
+    let cycle = converge(&LinuxHost::new(engine, &ledger, site), &site.desired, &policy, &AtomicBool::new(false), &Pulls(session.render))?;
+    match (refuse(&cycle), engine.current(name)?) {
+        (Ok(()), Some(id)) => Ok(id),
+        (Ok(()), None) => Err(anyhow!("container {name} is gone again").into()),
+        (Err(failure), Some(id)) if args.rm => {
+            engine.remove_container(&id, WhileRunning::Kill)?;
+            Err(failure)
+        }
+        (Err(failure), _) => Err(failure),
+    }
 }
 
-/// A container that ran and ended is fine here; one that could not be made is not.
+/// Shows how an image comes; everything else is the command's own output.
+struct Pulls(Render);
+
+impl Watcher for Pulls {
+    fn planned(&self, _: &Plan) {}
+
+    fn step(&self, _: usize, _: &Step, event: Event<'_>) {
+        match event {
+            Event::Line(line) => self.0.say(line),
+            Event::Started | Event::Finished { .. } => {}
+        }
+    }
+}
+
+/// A container that ran and ended is fine here, however it did; one that could not be made is not.
 fn refuse(cycle: &Cycle) -> Result<(), Failure> {
-    if let Some((_, error)) = cycle.failures().next() {
+    let made = |step: &Step| matches!(step.action, Action::AwaitContainer { .. });
+    if let Some((_, error)) = cycle.failures().find(|(step, _)| !made(step)) {
         return Err(anyhow!("{}", error.chain()).into());
     }
     match cycle.rest.blocked.first() {

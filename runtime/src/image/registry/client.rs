@@ -344,6 +344,7 @@ fn accepted(mut response: Response<ureq::Body>) -> Result<Response<ureq::Body>, 
     let hint = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "check that the image is public or that a password for it is configured",
         StatusCode::NOT_FOUND => "check the name and the tag",
+        StatusCode::RANGE_NOT_SATISFIABLE => "it has fewer bytes than the manifest says",
         StatusCode::TOO_MANY_REQUESTS => "its rate limit is used up: try again later, or log in",
         status if status.is_server_error() => "the registry has a problem: try again later",
         _ => "is this a container registry?",

@@ -165,7 +165,8 @@ pub fn install_crypto_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Pulls an image and names it by its reference. What is in the store already is not fetched again.
+/// Pulls an image. It gets no name: hold a lease until it has one. Blobs that are in the store already are not fetched again, the
+/// manifest always is: it tells what a tag stands for now.
 ///
 /// Nothing of an image that fails is visible afterwards but layers that are whole and verified; they serve the next attempt.
 pub fn pull(store: &ImageStore, reference: &ImageReference, options: &PullOptions<'_>) -> Result<ImageId, PullError> {
@@ -173,16 +174,13 @@ pub fn pull(store: &ImageStore, reference: &ImageReference, options: &PullOption
     let pull = Pull { store, reference, options, client: Client::new(reference, options) };
     let (manifest, bytes) = pull.resolve()?;
     (options.progress)(Progress::Resolved { manifest: &Digest::of(&bytes), layers: manifest.layers.len() });
-    let id = if store.has_image(&manifest.config.digest) {
-        manifest.config.digest
-    } else {
-        let config_bytes = pull.config(&manifest)?;
-        let config = pull.check(&manifest, &config_bytes)?;
-        pull.layers(&manifest, &config.rootfs.diff_ids)?;
-        store.put_image_bytes(&config_bytes, Some(&bytes))?
-    };
-    store.tag(&reference.to_string(), &id)?;
-    Ok(id)
+    if store.has_image(&manifest.config.digest) {
+        return Ok(manifest.config.digest);
+    }
+    let config_bytes = pull.config(&manifest)?;
+    let config = pull.check(&manifest, &config_bytes)?;
+    pull.layers(&manifest, &config.rootfs.diff_ids)?;
+    Ok(store.put_image_bytes(&config_bytes, Some(&bytes))?)
 }
 
 struct Pull<'a> {

@@ -213,7 +213,7 @@ fn an_image_is_pulled_named_and_not_fetched_twice() {
     let server = Server::start(move |request, _| served.answer(request));
     let id = host.pull(&server).unwrap();
     assert_eq!(id, fixture.id());
-    assert_eq!(host.store.find(&server.reference().to_string()).unwrap(), Some(id));
+    assert_eq!(host.store.find(&server.reference().to_string()).unwrap(), None, "a name is for the caller to give");
     let image = host.store.image(&id).unwrap();
     assert_eq!(std::fs::read_to_string(image.layers[0].join("etc/hello")).unwrap(), "hello");
     assert_eq!(host.store.list().unwrap()[0].manifest, Some(Digest::of(&fixture.manifest)));
