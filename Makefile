@@ -10,7 +10,7 @@ PACKAGES := gcc libc6-dev make git busybox-static ca-certificates
 # For the tests: other implementations as second opinions, and real servers and clients.
 TEST_PACKAGES := curl nftables iproute2 openssh-server skopeo docker-registry mmdebstrap redis-tools zstd python3-minimal
 
-.PHONY: demo demo-down build deps install test bench lint clean help
+.PHONY: demo demo-down build deps install test test-vm bench lint clean help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | column -ts $$'\t'
@@ -49,6 +49,10 @@ test: example-files ## Run every test; those that need root say so and are skipp
 	@before=$$(mktemp) && target/debug/inventory >$$before; \
 	cargo test --workspace --no-fail-fast; failed=$$?; \
 	target/debug/inventory $$before || failed=1; rm -f $$before; exit $$failed
+
+test-vm: ## Boot Debian's stock kernel with systemd in qemu and use the agent there, across a reboot (minutes)
+	cargo build --bins
+	tests/vm/run
 
 PREFIX ?= /usr/local
 install: build ## Install programs, man pages, completions and the systemd unit below PREFIX (/usr/local)

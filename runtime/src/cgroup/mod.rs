@@ -114,6 +114,13 @@ pub(crate) struct Entrance {
     pub(crate) tasks: Vec<OwnedFd>,
 }
 
+impl Entrance {
+    /// Steps into the v1 groups: for the new process itself, while it has one thread.
+    pub(crate) fn enter_tasks(&self) -> io::Result<()> {
+        self.tasks.iter().try_for_each(|tasks| Ok(rustix::io::write(tasks, b"0").map(drop)?))
+    }
+}
+
 impl Cgroup {
     /// The group of a container of this instance, on this host's layout.
     pub fn of_container(places: &Places, id: &ContainerId) -> Result<Self, CgroupError> {
@@ -125,6 +132,13 @@ impl Cgroup {
         Self { layout: layout.clone(), path: Path::new(&places.instance()).join(id.to_string()) }
     }
 
+    /// The group of all shims of this instance. They are not left where whoever spawned them runs: a service or session takes its own
+    /// along when it ends.
+    pub(crate) fn of_shims(places: &Places) -> Result<Self, CgroupError> {
+        // No container's: an id has an `@`.
+        Self::named(places, "shims")
+    }
+
     /// A group of this instance by a name of one path component: build steps use it.
     pub fn named(places: &Places, name: &str) -> Result<Self, CgroupError> {
         Ok(Self { layout: Layout::detect()?, path: Path::new(&places.instance()).join(name) })
@@ -132,11 +146,14 @@ impl Cgroup {
 
     /// Makes it and its parent exist and sets the limits. Does nothing that is already done.
     pub fn ensure(&self, limits: &ResourceLimits) -> Result<(), CgroupError> {
-        self.layout.ensure_instance(self.instance())?;
-        for hierarchy in self.layout.hierarchies() {
-            create_directory(&hierarchy.mount.join(&self.path))?;
-        }
+        self.ensure_unlimited()?;
         self.apply(limits)
+    }
+
+    /// Makes it and its parent exist.
+    pub(crate) fn ensure_unlimited(&self) -> Result<(), CgroupError> {
+        self.layout.ensure_instance(self.instance())?;
+        self.layout.hierarchies().try_for_each(|hierarchy| create_directory(&hierarchy.mount.join(&self.path)).map(drop))
     }
 
     /// Whether it exists in the hierarchy that counts its processes.

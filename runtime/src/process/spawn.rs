@@ -33,7 +33,7 @@ pub(super) fn spawn(
         Forked::Child => {
             drop(channel);
             // A panic must not unwind into the parent's code, of which we are a copy.
-            let outcome = catch_unwind(AssertUnwindSafe(|| enter_groups(entrance).and_then(|()| child(&theirs))));
+            let outcome = catch_unwind(AssertUnwindSafe(|| entrance.enter_tasks().during(Step::Cgroup, "").and_then(|()| child(&theirs))));
             if let Ok(Err(error)) = outcome {
                 // Nobody to tell it to if this fails; the silence itself is an error on the other side.
                 let _ = theirs.send(&Packet::Failed(error));
@@ -76,9 +76,4 @@ impl Embryo {
 
 fn silent(what: &str) -> StartError {
     StartError { step: Step::Handshake, object: String::new(), source: io::Error::other(format!("it {what}")) }
-}
-
-/// A process of one thread moves itself without the wait that a write to `cgroup.procs` costs.
-fn enter_groups(entrance: &Entrance) -> Result<(), StartError> {
-    entrance.tasks.iter().try_for_each(|tasks| rustix::io::write(tasks, b"0").map(|_| ()).during(Step::Cgroup, ""))
 }

@@ -6,7 +6,7 @@
 
 use super::{detached, explained, finish};
 use crate::sys::{self, MountAttributes, Reach, set_mount_attributes};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -49,8 +49,12 @@ pub(crate) fn mount(layers: &[&Path], changes: Option<Changes<'_>>) -> io::Resul
 /// As [`mount`], with layers that are themselves detached mounts. Errors: `EINVAL` on a kernel before 6.15.
 pub(super) fn mount_detached(layers: &[OwnedFd], changes: Changes<'_>) -> io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let told = |name: &str, fd: BorrowedFd<'_>| fsconfig_set_fd(&context, name, fd).map_err(|errno| explained(context.as_fd(), errno));
-    layers.iter().rev().try_for_each(|layer| told("lowerdir+", layer.as_fd()))?;
+    for layer in layers.iter().rev() {
+        fsconfig_set_fd(&context, "lowerdir+", layer.as_fd()).map_err(|errno| {
+            let error = explained(context.as_fd(), errno);
+            io::Error::new(error.kind(), format!("{error}; a user namespace over layers needs Linux 6.15"))
+        })?;
+    }
     // Overlay itself works in them as the host's root, whom an id map would leave without a name.
     for (name, path) in [("upperdir", changes.upper), ("workdir", changes.work)] {
         fsconfig_set_string(&context, name, text(path)?)?;
@@ -115,4 +119,61 @@ fn apart<T>(run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
 
 fn text(path: &Path) -> io::Result<&str> {
     path.to_str().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{} is not UTF-8", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    type Mount = fn(&[&Path], Option<Changes<'_>>) -> io::Result<OwnedFd>;
+
+    fn read(root: &OwnedFd, name: &str) -> String {
+        fs::read_to_string(format!("/proc/self/fd/{}/{name}", root.as_raw_fd())).unwrap()
+    }
+
+    /// The way of older kernels works on newer ones too.
+    #[test]
+    fn old_and_new_kernels_are_given_the_same_tree_and_the_host_sees_none() {
+        if !rustix::process::geteuid().is_root() {
+            return eprintln!("SKIPPED: stacks of layers, without root");
+        }
+        let by_context: Mount = mount;
+        for way in [by_context, |layers, changes| mount_by_call(&distinct(layers), changes)] {
+            // What separates options and layers, in every path.
+            let ground = tempfile::Builder::new().prefix("stack:a,b").tempdir().unwrap();
+            let [low, high, upper, work] = ["low", "high", "upper", "work"].map(|name| ground.path().join(name));
+            for (directory, text) in [(&low, "low"), (&high, "high"), (&upper, ""), (&work, "")] {
+                fs::create_dir(directory).unwrap();
+                if !text.is_empty() {
+                    fs::write(directory.join(text), text).unwrap();
+                    fs::write(directory.join("both"), text).unwrap();
+                }
+            }
+            let (home, here) = (fs::read_link("/proc/thread-self/ns/mnt").unwrap(), std::env::current_dir().unwrap());
+            // One layer twice, as in images that repeat an empty one.
+            let root = way(&[&low, &high, &low, &high], Some(Changes { upper: &upper, work: &work })).unwrap();
+            assert_eq!(["low", "high", "both"].map(|name| read(&root, name)), ["low", "high", "high"]);
+            fs::write(format!("/proc/self/fd/{}/new", root.as_raw_fd()), "new").unwrap();
+            assert_eq!(fs::read_to_string(upper.join("new")).unwrap(), "new");
+            let plain = way(&[&low, &high], None).unwrap();
+            assert_eq!(read(&plain, "both"), "high");
+            assert_eq!(fs::read_link("/proc/thread-self/ns/mnt").unwrap(), home);
+            assert_eq!(std::env::current_dir().unwrap(), here);
+            let seen = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+            assert!(!seen.contains("stack:a,b"));
+        }
+    }
+
+    #[test]
+    fn too_many_layers_for_an_old_kernel_are_named() {
+        if !rustix::process::geteuid().is_root() {
+            return eprintln!("SKIPPED: stacks of layers, without root");
+        }
+        let ground = tempfile::tempdir().unwrap();
+        let layers: Vec<_> = (0..300).map(|number| ground.path().join(number.to_string())).collect();
+        layers.iter().for_each(|layer| fs::create_dir(layer).unwrap());
+        let error = mount_by_call(&layers.iter().map(|layer| layer.as_path()).collect::<Vec<_>>(), None).unwrap_err();
+        assert_eq!(error.to_string(), "300 layers: a kernel before 6.7 takes some 220");
+    }
 }

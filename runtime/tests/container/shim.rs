@@ -74,6 +74,24 @@ fn stop_works_without_a_shim() {
 }
 
 #[test]
+fn a_host_that_shuts_down_stops_containers_and_nobody_has_wished_it() {
+    let Some(host) = host() else { return };
+    let mut config = host.config("evening@1", "trap 'exit 5' TERM; echo ready; while true; do sleep 0.05; done");
+    config.updatable.restart = RestartPolicy::Always;
+    host.run(&config);
+    eventually("it listens", || host.stdout(&config.id) == "ready\n");
+    let shim = host.inspect(&config.id).state.shim.expect("a shim");
+    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", shim.pid)).expect("cgroup");
+    assert!(groups.contains(&format!("/{}/shims\n", host.places.instance())), "outside the caller's service or session: {groups}");
+    let pid = rustix::process::Pid::from_raw(shim.pid).expect("pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("kill");
+    eventually("both are gone", || !host.inspect(&config.id).shim_alive);
+    let snapshot = host.inspect(&config.id);
+    let Phase::Exited { exit } = snapshot.state.phase else { panic!("{:?}", snapshot.state) };
+    assert_eq!((exit.code, exit.cause, snapshot.stopped_by_user), (5, ExitCause::Requested, false));
+}
+
+#[test]
 fn of_two_shims_one_wins() {
     let Some(host) = host() else { return };
     let config = host.config("raced@1", "sleep 1000");

@@ -2,6 +2,7 @@
 
 use super::control::Control;
 use super::life::never_started;
+use super::shutdown::Shutdown;
 use super::{Ground, Life, Logs, Monitor, Weight};
 use crate::cgroup::Cgroup;
 use crate::container::config::NetworkConfig;
@@ -20,6 +21,7 @@ use rustix::fs::FlockOperation;
 use spec::value::ContainerId;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -54,10 +56,10 @@ pub enum Task {
 /// Forks away from the caller and watches the container until it has exited. One line of JSON on standard output says how the
 /// start went: a [`Reply`].
 pub fn main(arguments: Arguments) -> ExitCode {
-    match sys::clone3(sys::Namespaces::NONE, None) {
+    match fork_away(&arguments.places) {
         Ok(sys::Forked::Parent { .. }) => return ExitCode::SUCCESS,
         Ok(sys::Forked::Child) => {}
-        Err(error) => return say(&Reply::Error { problem: format!("fork: {error}") }),
+        Err(problem) => return say(&Reply::Error { problem: problem.0 }),
     }
     match launch(arguments) {
         Ok(monitor) => {
@@ -70,6 +72,18 @@ pub fn main(arguments: Arguments) -> ExitCode {
         }
         Err(problem) => say(&Reply::Error { problem: problem.0 }),
     }
+}
+
+/// Forks, the child into the group of shims.
+fn fork_away(places: &Places) -> Result<sys::Forked, Problem> {
+    let group = Cgroup::of_shims(places).map_err(Problem::of("find control groups"))?;
+    let entrance = group.entrance().or_else(|_| group.ensure_unlimited().and_then(|()| group.entrance()));
+    let entrance = entrance.map_err(Problem::of("make the control group of shims"))?;
+    let forked = sys::clone3(sys::Namespaces::NONE, entrance.unified.as_ref().map(AsFd::as_fd)).map_err(Problem::of("fork"))?;
+    if let sys::Forked::Child = forked {
+        entrance.enter_tasks().map_err(Problem::of("enter the control group of shims"))?;
+    }
+    Ok(forked)
 }
 
 fn launch(Arguments { places, id, task }: Arguments) -> Result<Monitor, Problem> {
@@ -86,6 +100,7 @@ fn launch(Arguments { places, id, task }: Arguments) -> Result<Monitor, Problem>
         me: me.ok_or_else(|| Problem("read /proc/self/stat".to_owned()))?,
         logs: open_logs(&ground, &config)?,
         control: Control::open(&ground.run).map_err(Problem::of("open control socket"))?,
+        shutdown: Shutdown::listen().map_err(Problem::of("listen to signals"))?,
         dns: None,
         life: Life::Exited { exit: never_started() },
         restarts: 0,

@@ -15,6 +15,7 @@ mod health;
 mod launch;
 mod life;
 mod requests;
+mod shutdown;
 mod tidy;
 mod turn;
 mod watched;
@@ -24,6 +25,7 @@ pub(crate) use tidy::release_namespace;
 
 use self::control::Control;
 use self::health::Prober;
+use self::shutdown::Shutdown;
 use self::watched::Watched;
 use crate::cgroup::Cgroup;
 use crate::container::config::ContainerConfig;
@@ -64,6 +66,7 @@ struct Monitor {
     backoff: Backoff,
     logs: Logs,
     control: Control,
+    shutdown: Shutdown,
     /// The name server; only bridged containers have one.
     dns: Option<Responder>,
     weight: Weight,

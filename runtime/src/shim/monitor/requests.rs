@@ -55,7 +55,7 @@ impl Monitor {
     }
 
     /// Asks the process to end, and remembers what comes then. Asked twice, the nearer deadline and the later wish hold.
-    fn begin_end(&mut self, grace_ms: Option<u64>, then: Then, now: Instant) {
+    pub(super) fn begin_end(&mut self, grace_ms: Option<u64>, then: Then, now: Instant) {
         let grace = grace_ms.map_or(self.config.stop_grace, Duration::from_millis);
         match &mut self.life {
             Life::Running(running) => {

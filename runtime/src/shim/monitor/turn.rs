@@ -1,7 +1,7 @@
 //! The loop: wait for whatever comes first, then do all that can be done without waiting.
 
 use super::health::{Change, ProbeContext};
-use super::{Life, Monitor, Weight};
+use super::{Life, Monitor, Then, Weight};
 use crate::container::file::{self, Lasting};
 use crate::shim::log::cut::Tail;
 use crate::sys;
@@ -24,6 +24,7 @@ enum Part {
     Stderr,
     Probe,
     Control,
+    Shutdown,
     Dns,
 }
 
@@ -54,6 +55,9 @@ impl Monitor {
             for (asker, request) in self.control.turn(now) {
                 self.serve(asker, request, now);
             }
+        }
+        if is_ready(Part::Shutdown) && self.shutdown.take() {
+            self.begin_end(None, Then::Stay, now);
         }
         if let Some(dns) = &mut self.dns
             && (is_ready(Part::Dns) || dns.deadline().is_some_and(|deadline| now >= deadline))
@@ -155,6 +159,7 @@ impl Monitor {
             interests.extend(probe.map(|descriptor| (Part::Probe, descriptor, PollFlags::IN)));
         }
         interests.extend(self.control.descriptors().map(|(descriptor, events)| (Part::Control, descriptor, events)));
+        interests.push((Part::Shutdown, self.shutdown.descriptor(), PollFlags::IN));
         let dns = self.dns.iter().flat_map(|dns| dns.descriptors());
         interests.extend(dns.map(|(descriptor, events)| (Part::Dns, descriptor, events)));
         interests
