@@ -2,7 +2,6 @@
 //! there: an emptied file is a damaged ledger, not a new one.
 
 use super::{Ledger, LedgerError, schema};
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::fs;
 use std::io;
@@ -27,9 +26,6 @@ impl Ledger {
             return Err(LedgerError::Damaged { path: path.to_owned(), problem: verdict });
         }
         schema::migrate(&mut connection).map_err(failed("migrate the tables"))?;
-        // The write-ahead log stays for the next command, instead of being copied back and made anew by each: what is in it is as
-        // safe, and once it is long it is copied back by a commit.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed("keep the write-ahead log"))?;
         Ok(Self { connection, path: path.to_owned() })
     }
 

@@ -70,7 +70,7 @@ pub fn prepare(ground: &Ground, options: &Options) -> Vec<Box<dyn Peer>> {
             println!("{name} is left out: it is not installed");
             continue;
         }
-        match constructor(ground).and_then(|peer| works(peer)) {
+        match constructor(ground).and_then(works) {
             Ok(peer) => peers.push(peer),
             Err(error) => println!("{name} is left out: {error:#}"),
         }
