@@ -75,7 +75,8 @@ impl Engine {
 
     /// What a holder of the lock that was killed has left half made or half removed.
     fn clear_interrupted(&self) -> Result<(), EngineError> {
-        Ok(container::sweep(&self.places)?)
+        container::sweep(&self.places)?;
+        Ok(crate::volume::sweep_volumes(&self.places)?)
     }
 
     /// One change of networks, ports and names at a time, across processes.

@@ -87,6 +87,24 @@ pub fn read_volume(places: &Places, name: &Name) -> Result<Option<VolumeRecord>,
     }
 }
 
+/// Removes what an interrupted creation or removal left: directories that hold nothing. Only under the host's lock.
+pub fn sweep_volumes(places: &Places) -> Result<(), VolumeError> {
+    let directory = places.volumes();
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(FileError::of("list", &directory))?,
+    };
+    for entry in entries {
+        let path = entry.map_err(FileError::of("list", &directory))?.path();
+        match fs::remove_dir(&path) {
+            // A volume: there is at least its record.
+            Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory) => {}
+            result => result.map_err(FileError::of("remove", &path))?,
+        }
+    }
+    Ok(())
+}
+
 /// Removes a volume with its data; fine if there is none.
 pub fn remove_volume(places: &Places, name: &Name) -> Result<(), VolumeError> {
     let directory = places.volume(name);

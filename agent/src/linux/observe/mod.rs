@@ -112,7 +112,12 @@ fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result
 
 /// An image of the store; `None` if it is not there.
 fn image(engine: &Engine, key: &ImageKey, applied: Image, bases: BTreeMap<Name, Digest>, owner: Owner) -> Option<Observed<ActualImage>> {
-    let image = engine.images().find(&key.to_string()).and_then(|id| id.map(|id| engine.images().image(&id)).transpose());
+    let store = engine.images();
+    let named = store.find(&key.to_string()).and_then(|id| match (id, bare_name(key)) {
+        (None, Some(name)) => store.find(name),
+        (id, _) => Ok(id),
+    });
+    let image = named.and_then(|id| id.map(|id| store.image(&id)).transpose());
     Some(match image {
         Ok(None) => return None,
         Err(error) => Observed::Unreadable { why: chain(&error) },
@@ -122,4 +127,14 @@ fn image(engine: &Engine, key: &ImageKey, applied: Image, bases: BTreeMap<Name, 
             Observed::Present(ActualImage { digest: image.id, applied, bases, owner, has_healthcheck })
         }
     })
+}
+
+/// The bare name that a reference was completed from, as Docker completes it: an image of a site is found by it.
+fn bare_name(key: &ImageKey) -> Option<&str> {
+    match key {
+        ImageKey::Reference(it) if it.registry() == "docker.io" && it.tag() == Some("latest") && it.digest().is_none() => {
+            it.repository().strip_prefix("library/")
+        }
+        ImageKey::Reference(_) | ImageKey::Named(_) => None,
+    }
 }
