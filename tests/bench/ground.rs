@@ -4,6 +4,7 @@
 use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
 use std::thread::sleep;
@@ -28,14 +29,14 @@ pub fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
-/// Runs this program again inside. A shell is the first process there: it reaps whatever is orphaned, and the kernel ends
-/// everything with it.
+/// Becomes this program inside. A shell is the first process there: it reaps whatever is orphaned, and the kernel ends everything
+/// with it, and it with us.
 pub fn enter() -> Result<ExitCode> {
     let own = std::env::current_exe().context("find this program")?;
     let mut command = Command::new("unshare");
     command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-c", "\"$@\"; exit $?", "sh"]);
-    let status = command.arg(own).args(std::env::args_os().skip(1)).env(INSIDE, "1").status().context("unshare (util-linux, as root)")?;
-    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)))
+    let error = command.arg(own).args(std::env::args_os().skip(1)).env(INSIDE, "1").exec();
+    Err(error).context("run unshare (util-linux, as root)")
 }
 
 impl Ground {
