@@ -42,13 +42,14 @@ pub(super) fn before(plan: &Plan) -> Vec<Line> {
     effects.flat_map(line).collect()
 }
 
-/// What is remembered after. Of what failed nothing is known: it stays as it was announced, and the next plan looks.
+/// What is remembered after. Of what failed nothing is known: it stays as it was announced, and the next plan looks. What was removed
+/// stays announced too, until all that went with it is cleared up: a kill in between must not be forgotten.
 pub(super) fn after(plan: &Plan, report: &Report) -> Vec<Line> {
     let ended = plan.steps.iter().zip(&report.outcomes);
     let effects = ended.filter_map(|(step, outcome)| effect(&step.action).map(|(resource, effect)| (resource, effect, outcome)));
     let line = |(resource, effect, outcome): (ResourceId, Effect, &Outcome)| match (effect, outcome) {
         (Effect::Creates(applied) | Effect::Changes(applied), Outcome::Done) => Some(Line::Present(resource, applied)),
-        (Effect::Removes, Outcome::Done) => Some(Line::Gone(resource)),
+        (Effect::Removes, Outcome::Done) => None,
         (Effect::Creates(_), Outcome::Skipped) => Some(Line::Gone(resource)),
         (Effect::Creates(_) | Effect::Changes(_) | Effect::Removes, Outcome::Failed(_) | Outcome::Skipped) => None,
     };

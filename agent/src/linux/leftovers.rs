@@ -31,7 +31,6 @@ pub fn clear_up(engine: &Engine, ledger: &mut Ledger, cycle: &Cycle, now: Timest
         let is_there = there.has(engine, &line.resource).map_err(failed)?;
         found.extend(entry(line, is_there, now));
     }
-    ledger.write(&found, now).map_err(|error| failed(error.into()))?;
     let image_is_gone = |entry: &Entry<'_>| matches!(entry, Entry::Gone(resource) if resource.kind == Kind::Image);
     if found.iter().any(image_is_gone) {
         match engine.collect_garbage() {
@@ -40,7 +39,9 @@ pub fn clear_up(engine: &Engine, ledger: &mut Ledger, cycle: &Cycle, now: Timest
             Err(error) => return Err(failed(error.into())),
         }
     }
-    collect_snapshots(engine)
+    collect_snapshots(engine)?;
+    // Last: as long as a line says that something was begun, the next one comes here again.
+    ledger.write(&found, now).map_err(|error| failed(error.into()))
 }
 
 /// What a line of the ledger has to become; `None` if it is right. A removal that did not come to its end stays one.
