@@ -173,7 +173,7 @@ fn the_job_runs_once_and_before_the_service() -> Result<()> {
         host.agent(&["apply", site]);
         eventually("the job's end is told", || {
             let plan = host.agent(&["plan", site]);
-            ensure!(plan.stdout.contains("container/migrate") && plan.stdout.contains('3'), "{plan:?}");
+            ensure!(plan.stdout.contains("container/migrate") && plan.stdout.contains("ended with exit code 3"), "{plan:?}");
             Ok(())
         })?;
         ensure!(host.pid("serve")? == serve, "the service goes on");
