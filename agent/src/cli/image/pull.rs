@@ -1,0 +1,27 @@
+//! `agent image pull`.
+
+use crate::cli::{Outcome, Session, exit};
+use clap::Args;
+use spec::value::ImageReference;
+
+/// Fetch an image from a registry, even if it is here: a tag may stand for something else now.
+///
+/// Sites ask a registry only for what is not here. This is how to let them have what a tag stands for today: the next apply, or a
+/// running watch, replaces the containers of images pulled by that reference.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PullArgs {
+    /// Such as nginx:1.29, or 127.0.0.1:5000/shop/web@sha256:…
+    reference: ImageReference,
+}
+
+pub(super) fn run(args: &PullArgs, session: &Session) -> Outcome {
+    let (id, followers) =
+        crate::linux::pull(&session.engine()?, session.read_ledger()?.as_ref(), &args.reference, &|line| session.render.say(line))?;
+    for name in followers {
+        session
+            .render
+            .say(format_args!("image/{name} is pulled by this reference and stands for it now; its containers follow with the next apply"));
+    }
+    session.render.line(id);
+    Ok(exit::DONE)
+}
