@@ -9,8 +9,9 @@ use super::graph::{Graph, Origin};
 use super::owner;
 use super::state::{Made, State};
 use super::step::mount::Mount;
+use super::step::source::From;
 use super::step::{Layering, metadata, run, transfer};
-use super::tree::{Overlay, Owner, Root, Writing, settle};
+use super::tree::{Overlay, Owner, Root, Writing, Written, settle};
 use super::words::Lexer;
 use super::{BuildEvent, BuildRequest, Caching, Progress, Pull};
 use crate::image::ImageId;
@@ -189,15 +190,13 @@ impl Build<'_> {
         };
         match &statement.instruction {
             Instruction::Run(run) => return self.run(state, run, stage),
-            Instruction::Copy { parents: true, .. } => return Err(StepError::Unsupported("--parents".to_owned())),
-            Instruction::Copy { transfer, from, .. } => {
-                let prepared = transfer::prepare(state, transfer::Verb::Copy, transfer, lexer.escape)?;
+            Instruction::Copy { transfer, from, parents } => {
+                let prepared = transfer::prepare(state, transfer::Verb::Copy, transfer, *parents, lexer.escape)?;
                 return self.transfer(state, &prepared, stage, from.as_deref());
             }
-            Instruction::Add { unpack: Some(_), .. } => return Err(StepError::Unsupported("--unpack".to_owned())),
             Instruction::Add { checksum: Some(_), .. } => return Err(StepError::Unsupported("--checksum".to_owned())),
-            Instruction::Add { transfer, .. } => {
-                let prepared = transfer::prepare(state, transfer::Verb::Add, transfer, lexer.escape)?;
+            Instruction::Add { transfer, unpack, .. } => {
+                let prepared = transfer::prepare(state, transfer::Verb::Add { unpack: *unpack }, transfer, false, lexer.escape)?;
                 return self.transfer(state, &prepared, stage, None);
             }
             Instruction::Workdir(path) => return self.workdir(state, path),
@@ -262,16 +261,20 @@ impl Build<'_> {
 
     fn transfer(&mut self, state: &mut State, prepared: &transfer::Prepared, stage: usize, from: Option<&str>) -> Step<Note> {
         let layers = self.layers_of(stage, from)?;
-        let seconds = self.time.seconds;
-        let key = transfer::key(state, prepared, &source_of(&layers, &self.context), seconds)?;
+        let source = source_of(&layers, &self.context);
+        let gathered = transfer::gather(prepared, &source)?;
+        let key = transfer::key(state, prepared, &source, &gathered, self.time)?;
         let text = prepared.text.clone();
         if let Some(made) = self.cached(state, &key) {
             return Ok(Note { text, made });
         }
         let begun = since(SystemTime::now());
         let layering = self.layering(state)?;
-        transfer::execute(state, prepared, &source_of(&layers, &self.context), &layering, seconds)?;
-        let made = self.commit(state, &key, &text, layering, begun)?;
+        let source = source_of(&layers, &self.context);
+        let made = match transfer::execute(state, prepared, &source, gathered, &layering, self.time)? {
+            None => self.commit(state, &key, &text, layering, begun)?,
+            Some(written) => self.commit_written(state, &key, &text, &layering, &written)?,
+        };
         Ok(Note { text, made })
     }
 
@@ -358,6 +361,16 @@ impl Build<'_> {
         let record = self.cache.put(key, &layer, text)?;
         Ok(self.apply(state, &record))
     }
+
+    /// Takes a layer over that is hashed already. One whose sources changed meanwhile is not what its key says: it is not remembered.
+    fn commit_written(&self, state: &mut State, key: &Digest, text: &str, layering: &Layering, written: &Written) -> Step<Made> {
+        let layer = self.store.commit_written(&layering.upper, written.diff_id, written.packed)?;
+        let record = CacheRecord::of(&layer, text);
+        if written.steady {
+            self.cache.put(key, &layer, text)?;
+        }
+        Ok(self.apply(state, &record))
+    }
 }
 
 /// Names the place of a failure.
@@ -367,11 +380,11 @@ fn at(statement: &Statement, source: StepError) -> BuildError {
 
 type Layers = Option<(String, Vec<PathBuf>, Vec<Digest>)>;
 
-fn source_of<'a>(layers: &Layers, context: &'a Context) -> transfer::From<'a> {
+fn source_of<'a>(layers: &Layers, context: &'a Context) -> From<'a> {
     match layers {
-        None => transfer::From::Context(context),
+        None => From::Context(context),
         Some((name, directories, diff_ids)) => {
-            transfer::From::Layers { name: name.clone(), directories: directories.clone(), diff_ids: diff_ids.clone() }
+            From::Layers { name: name.clone(), directories: directories.clone(), diff_ids: diff_ids.clone() }
         }
     }
 }
