@@ -54,7 +54,7 @@ pub(super) fn obtain(host: &LinuxHost<'_>, key: &ImageKey, image: &Image, progre
         }
     };
     store.tag(&key.to_string(), &id).map_err(|error| HostError::new(tried(), error))?;
-    let applied: AppliedImage = (image.clone(), bases);
+    let applied = AppliedImage { image: image.clone(), bases, written: host.written(&resource(key)) };
     host.record_applied(&resource(key), &serde_json::to_value(applied).expect("manifests have text keys and finite numbers"))
 }
 
@@ -88,9 +88,9 @@ pub fn pull(
     let owned = ledger.map(|ledger| ledger.owned(None)).transpose().map_err(|error| HostError::new(failed(), error))?;
     let mut followers = Vec::new();
     for owned in owned.into_iter().flatten().filter(|owned| owned.resource.kind == Kind::Image) {
-        let Ok((applied, _)) = serde_json::from_value::<AppliedImage>(owned.applied) else { continue };
+        let Ok(applied) = serde_json::from_value::<AppliedImage>(owned.applied) else { continue };
         let name = owned.resource.name;
-        if (ImageSource::Pull { reference: reference.clone() }) == applied.source
+        if (ImageSource::Pull { reference: reference.clone() }) == applied.image.source
             && store.find(&name).is_ok_and(|it| it.is_some_and(|it| it != id))
         {
             store.tag(&name, &id).map_err(|error| HostError::new(failed(), error))?;
