@@ -1,18 +1,21 @@
 //! Obtaining images for a site: built, pulled, imported; recorded in the ledger with what they were made from.
 
 use super::LinuxHost;
+use super::context::BuildContext;
 use super::record::AppliedImage;
+use super::repository::Repositories;
 use crate::host::HostError;
 use crate::ledger::Ledger;
-use runtime::builder::{self, BuildEvent, BuildRequest, StepEvent, StepLabel};
+use runtime::builder::{self, BuildEvent, BuildRequest, NamedContext, StepEvent, StepLabel};
 use runtime::engine::Engine;
 use runtime::image::registry::{self, Progress, PullError, PullOptions};
 use runtime::image::store::ImageStore;
 use runtime::image::{ImageId, archive};
-use spec::desired::{Image, ImageKey, ImageSource, Kind, ResourceId};
+use spec::desired::{BuildContextSource, Image, ImageKey, ImageSource, Kind, ResourceId};
 use spec::value::{Digest, ImageReference, Name, ValueError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -124,14 +127,26 @@ fn build(
     image: &Image,
     progress: &(dyn Fn(&str) + Sync),
 ) -> std::result::Result<(ImageId, BTreeMap<Name, Digest>), BoxError> {
-    let ImageSource::Build { context, dockerfile, args, target, bases, .. } = &image.source else { unreachable!("only builds are built") };
+    let ImageSource::Build { context, dockerfile, inline, contexts, args, target, bases, .. } = &image.source else {
+        unreachable!("only builds are built")
+    };
     let mut found = BTreeMap::new();
     for base in bases {
         let id = host.engine.images().find(base.as_str())?;
         found.insert(base.clone(), id.ok_or_else(|| format!("image {base} of this site is not in the store"))?);
     }
+    let mut named = BuildContext::default();
+    for (name, value) in contexts {
+        let context = match value {
+            BuildContextSource::Directory { path } => NamedContext::Directory(host.site.root.join(path)),
+            BuildContextSource::Elsewhere { address } => named.named(host.engine, address)?,
+        };
+        named.contexts.insert(name.clone(), context);
+    }
     let request = BuildRequest {
         dockerfile: dockerfile.into(),
+        inline: inline.clone(),
+        contexts: named.contexts.clone(),
         args: args.clone(),
         target: target.clone(),
         bases: found.iter().map(|(name, id)| (name.to_string(), *id)).collect(),
@@ -143,7 +158,9 @@ fn build(
 
 /// A build by this engine, with nothing said but its context.
 pub fn build_request(engine: &Engine, context: PathBuf) -> BuildRequest {
-    BuildRequest::new(context, runtime::container::shim_executable(), engine.places().state.clone())
+    let state = &engine.places().state;
+    let git = Repositories { state: state.clone() };
+    BuildRequest { git: Some(Arc::new(git)), ..BuildRequest::new(context, runtime::container::shim_executable(), state.clone()) }
 }
 
 /// Builds, fetching what the Dockerfile names and neither the site nor the store has.

@@ -2,14 +2,17 @@
 
 mod config;
 mod content;
+mod context;
 mod entries;
 mod image;
 mod leftovers;
 mod observe;
 mod perform;
 mod record;
+mod repository;
 
 pub use config::ConfigError;
+pub use context::BuildContext;
 pub use image::{build_request, build_with, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots};
 pub use record::Applied;

@@ -12,6 +12,7 @@ mod build;
 pub mod cache;
 mod clock;
 pub mod context;
+mod download;
 mod error;
 mod event;
 pub mod file;
@@ -21,6 +22,7 @@ mod index;
 mod learn;
 mod owner;
 mod pattern;
+pub mod remote;
 mod schedule;
 mod scope;
 mod stage;
@@ -29,16 +31,19 @@ mod step;
 mod tree;
 mod words;
 
-pub use context::{ContextError, context_digest};
+pub use context::{ContextError, context_digest, inline_context_digest};
+pub use download::DownloadError;
 pub use error::{BuildError, StepError};
 pub use event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
 pub use tree::TreeError;
 
 use crate::image::ImageId;
 use crate::image::store::ImageStore;
+use remote::GitFetch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What to build.
 #[derive(Debug, Clone)]
@@ -51,6 +56,12 @@ pub struct BuildRequest {
     pub args: BTreeMap<String, String>,
     /// Stage to build, by name or number; the last one if `None`.
     pub target: Option<String>,
+    /// The Dockerfile's text, if it is not a file: written in a manifest, or read from a pipe.
+    pub inline: Option<String>,
+    /// Contexts by name: what `FROM name` and `--from=name` mean, before stages and images.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// Fetches the repositories that ADD names; without it there are none.
+    pub git: Option<Arc<dyn GitFetch>>,
     /// Images of the site that the Dockerfile may name.
     pub bases: BTreeMap<String, ImageId>,
     /// The program `container-shim`.
@@ -74,6 +85,9 @@ impl BuildRequest {
             dockerfile: "Dockerfile".into(),
             args: BTreeMap::new(),
             target: None,
+            inline: None,
+            contexts: BTreeMap::new(),
+            git: None,
             bases: BTreeMap::new(),
             shim,
             state,
@@ -81,6 +95,15 @@ impl BuildRequest {
             workers: WORKERS,
         }
     }
+}
+
+/// What a name stands for instead of a stage or an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory, less what its `.dockerignore` hides.
+    Directory(PathBuf),
+    /// An image by reference.
+    Image(String),
 }
 
 /// Whether earlier results count.
@@ -96,6 +119,14 @@ pub enum Caching {
 /// neither stages nor `bases` of the request.
 pub fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progress: &Progress<'_>) -> Result<ImageId, BuildError> {
     build::build(store, request, pull, progress)
+}
+
+/// Unpacks an archive (tar, plain or compressed) into an empty directory as a build context: all of it belongs to root. `false` if the
+/// file is no archive.
+pub fn unpack_context(archive: &Path, directory: &Path) -> Result<bool, TreeError> {
+    let parent = tree::Root::open(archive.parent().unwrap_or(Path::new("/")))?;
+    let name = archive.file_name().unwrap_or_default().as_encoded_bytes();
+    tree::unpack(parent.descriptor(), name, &tree::Root::open(directory)?, b"/", Some(tree::Owner::ROOT))
 }
 
 /// The layers of cached steps: what a garbage collection keeps.

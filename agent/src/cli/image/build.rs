@@ -2,6 +2,7 @@
 
 use super::find::name_result;
 use crate::cli::{Failure, Outcome, Session};
+use crate::linux::BuildContext;
 use anyhow::Context as _;
 use clap::Args;
 use runtime::builder::{BuildRequest, Caching};
@@ -11,12 +12,16 @@ use std::path::PathBuf;
 /// Build an image from a Dockerfile.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BuildArgs {
-    /// The directory whose files the build can use
+    /// What the build can use: a directory, a repository (https://host/repo.git#ref:directory), or - for a tar or a Dockerfile on
+    /// standard input
     #[arg(default_value = ".")]
-    context: PathBuf,
-    /// The Dockerfile, relative to the context
+    context: String,
+    /// The Dockerfile, relative to the context; - reads it from standard input
     #[arg(short, long, default_value = "Dockerfile")]
     file: PathBuf,
+    /// A further context, name=directory, name=docker-image://reference or name=repository: what FROM name and --from=name mean
+    #[arg(long, value_name = "NAME=CONTEXT")]
+    build_context: Vec<String>,
     /// Name of the result
     #[arg(short, long)]
     tag: Vec<String>,
@@ -33,12 +38,19 @@ pub(in crate::cli) struct BuildArgs {
 
 pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| anyhow::Error::from_boxed(error).context("open the build context");
+    let mut context = BuildContext::open(&engine, &args.context, &args.file, &mut std::io::stdin().lock()).map_err(failed)?;
+    for pair in &args.build_context {
+        context.add(&engine, pair).map_err(failed)?;
+    }
     let request = BuildRequest {
         dockerfile: args.file.clone(),
+        inline: context.inline.clone(),
+        contexts: context.contexts.clone(),
         args: build_args(&args.build_arg)?,
         target: args.target.clone(),
         caching: if args.no_cache { Caching::Ignore } else { Caching::Use },
-        ..crate::linux::build_request(&engine, args.context.clone())
+        ..crate::linux::build_request(&engine, context.directory.clone())
     };
     let _lease = engine.images().lease()?;
     let id = crate::linux::build_with(&engine, &request, &|line| session.render.say(line)).context("build")?;
