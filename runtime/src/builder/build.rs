@@ -30,6 +30,8 @@ pub(super) struct Build<'a> {
     /// Directories that have a name.
     contexts: BTreeMap<String, Context>,
     pub(super) downloads: Downloads,
+    /// Digest of the Dockerfile's text.
+    pub(super) recipe: Digest,
     pub(super) cache: Cache,
     pub(super) graph: Graph,
     pub(super) schedule: Schedule,
@@ -76,6 +78,7 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
         request,
         context,
         contexts: contexts(request, &cache)?,
+        recipe: Digest::of(text.as_bytes()),
         downloads: Downloads::of(&store.directory().join("build-cache")),
         cache,
         graph,

@@ -86,7 +86,7 @@ impl CacheRecord {
 impl Cache {
     /// Opens the cache in a directory, making it if needed.
     pub fn open(directory: &Path) -> Result<Self, FileError> {
-        for part in ["steps", "contexts"] {
+        for part in ["steps", "contexts", "layers"] {
             let path = directory.join(part);
             fs::create_dir_all(&path).map_err(FileError::of("create", &path))?;
         }
@@ -102,7 +102,8 @@ impl Cache {
     /// Remembers what a step made.
     pub fn put(&self, key: &Digest, layer: &LayerRecord, instruction: &str) -> Result<CacheRecord, FileError> {
         let record = CacheRecord::of(layer, instruction);
-        atomic::write_json(&self.step(key), &record)?;
+        // Not synced: a record that a power cut tore is none, and only costs the step.
+        atomic::write_json_unsynced(&self.step(key), &record)?;
         Ok(record)
     }
 
@@ -122,6 +123,11 @@ impl Cache {
     pub fn index(&self, context: &Path) -> PathBuf {
         let context = fs::canonicalize(context).unwrap_or_else(|_| context.to_owned());
         self.directory.join("contexts").join(Digest::of(context.as_os_str().as_encoded_bytes()).hex())
+    }
+
+    /// Where the files of the layer that an instruction made last are listed.
+    pub(super) fn files(&self, recipe: &Digest) -> PathBuf {
+        self.directory.join("layers").join(recipe.hex())
     }
 
     fn step(&self, key: &Digest) -> PathBuf {

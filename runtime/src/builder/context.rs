@@ -108,6 +108,11 @@ impl Context {
         learn::all(&mut self.index(), entries)
     }
 
+    /// The digest of a file in this state, if it was read before.
+    pub(crate) fn known_digest(&self, stat: &Stat) -> Option<Digest> {
+        self.index().get(stat)
+    }
+
     /// Keeps what was learnt for the next build. That it cannot be written only makes the next build slower.
     pub fn save_index(&self) {
         let _ = self.index().save();

@@ -13,6 +13,7 @@ pub mod cache;
 mod clock;
 pub mod context;
 mod download;
+mod earlier;
 mod error;
 mod event;
 pub mod file;

@@ -3,6 +3,7 @@
 use super::Caching;
 use super::build::{Build, Layers};
 use super::cache::CacheRecord;
+use super::earlier::{self, Earlier};
 use super::error::{BuildError, StepError};
 use super::event::{StepEvent, StepLabel};
 use super::file::{self, Instruction, Place, Statement};
@@ -209,7 +210,16 @@ impl Stage<'_> {
         let time = self.build.time;
         let key = transfer::key(&self.state, prepared, &source, &gathered, time)?;
         let text = prepared.text.clone();
-        let copy = |this: &Self, layering: &Layering| transfer::execute(&this.state, prepared, &source, gathered, layering, time);
+        let recipe = earlier::recipe(self.build.recipe, self.index, &text);
+        let copy = |this: &Self, layering: &Layering| {
+            let Build { cache, store, .. } = this.build;
+            let earlier = Earlier::find(cache, store, &recipe);
+            let written = transfer::execute(&this.state, prepared, &source, gathered, layering, (time, earlier))?;
+            if let Some(written) = &written {
+                earlier::remember(cache, &recipe, written);
+            }
+            Ok(written)
+        };
         let made = self.layer(&key, &text, copy)?;
         Ok(Note { text, made })
     }

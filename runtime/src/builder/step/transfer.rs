@@ -5,15 +5,19 @@ use super::source::{Found, From, Selection, find_in_context, find_in_layers, key
 use crate::builder::cache::KeyBuilder;
 use crate::builder::clock::BuildTime;
 use crate::builder::download::{self, Downloads};
+use crate::builder::earlier::Earlier;
 use crate::builder::error::StepError;
 use crate::builder::file::{Source, Transfer};
 use crate::builder::ignore::IgnoreRules;
 use crate::builder::owner;
 use crate::builder::remote::{self, GitFetch, GitReference, GitTree};
 use crate::builder::state::State;
-use crate::builder::tree::{self, Chmod, Content, CopyTimes, Draft, Existing, Look, Overlay, Owner, Ownership, Root, Writing, Written};
+use crate::builder::tree::{
+    self, Chmod, Content, CopyTimes, Draft, Existing, Files, Look, Overlay, Owner, Ownership, Reuse, Root, Writing, Written,
+};
 use crate::builder::words::{Lexer, Quotes};
 use crate::image::layer::header::Time;
+use rustix::fs::Stat;
 use spec::value::Digest;
 
 /// Mode of a file that is written in the Dockerfile itself.
@@ -275,7 +279,7 @@ pub(crate) fn execute(
     from: &From<'_>,
     gathered: Gathered,
     layering: &Layering,
-    time: BuildTime,
+    (time, earlier): (BuildTime, Option<Earlier>),
 ) -> Result<Option<Written>, StepError> {
     let empty = &layering.empty;
     let owner = match &transfer.chown {
@@ -315,7 +319,11 @@ pub(crate) fn execute(
         placing.place(&mut draft, source, taken)?;
     }
     let upper = Root::open(&layering.upper)?;
-    Ok(Some(tree::write_layer(draft, upper.descriptor())?))
+    let From::Context(context) = from else { return Ok(Some(tree::write_layer(draft, upper.descriptor(), None)?)) };
+    let digest = |stat: &Stat| context.known_digest(stat);
+    let (layer, files) = earlier.map_or((None, Files::new()), |earlier| (Some(earlier.root), earlier.files));
+    let reuse = Reuse { digest: &digest, layer, files };
+    Ok(Some(tree::write_layer(draft, upper.descriptor(), Some(&reuse))?))
 }
 
 struct Placing<'a> {

@@ -99,7 +99,8 @@ impl ImageStore {
         let directory = open_directory(upper)?;
         let mut stream = HashingSink::new();
         let packed = pack::pack(&directory, times, pack::OnDisk::Settle, &mut stream)?;
-        self.take_over(upper, stream.finish(), packed)
+        let diff_id = stream.finish().map_err(FileError::of("read", upper))?;
+        self.take_over(upper, diff_id, packed)
     }
 
     /// As [`Self::commit_layer`] for a directory whose stream was hashed while it was written: `diff_id` and `packed` are what
@@ -188,7 +189,8 @@ impl ImageStore {
         if let Some(existing) = self.layer(&record.diff_id)? {
             return Ok(existing);
         }
-        atomic::write_json(&scratch.path().join("layer.json"), &record)?;
+        // Not synced: the layer counts in later boots only once all of it is.
+        atomic::write_json_unsynced(&scratch.path().join("layer.json"), &record)?;
         match scratch.persist(&self.layer_path(&record.diff_id)) {
             Ok(()) => Ok(record),
             Err(error) => self.layer(&record.diff_id)?.ok_or_else(|| error.into()),
