@@ -1,10 +1,11 @@
 //! Obtaining images for a site: built, pulled, imported; recorded in the ledger with what they were made from.
 
 use super::LinuxHost;
+use super::build_progress::{BuildLines, BuildLog};
 use super::record::AppliedImage;
 use crate::host::HostError;
 use crate::ledger::Ledger;
-use runtime::builder::{self, BuildEvent, BuildRequest, StepEvent, StepLabel};
+use runtime::builder::{self, BuildRequest};
 use runtime::engine::Engine;
 use runtime::image::registry::{self, Progress, PullError, PullOptions};
 use runtime::image::store::ImageStore;
@@ -13,8 +14,6 @@ use spec::desired::{Image, ImageKey, ImageSource, Kind, ResourceId};
 use spec::value::{Digest, ImageReference, Name, ValueError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 type Result<T = ()> = std::result::Result<T, HostError>;
 
@@ -137,33 +136,53 @@ fn build(
         bases: found.iter().map(|(name, id)| (name.to_string(), *id)).collect(),
         ..build_request(host.engine, host.site.root.join(context))
     };
-    let id = build_with(host.engine, &request, progress)?;
+    let log = BuildLog::new(&host.engine.places().state);
+    let built = build_with(host.engine, &request, Bases::Keep, &log, progress);
+    let id = built.inspect_err(|_| {
+        if let Some(path) = log.path() {
+            progress(&format!("all that the build said is in {}", path.display()));
+        }
+    })?;
     Ok((id, found))
 }
 
 /// A build by this engine, with nothing said but its context.
 pub fn build_request(engine: &Engine, context: PathBuf) -> BuildRequest {
-    BuildRequest::new(context, runtime::container::shim_executable(), engine.places().state.clone())
+    BuildRequest::new(context, runtime::container::shim_executable(), engine.places().clone())
+}
+
+/// Which base images are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bases {
+    /// Those that are not in the store.
+    Keep,
+    /// All: a tag may stand for something else by now.
+    Refresh,
 }
 
 /// Builds, fetching what the Dockerfile names and neither the site nor the store has.
 pub fn build_with(
     engine: &Engine,
     request: &BuildRequest,
+    bases: Bases,
+    log: &BuildLog,
     progress: &(dyn Fn(&str) + Sync),
 ) -> std::result::Result<ImageId, builder::BuildError> {
     let store = engine.images();
+    let show = |line: &str| {
+        log.line(line);
+        progress(line);
+    };
     let pull = |reference: &ImageReference| {
-        let id = fetch_if_absent(store, reference, progress)?;
+        let id = match bases {
+            Bases::Keep => fetch_if_absent(store, reference, &show)?,
+            Bases::Refresh => registry::pull(store, reference, &pull_options(&|event| pull_line(event, &show)))?,
+        };
         store.tag(&reference.to_string(), &id)?;
         Ok(id)
     };
-    let steps = BuildLines::default();
-    builder::build(store, request, &pull, &|event| {
-        if let Some(line) = steps.line(&event) {
-            progress(&line);
-        }
-    })
+    let lines = BuildLines::default();
+    builder::build(store, request, &pull, &|event| lines.tell(&event, &show))
 }
 
 /// What to pull with: this host's platform, and the credentials Docker's own configuration holds.
@@ -183,29 +202,5 @@ fn pull_line(event: Progress<'_>, show: &dyn Fn(&str)) {
         Progress::LayerBytes { .. } => {}
         Progress::LayerDone { layer } => show(&format!("layer {} unpacked", layer.digest.short())),
         Progress::Retrying { what, reason, wait } => show(&format!("{what}: {reason}; trying again in {:.1} s", wait.as_secs_f32())),
-    }
-}
-
-/// Progress of a build as lines for people, as BuildKit has them: `#4 [build 2/3] RUN make`, `#4 0.512 output`, `#4 DONE 1.2s`.
-#[derive(Default)]
-struct BuildLines {
-    /// Numbers and beginnings of the steps, in the order in which they began.
-    begun: Mutex<BTreeMap<StepLabel, (usize, Instant)>>,
-}
-
-impl BuildLines {
-    fn line(&self, event: &BuildEvent<'_>) -> Option<String> {
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = begun.len() + 1;
-        let (number, since) = *begun.entry(event.step.clone()).or_insert_with(|| (next, Instant::now()));
-        match &event.what {
-            StepEvent::Started => Some(format!("#{number} {}", event.step)),
-            StepEvent::Cached => Some(format!("#{number} CACHED")),
-            StepEvent::Fetching { reference } => Some(format!("#{number} looking for {reference}")),
-            StepEvent::Output { line } => Some(format!("#{number} {:.3} {line}", since.elapsed().as_secs_f64())),
-            StepEvent::Finished { took } => Some(format!("#{number} DONE {:.1}s", took.as_secs_f64())),
-            StepEvent::Failed { took } => Some(format!("#{number} ERROR after {:.1}s", took.as_secs_f64())),
-            StepEvent::Stopped => Some(format!("#{number} CANCELED")),
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! The Linux host behind the seam: [`observe`] looks, [`perform`] does. Neither decides anything.
 
+mod build_progress;
 mod config;
 mod content;
 mod entries;
@@ -9,8 +10,9 @@ mod observe;
 mod perform;
 mod record;
 
+pub use build_progress::{BuildLines, BuildLog};
 pub use config::ConfigError;
-pub use image::{build_request, build_with, image_key, pull};
+pub use image::{Bases, build_request, build_with, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots};
 pub use record::Applied;
 

@@ -10,11 +10,13 @@
 
 mod build;
 pub mod cache;
+mod cache_mount;
 mod clock;
 pub mod context;
 mod error;
 mod event;
 pub mod file;
+mod given;
 pub mod graph;
 pub mod ignore;
 mod index;
@@ -28,13 +30,16 @@ mod step;
 mod tree;
 mod words;
 
+pub use cache_mount::{CacheMount, CacheMounts, Sharing};
 pub use context::{ContextError, context_digest};
 pub use error::{BuildError, StepError};
 pub use event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
+pub use given::{Given, SECRET_BYTES_MAX, Secret};
 pub use tree::TreeError;
 
 use crate::image::ImageId;
 use crate::image::store::ImageStore;
+use crate::places::Places;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -48,14 +53,18 @@ pub struct BuildRequest {
     pub dockerfile: PathBuf,
     /// Build arguments.
     pub args: BTreeMap<String, String>,
+    /// Labels the image gets besides its own, over those of the same name.
+    pub labels: BTreeMap<String, String>,
     /// Stage to build, by name or number; the last one if `None`.
     pub target: Option<String>,
     /// Images of the site that the Dockerfile may name.
     pub bases: BTreeMap<String, ImageId>,
     /// The program `container-shim`.
     pub shim: PathBuf,
-    /// State directory of the instance: it names the control groups of RUN steps.
-    pub state: PathBuf,
+    /// Directories of the instance: they name the control groups of RUN steps, and hold in memory what must not reach a disk.
+    pub places: Places,
+    /// What RUN steps may use and no result contains.
+    pub given: Given,
     /// Whether earlier results count.
     pub caching: Caching,
     /// Most stages built at the same time; the result is the same for any number.
@@ -67,28 +76,32 @@ pub const WORKERS: NonZeroUsize = NonZeroUsize::new(8).expect("8 is not 0");
 
 impl BuildRequest {
     /// A build of `Dockerfile` in a context, its last stage, everything else as it comes.
-    pub fn new(context: PathBuf, shim: PathBuf, state: PathBuf) -> Self {
+    pub fn new(context: PathBuf, shim: PathBuf, places: Places) -> Self {
         Self {
             context,
             dockerfile: "Dockerfile".into(),
             args: BTreeMap::new(),
+            labels: BTreeMap::new(),
             target: None,
             bases: BTreeMap::new(),
             shim,
-            state,
+            places,
+            given: Given::default(),
             caching: Caching::Use,
             workers: WORKERS,
         }
     }
 }
 
-/// Whether earlier results count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether earlier results count. What steps make is remembered in any case.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caching {
     /// Yes.
     Use,
-    /// No: every step is done again. What it makes is remembered.
+    /// No: every step is done again.
     Ignore,
+    /// Not in these stages, by name in lower case.
+    IgnoreStages(BTreeSet<String>),
 }
 
 /// Builds an image and adds it to the store, without a name: [`ImageStore::tag`] gives it one. `pull` is asked for images that are

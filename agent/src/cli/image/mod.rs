@@ -1,7 +1,9 @@
 //! `agent image …`: what is in the store, and ways to get something into it. A verb a file.
 
 mod build;
+mod cache;
 mod find;
+mod given;
 mod import;
 mod inspect;
 mod ls;
@@ -18,6 +20,9 @@ pub(super) enum ImageCommand {
     Ls(ls::LsArgs),
     /// Build an image from a Dockerfile
     Build(build::BuildArgs),
+    /// List and remove cache mounts of builds
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
     /// Fetch an image from a registry
     Pull(pull::PullArgs),
     /// Make an image from a root file system tar, an OCI archive or a docker archive
@@ -34,6 +39,7 @@ pub(super) fn run(command: &ImageCommand, session: &Session) -> Outcome {
     match command {
         ImageCommand::Ls(args) => ls::run(args, session),
         ImageCommand::Build(args) => build::run(args, session),
+        ImageCommand::Cache(command) => cache::run(command, session),
         ImageCommand::Pull(args) => pull::run(args, session),
         ImageCommand::Import(args) => import::run(args, session),
         ImageCommand::Tag(args) => tag::run(args, session),
