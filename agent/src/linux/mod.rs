@@ -10,7 +10,7 @@ mod perform;
 mod record;
 
 pub use config::ConfigError;
-pub use image::{build_with, image_key, pull};
+pub use image::{build_request, build_with, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots};
 pub use record::Applied;
 
