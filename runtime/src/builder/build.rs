@@ -6,6 +6,7 @@ use super::context::Context;
 use super::error::{BuildError, StepError};
 use super::file::{self, Instruction, Statement};
 use super::graph::{Graph, Origin};
+use super::lint;
 use super::owner;
 use super::state::{Made, State};
 use super::step::mount::Mount;
@@ -70,6 +71,7 @@ pub(super) fn build(
     let text = context.dockerfile(&request.context, &request.dockerfile)?;
     let file = file::parse(&request.dockerfile.display().to_string(), &text).map_err(BuildError::Syntax)?;
     let graph = Graph::new(&file, &request.args, request.target.as_deref()).map_err(|error| BuildError::Syntax(vec![error]))?;
+    refuse_if_asked(&file, request, &context)?;
     let time = BuildTime::of(source_date(&graph, request)?);
     let needed = graph.needed();
     let steps = needed.iter().map(|index| graph.stages[*index].statements.len() + 1).sum();
@@ -100,6 +102,14 @@ pub(super) fn build(
     build.context.save_index();
     let state = build.stages.get(&target).expect("the target is the last of the needed stages");
     Ok(store.put_image(&state.finish(&build.time.rfc3339()))?)
+}
+
+/// `# check=error=true`: what the checks find is an error.
+fn refuse_if_asked(file: &file::Dockerfile, request: &BuildRequest, context: &Context) -> Result<(), BuildError> {
+    // What base images set is not known yet; what depends on it is no reason to refuse.
+    let facts = lint::Facts { args: &request.args, ignored: &context.rules, environment_of: &|_| None };
+    let findings = lint::lint(file, &facts).map_err(|error| BuildError::Syntax(vec![error]))?;
+    findings.refusal().map_or(Ok(()), |errors| Err(BuildError::Syntax(errors)))
 }
 
 /// `SOURCE_DATE_EPOCH` of the arguments, or of a global ARG's default.
