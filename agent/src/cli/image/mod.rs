@@ -4,6 +4,7 @@ mod build;
 mod find;
 mod import;
 mod inspect;
+mod lint;
 mod ls;
 mod pull;
 mod rm;
@@ -18,6 +19,8 @@ pub(super) enum ImageCommand {
     Ls(ls::LsArgs),
     /// Build an image from a Dockerfile
     Build(build::BuildArgs),
+    /// Check a Dockerfile for what builds but is likely not meant
+    Lint(lint::LintArgs),
     /// Fetch an image from a registry
     Pull(pull::PullArgs),
     /// Make an image from a root file system tar, an OCI archive or a docker archive
@@ -34,6 +37,7 @@ pub(super) fn run(command: &ImageCommand, session: &Session) -> Outcome {
     match command {
         ImageCommand::Ls(args) => ls::run(args, session),
         ImageCommand::Build(args) => build::run(args, session),
+        ImageCommand::Lint(args) => lint::run(args, session),
         ImageCommand::Pull(args) => pull::run(args, session),
         ImageCommand::Import(args) => import::run(args, session),
         ImageCommand::Tag(args) => tag::run(args, session),
