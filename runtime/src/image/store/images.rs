@@ -158,7 +158,8 @@ impl ImageStore {
                 self.untag(&key)?;
             }
         }
-        Ok(atomic::remove_file(&self.image_path(id))?)
+        atomic::remove_file(&self.image_path(id))?;
+        self.remove_verdicts(id)
     }
 
     pub(super) fn record(&self, id: &ImageId) -> Result<ImageRecord, StoreError> {
