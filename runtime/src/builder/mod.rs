@@ -18,6 +18,7 @@ pub mod file;
 pub mod graph;
 pub mod ignore;
 mod index;
+mod learn;
 pub mod lint;
 mod owner;
 mod pattern;
