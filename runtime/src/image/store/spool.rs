@@ -153,3 +153,6 @@ impl<R: Read> Read for Spooling<'_, R> {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests;
