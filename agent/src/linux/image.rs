@@ -3,11 +3,12 @@
 use super::LinuxHost;
 use super::build_progress::{BuildLines, BuildLog};
 use super::record::AppliedImage;
+use super::registries::registry_access;
 use crate::host::HostError;
 use crate::ledger::Ledger;
 use runtime::builder::{self, BuildRequest};
 use runtime::engine::Engine;
-use runtime::image::registry::{self, Progress, PullError, PullOptions};
+use runtime::image::registry::{self, Access, Progress, PullError, PullOptions, policy};
 use runtime::image::store::ImageStore;
 use runtime::image::{ImageId, archive};
 use spec::desired::{Image, ImageKey, ImageSource, Kind, ResourceId};
@@ -44,7 +45,8 @@ pub(super) fn obtain(host: &LinuxHost<'_>, key: &ImageKey, image: &Image, progre
     let (id, bases) = match &image.source {
         ImageSource::Build { .. } => build(host, image, progress).map_err(|error| HostError::new(tried(), error))?,
         ImageSource::Pull { reference } => {
-            let id = fetch_if_absent(store, reference, progress).map_err(|error| HostError::new(tried(), error))?;
+            let access = registry_access(host.engine.places()).map_err(|error| HostError::new(tried(), error))?;
+            let id = fetch_if_absent(store, reference, &access, progress).map_err(|error| HostError::new(tried(), error))?;
             (id, BTreeMap::new())
         }
         ImageSource::Archive { path, .. } => {
@@ -53,20 +55,21 @@ pub(super) fn obtain(host: &LinuxHost<'_>, key: &ImageKey, image: &Image, progre
         }
     };
     store.tag(&key.to_string(), &id).map_err(|error| HostError::new(tried(), error))?;
-    let applied: AppliedImage = (image.clone(), bases);
+    let applied = AppliedImage { image: image.clone(), bases, written: host.written(&resource(key)) };
     host.record_applied(&resource(key), &serde_json::to_value(applied).expect("manifests have text keys and finite numbers"))
 }
 
 /// An image of a registry as Docker and Compose take it: what the store has under that reference already, by whatever way, else
-/// what the registry has. It gets no name.
+/// what the registry has. It gets no name. Where the policy wants more than is known of the image here, the registry is asked.
 fn fetch_if_absent(
     store: &ImageStore,
     reference: &ImageReference,
+    access: &Access,
     progress: &(dyn Fn(&str) + Sync),
 ) -> std::result::Result<ImageId, PullError> {
     match store.find(&reference.to_string())? {
-        Some(id) => Ok(id),
-        None => registry::pull(store, reference, &pull_options(&|event| pull_line(event, progress))),
+        Some(id) if policy::is_settled(&access.settings, store, reference, &id)? => Ok(id),
+        Some(_) | None => registry::pull(store, reference, &pull_options(access, &|event| pull_line(event, progress))),
     }
 }
 
@@ -81,15 +84,16 @@ pub fn pull(
     let failed = || format!("pull {reference}");
     let store = engine.images();
     let _lease = store.lease().map_err(|error| HostError::new(failed(), error))?;
-    let id = registry::pull(store, reference, &pull_options(&|event| pull_line(event, progress)));
+    let access = registry_access(engine.places()).map_err(|error| HostError::new(failed(), error))?;
+    let id = registry::pull(store, reference, &pull_options(&access, &|event| pull_line(event, progress)));
     let id = id.map_err(|error| HostError::new(failed(), error))?;
     store.tag(&reference.to_string(), &id).map_err(|error| HostError::new(failed(), error))?;
     let owned = ledger.map(|ledger| ledger.owned(None)).transpose().map_err(|error| HostError::new(failed(), error))?;
     let mut followers = Vec::new();
     for owned in owned.into_iter().flatten().filter(|owned| owned.resource.kind == Kind::Image) {
-        let Ok((applied, _)) = serde_json::from_value::<AppliedImage>(owned.applied) else { continue };
+        let Ok(applied) = serde_json::from_value::<AppliedImage>(owned.applied) else { continue };
         let name = owned.resource.name;
-        if (ImageSource::Pull { reference: reference.clone() }) == applied.source
+        if (ImageSource::Pull { reference: reference.clone() }) == applied.image.source
             && store.find(&name).is_ok_and(|it| it.is_some_and(|it| it != id))
         {
             store.tag(&name, &id).map_err(|error| HostError::new(failed(), error))?;
@@ -174,9 +178,10 @@ pub fn build_with(
         progress(line);
     };
     let pull = |reference: &ImageReference| {
+        let access = registry_access(engine.places())?;
         let id = match bases {
-            Bases::Keep => fetch_if_absent(store, reference, &show)?,
-            Bases::Refresh => registry::pull(store, reference, &pull_options(&|event| pull_line(event, &show)))?,
+            Bases::Keep => fetch_if_absent(store, reference, &access, &show)?,
+            Bases::Refresh => registry::pull(store, reference, &pull_options(&access, &|event| pull_line(event, &show)))?,
         };
         store.tag(&reference.to_string(), &id)?;
         Ok(id)
@@ -185,13 +190,9 @@ pub fn build_with(
     builder::build(store, request, &pull, &|event| lines.tell(&event, &show))
 }
 
-/// What to pull with: this host's platform, and the credentials Docker's own configuration holds.
-fn pull_options<'a>(progress: &'a (dyn Fn(Progress<'_>) + Sync)) -> PullOptions<'a> {
-    PullOptions {
-        credentials: registry::docker_config(std::env::var_os("DOCKER_CONFIG").map(Into::into), std::env::var_os("HOME").map(Into::into)),
-        progress,
-        ..PullOptions::default()
-    }
+/// What to pull with: this host's platform, and its settings of registries.
+fn pull_options<'a>(access: &'a Access, progress: &'a (dyn Fn(Progress<'_>) + Sync)) -> PullOptions<'a> {
+    PullOptions { progress, ..PullOptions::new(access) }
 }
 
 /// Progress of a pull as a line for people; bytes are not told, they come too often.

@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Changes whenever the same key would stand for another result.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 /// A key as it grows.
 #[derive(Clone)]
@@ -75,6 +75,14 @@ impl KeyBuilder {
     }
 }
 
+impl CacheRecord {
+    /// What is remembered of a step that made this layer.
+    pub fn of(layer: &LayerRecord, instruction: &str) -> Self {
+        let made = (layer.entries > 0).then_some(layer.diff_id);
+        Self { layer: made, size_bytes: layer.size_bytes, instruction: instruction.to_owned() }
+    }
+}
+
 impl Cache {
     /// Opens the cache in a directory, making it if needed.
     pub fn open(directory: &Path) -> Result<Self, FileError> {
@@ -93,8 +101,7 @@ impl Cache {
 
     /// Remembers what a step made.
     pub fn put(&self, key: &Digest, layer: &LayerRecord, instruction: &str) -> Result<CacheRecord, FileError> {
-        let made = (layer.entries > 0).then_some(layer.diff_id);
-        let record = CacheRecord { layer: made, size_bytes: layer.size_bytes, instruction: instruction.to_owned() };
+        let record = CacheRecord::of(layer, instruction);
         atomic::write_json(&self.step(key), &record)?;
         Ok(record)
     }

@@ -20,6 +20,8 @@ mod given;
 pub mod graph;
 pub mod ignore;
 mod index;
+mod learn;
+pub mod lint;
 mod owner;
 mod pattern;
 mod schedule;

@@ -86,6 +86,7 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
         given: given::read(&args.secret, &args.ssh)?,
         ..build_request(&engine, args.context.clone())
     };
+    super::lint::say_warnings(session, &request.context, &request.dockerfile, &request.args);
     let bases = if args.pull { Bases::Refresh } else { Bases::Keep };
     let log = BuildLog::new(&session.places.state);
     let quiet = args.quiet || args.progress == ProgressKind::Quiet;
@@ -114,7 +115,7 @@ fn caching(args: &BuildArgs) -> Caching {
 }
 
 /// `KEY=value`; as with docker a bare `KEY` takes the value from the environment, and nothing if there is none.
-fn pairs(texts: &[String]) -> BTreeMap<String, String> {
+pub(super) fn pairs(texts: &[String]) -> BTreeMap<String, String> {
     let pair = |text: &String| match text.split_once('=') {
         Some((key, value)) => Some((key.to_owned(), value.to_owned())),
         None => Some((text.clone(), std::env::var(text).ok()?)),

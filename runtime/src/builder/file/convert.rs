@@ -232,6 +232,9 @@ impl Arguments<'_> {
             ("NONE", false) => Err(self.problem("HEALTHCHECK NONE takes no arguments")),
             ("CMD", false) => {
                 let command = self.command_of(rest)?;
+                if command == CommandLine::Exec(Vec::new()) {
+                    return Err(self.problem("HEALTHCHECK CMD needs a command"));
+                }
                 Ok(HealthCheck::Probe { command, interval, timeout, start_period, start_interval, retries })
             }
             ("CMD", true) => Err(self.problem("HEALTHCHECK CMD needs a command")),

@@ -5,7 +5,7 @@
 
 use super::Layering;
 use super::mount::{self, Means, Mount};
-use super::transfer::From;
+use super::source::From;
 use crate::builder::build::Build;
 use crate::builder::cache_mount::CacheMounts;
 use crate::builder::error::StepError;

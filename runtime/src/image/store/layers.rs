@@ -1,13 +1,13 @@
 //! Layers of the store: added by unpacking a stream or by taking over an overlay's upper directory.
 
 use super::{ImageStore, StoreError, read_record};
+use crate::image::layer::hashing::HashingSink;
 use crate::image::layer::pack::Packed;
 use crate::image::layer::{LayerError, Times, pack, unpack};
 use crate::image::manifest::Descriptor;
 use crate::store::{FileError, Lock, Scratch, atomic, remove};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use spec::value::Digest;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -24,9 +24,13 @@ pub struct LayerRecord {
     pub size_bytes: u64,
     /// Its entries, whiteouts included; 0 for a step that changed nothing.
     pub entries: u64,
-    /// The form in which it travelled, if it was pulled: what a registry may have already.
+    /// The compressed form in which it came, or was made to go: what a registry may have already. The blob itself may be gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blob: Option<Descriptor>,
+    /// Digest of what the blob unpacks to, where that is not the diff id: the blob it came by is gone, and packing its files again
+    /// gave another stream of the same meaning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob_diff_id: Option<Digest>,
     /// The boot that wrote it; see [`super`] on power cuts.
     boot: String,
 }
@@ -78,6 +82,7 @@ impl ImageStore {
             size_bytes: unpacked.size_bytes,
             entries: unpacked.entries,
             blob: expected.blob.cloned(),
+            blob_diff_id: None,
             boot: self.boot.clone(),
         };
         self.keep(scratch, record)
@@ -92,14 +97,25 @@ impl ImageStore {
         let _lease = self.lease()?;
         self.same_file_system(upper)?;
         let directory = open_directory(upper)?;
-        let mut stream = Hasher(Sha256::new());
+        let mut stream = HashingSink::new();
         let packed = pack::pack(&directory, times, pack::OnDisk::Settle, &mut stream)?;
-        let diff_id = Digest::from_bytes(stream.0.finalize().into());
+        self.take_over(upper, stream.finish(), packed)
+    }
+
+    /// As [`Self::commit_layer`] for a directory whose stream was hashed while it was written: `diff_id` and `packed` are what
+    /// [`pack::pack`] would find.
+    pub(crate) fn commit_written(&self, upper: &Path, diff_id: Digest, packed: Packed) -> Result<LayerRecord, StoreError> {
+        let _lease = self.lease()?;
+        self.same_file_system(upper)?;
+        self.take_over(upper, diff_id, packed)
+    }
+
+    fn take_over(&self, upper: &Path, diff_id: Digest, packed: Packed) -> Result<LayerRecord, StoreError> {
         let scratch = self.scratch()?;
         let root = scratch.path().join("root");
         fs::rename(upper, &root).map_err(FileError::of("rename to", &root))?;
         let Packed { size_bytes, entries } = packed;
-        self.keep(scratch, LayerRecord { diff_id, size_bytes, entries, blob: None, boot: self.boot.clone() })
+        self.keep(scratch, LayerRecord { diff_id, size_bytes, entries, blob: None, blob_diff_id: None, boot: self.boot.clone() })
     }
 
     /// Writes a layer of the store as an uncompressed tar stream. Its digest is the diff id for layers committed here; a layer that was
@@ -158,6 +174,11 @@ impl ImageStore {
         }
     }
 
+    /// Replaces the record of a layer that is there.
+    pub(super) fn write_layer_record(&self, record: &LayerRecord) -> Result<(), StoreError> {
+        Ok(atomic::write_json(&self.layer_path(&record.diff_id).join("layer.json"), record)?)
+    }
+
     fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         self.directory.join("layers").join(diff_id.hex())
     }
@@ -172,20 +193,6 @@ impl ImageStore {
             Ok(()) => Ok(record),
             Err(error) => self.layer(&record.diff_id)?.ok_or_else(|| error.into()),
         }
-    }
-}
-
-/// A sink that only hashes.
-struct Hasher(Sha256);
-
-impl Write for Hasher {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

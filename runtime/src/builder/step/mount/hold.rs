@@ -4,9 +4,10 @@ use super::{Access, Mount};
 use crate::builder::cache_mount::{self, CacheMounts, Claim};
 use crate::builder::error::StepError;
 use crate::builder::given::Given;
-use crate::builder::step::transfer::{self, From};
-use crate::builder::tree::{Attributes, Chmod, Content, Copier, Owner, Ownership, Root};
+use crate::builder::step::source::{self, From};
+use crate::builder::tree::{self, Chmod, Content, CopyTimes, Draft, Existing, Look, Owner, Ownership, Root};
 use crate::container::config::MountConfig;
+use crate::image::layer::pack::EPOCH;
 use crate::store::{FileError, Scratch};
 use rustix::fs::{Gid, Mode, Uid};
 use spec::value::Digest;
@@ -134,35 +135,39 @@ fn give(path: &Path, access: Access) -> Result<(), FileError> {
 }
 
 /// Copies what is to be bound; the path of the copy.
-fn copy(directory: &Path, source: &str, from: &From<'_>, empty: &Path) -> Result<PathBuf, StepError> {
+fn copy(directory: &Path, path: &str, from: &From<'_>, empty: &Path) -> Result<PathBuf, StepError> {
     let root = Root::open(directory)?;
     let mut copied = directory.join("tree");
-    transfer::each_source(source, from, empty, &mut |found| {
-        let mut copier = Copier::new(&root, ownership(from), Chmod::Keep, Attributes::Keep);
-        if !matches!(found.entry.content, Content::Directory(_)) {
+    source::each_source(path, from, empty, &mut |found| {
+        let mut draft = Draft::new(&root, EPOCH);
+        if matches!(found.entry.content, Content::Directory(_)) {
+            draft.place(&found.directory, found.entry, b"tree", b"/tree/", &look(from))?;
+        } else {
             copied = directory.join("file");
-            return Ok(copier.copy(&found.spot.directory, &found.entry, b"file", b"/file")?);
+            draft.place(&found.directory, found.entry, b"file", b"/file", &look(from))?;
         }
-        Ok(copier.copy(&found.spot.directory, &found.entry, b"tree", b"/tree/")?)
+        Ok(tree::write_tree(draft, root.descriptor())?)
     })?;
     Ok(copied)
 }
 
 /// Copies a directory's content.
-fn copy_into(directory: &Path, source: &str, from: &From<'_>, empty: &Path) -> Result<(), StepError> {
+fn copy_into(directory: &Path, path: &str, from: &From<'_>, empty: &Path) -> Result<(), StepError> {
     let root = Root::open(directory)?;
-    transfer::each_source(source, from, empty, &mut |found| {
+    source::each_source(path, from, empty, &mut |found| {
         if !matches!(found.entry.content, Content::Directory(_)) {
-            return Err(StepError::Invalid(format!("a cache cannot begin with {source}: it is no directory")));
+            return Err(StepError::Invalid(format!("a cache cannot begin with {path}: it is no directory")));
         }
-        let mut copier = Copier::new(&root, ownership(from), Chmod::Keep, Attributes::Keep);
-        Ok(copier.copy(&found.spot.directory, &found.entry, b"", b"/")?)
+        let mut draft = Draft::new(&root, EPOCH);
+        draft.place(&found.directory, found.entry, b"", b"/", &look(from))?;
+        Ok(tree::write_tree(draft, root.descriptor())?)
     })
 }
 
-fn ownership(from: &From<'_>) -> Ownership {
-    match from {
+fn look(from: &From<'_>) -> Look {
+    let ownership = match from {
         From::Context(_) => Ownership::Set(Owner::ROOT),
         From::Layers { .. } => Ownership::Keep,
-    }
+    };
+    Look { ownership, chmod: Chmod::Keep, times: CopyTimes::Keep { latest: None }, extended: true, existing: Existing::Overwrite }
 }

@@ -11,7 +11,7 @@ mod options;
 pub(crate) use hold::{Means, hold};
 pub(crate) use options::parse;
 
-use super::transfer::{self, From};
+use super::source::{self, From};
 use crate::builder::cache::KeyBuilder;
 use crate::builder::cache_mount::Sharing;
 use crate::builder::error::StepError;
@@ -117,9 +117,9 @@ pub(crate) fn key(key: &mut KeyBuilder, mount: &Mount, from: &From<'_>) -> Resul
             key.text(&format!("{:o} {}:{}", access.mode, access.owner.user, access.owner.group))
         }
         Mount::Ssh { id, target, .. } => key.text("ssh").text(id).text(target.as_str()),
-        Mount::Bind { target, source, .. } => {
-            key.text("bind").text(target.as_str()).text(source);
-            transfer::key_of_source(key, source, from)?;
+        Mount::Bind { target, source: path, .. } => {
+            key.text("bind").text(target.as_str()).text(path);
+            source::key_of_source(key, path, from)?;
             key
         }
     };
