@@ -6,6 +6,7 @@
 mod containers;
 mod error;
 mod garbage;
+mod journal;
 mod keep;
 mod networks;
 mod reset;
@@ -14,20 +15,24 @@ mod traffic;
 pub use containers::Lead;
 pub use error::EngineError;
 pub use keep::Keep;
-pub use traffic::served;
+pub use traffic::servable;
 
 use crate::container;
 use crate::image::store::ImageStore;
 use crate::places::Places;
 use crate::store::{FileError, Lock};
+use journal::Journal;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::sync::Mutex;
 
 /// An instance of the agent's runtime on this host.
 pub struct Engine {
     places: Places,
     images: ImageStore,
+    /// Who serves, as far as it was read.
+    journal: Mutex<Journal>,
 }
 
 impl Engine {
@@ -37,7 +42,8 @@ impl Engine {
         for directory in [&places.state, &places.run, &places.snapshots()] {
             DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(FileError::of("create", directory))?;
         }
-        Ok(Self { places: places.clone(), images: ImageStore::open(places)? })
+        let journal = Mutex::new(Journal::new(places.run.join("traffic.json")));
+        Ok(Self { places: places.clone(), images: ImageStore::open(places)?, journal })
     }
 
     /// Whether there is anything at these places to open: an instance that was never used is empty, and looking at it

@@ -12,6 +12,7 @@ mod mount;
 mod name;
 mod port;
 mod restart;
+pub mod secret;
 mod signal;
 mod subnet;
 mod user;
