@@ -13,6 +13,7 @@ pub mod manifest;
 mod parse;
 mod resolve;
 mod schema;
+pub mod settings;
 mod site;
 pub mod value;
 mod yaml;

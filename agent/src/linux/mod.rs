@@ -5,14 +5,18 @@ mod content;
 mod entries;
 mod image;
 mod leftovers;
+mod needed;
 mod observe;
 mod perform;
 mod record;
+mod room;
 
 pub use config::ConfigError;
 pub use image::{build_with, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots};
+pub use needed::{collect, needed};
 pub use record::Applied;
+pub use room::with_room;
 
 use crate::clock::now;
 use crate::host::{Host, HostError, Report};

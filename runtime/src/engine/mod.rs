@@ -10,14 +10,17 @@ mod keep;
 mod networks;
 mod reset;
 mod traffic;
+mod usage;
 
 pub use containers::Lead;
 pub use error::EngineError;
+pub use garbage::{Collectable, Needed, Reach, Room, UnusedImages};
 pub use keep::Keep;
 pub use traffic::served;
+pub use usage::{ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};
 
 use crate::container;
-use crate::image::store::ImageStore;
+use crate::image::store::{ImageStore, Limits};
 use crate::places::Places;
 use crate::store::{FileError, Lock};
 use std::fs::DirBuilder;
@@ -38,6 +41,12 @@ impl Engine {
             DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(FileError::of("create", directory))?;
         }
         Ok(Self { places: places.clone(), images: ImageStore::open(places)? })
+    }
+
+    /// The same instance, its image store held to these limits.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { images: self.images.with_limits(limits), ..self }
     }
 
     /// Whether there is anything at these places to open: an instance that was never used is empty, and looking at it

@@ -116,6 +116,11 @@ impl ImageStore {
         Ok(Image { id: *id, config, layers: record.layers.iter().map(|diff_id| self.layer_dir(diff_id)).collect() })
     }
 
+    /// The diff ids of an image's layers, lowest first.
+    pub fn layers_of(&self, id: &ImageId) -> Result<Vec<Digest>, StoreError> {
+        Ok(self.record(id)?.layers)
+    }
+
     /// All images, by id.
     pub fn list(&self) -> Result<Vec<ImageSummary>, StoreError> {
         let mut keys: BTreeMap<ImageId, Vec<String>> = BTreeMap::new();

@@ -66,7 +66,7 @@ impl ImageStore {
         let _lease = self.lease()?;
         let scratch = self.scratch()?;
         let root = open_directory(&scratch.subdirectory("root")?)?;
-        let unpacked = unpack::unpack(source, root)?;
+        let unpacked = unpack::unpack(self.watched(source), root)?;
         let matches = |what, expected: Option<Digest>, found| match expected {
             Some(expected) if expected != found => Err(LayerError::Digest { what, expected, found }),
             _ => Ok(()),
@@ -158,7 +158,7 @@ impl ImageStore {
         }
     }
 
-    fn layer_path(&self, diff_id: &Digest) -> PathBuf {
+    pub(super) fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         self.directory.join("layers").join(diff_id.hex())
     }
 
@@ -167,6 +167,8 @@ impl ImageStore {
         if let Some(existing) = self.layer(&record.diff_id)? {
             return Ok(existing);
         }
+        // What it takes is on disk already: counted with the scratch directory.
+        self.check_room(0)?;
         atomic::write_json(&scratch.path().join("layer.json"), &record)?;
         match scratch.persist(&self.layer_path(&record.diff_id)) {
             Ok(()) => Ok(record),
