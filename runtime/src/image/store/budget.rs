@@ -132,10 +132,10 @@ pub fn no_room(error: &(dyn std::error::Error + 'static)) -> Option<NoRoom> {
         if let Some(refusal) = error.downcast_ref::<NoRoom>() {
             return Some(*refusal);
         }
-        if let Some(found) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            if let Some(refusal) = no_room(found) {
-                return Some(refusal);
-            }
+        // What an io::Error wraps is not its source, only its source's source is.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(refusal) = wrapped.and_then(|wrapped| no_room(wrapped)) {
+            return Some(refusal);
         }
         next = error.source();
     }
