@@ -5,10 +5,11 @@
 
 use super::{ImageStore, StoreError, Usage};
 use crate::image::ImageId;
-use crate::store::{Lock, atomic, remove};
+use crate::store::{Lock, atomic};
 use serde::Serialize;
 use spec::value::Digest;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 /// What must stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub enum Named {
 /// What becomes of layers in the form in which they travelled. All of it can be had again: made anew, or fetched.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Travelled {
-    /// Kept as long as the layer is, and what interrupted pulls left too.
+    /// Kept as long as the layer is, and what interrupted pulls left too, as long as somebody may come back for it.
     #[default]
     Keep,
     /// Blobs are kept, what interrupted pulls left goes.
@@ -163,13 +164,15 @@ impl ImageStore {
             self.remove_layer(diff_id)?;
         }
         for digest in garbage.blobs.keys() {
-            atomic::remove_file(&self.blob_path(digest))?;
+            self.remove_blob(digest)?;
         }
-        if garbage.partial > 0 {
-            remove::remove_tree(&self.partial())?;
-        }
+        let stale = match roots.travelled {
+            Travelled::Keep => self.remove_stale_partials(SystemTime::now())?,
+            // Counted with the garbage.
+            Travelled::Whole | Travelled::Drop => self.remove_partials(|_| true).map(|_| 0)?,
+        };
         self.remove_free_locks()?;
-        Ok(Freed { images: garbage.images.len() as u64, layers: garbage.layers.len() as u64, bytes: garbage.bytes() })
+        Ok(Freed { images: garbage.images.len() as u64, layers: garbage.layers.len() as u64, bytes: garbage.bytes() + stale })
     }
 
     /// The blobs that these layers came as, those that are recorded.

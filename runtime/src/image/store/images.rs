@@ -32,7 +32,7 @@ pub struct ImageSummary {
     pub created: Option<String>,
     /// Bytes of the files of all its layers, shared ones included.
     pub size_bytes: u64,
-    /// Digest of the manifest it was pulled by.
+    /// Digest of the manifest it was pulled by, or first published by.
     pub manifest: Option<Digest>,
 }
 
@@ -121,6 +121,11 @@ impl ImageStore {
         Ok(self.record(id)?.layers)
     }
 
+    /// The error of a configuration or manifest that is not what it was.
+    pub(crate) fn broken(&self, id: &ImageId, source: serde_json::Error) -> StoreError {
+        StoreError::Record { path: self.blob_path(id), source }
+    }
+
     /// All images, by id.
     pub fn list(&self) -> Result<Vec<ImageSummary>, StoreError> {
         let mut keys: BTreeMap<ImageId, Vec<String>> = BTreeMap::new();
@@ -164,6 +169,25 @@ impl ImageStore {
             }
         }
         Ok(atomic::remove_file(&self.image_path(id))?)
+    }
+
+    /// The manifest an image was pulled by, or first published by, with its bytes; `None` if it has none, or it is gone.
+    pub(crate) fn manifest_of(&self, id: &ImageId) -> Result<Option<(Digest, Vec<u8>)>, StoreError> {
+        match self.record(id)?.manifest {
+            Some(digest) if self.has_blob(&digest) => Ok(Some((digest, self.blob(&digest)?))),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// Remembers the manifest that was made for an image that had none.
+    pub(crate) fn put_manifest(&self, id: &ImageId, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let _lease = self.lease()?;
+        let digest = self.put_blob(bytes)?;
+        let record = self.record(id)?;
+        if record.manifest.is_none() {
+            atomic::write_json(&self.image_path(id), &ImageRecord { manifest: Some(digest), ..record })?;
+        }
+        Ok(digest)
     }
 
     pub(super) fn record(&self, id: &ImageId) -> Result<ImageRecord, StoreError> {

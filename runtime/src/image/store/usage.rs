@@ -5,7 +5,6 @@ use crate::store::usage::tree_bytes;
 use spec::value::Digest;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 
 /// The file beside a layer that says what it takes: a layer never changes, so that it is walked once.
 pub(super) const DISK_FILE: &str = "disk";
@@ -35,7 +34,9 @@ impl ImageStore {
     pub fn usage(&self) -> Result<Usage, StoreError> {
         let layers = self.digests("layers", "")?.into_iter().map(|diff_id| (diff_id, self.layer_disk(&diff_id))).collect();
         let blobs = self.digests("blobs/sha256", "")?.into_iter().map(|digest| (digest, tree_bytes(&self.blob_path(&digest)))).collect();
-        Ok(Usage { layers, blobs, partial: tree_bytes(&self.partial()), scratch: tree_bytes(&self.directory.join("scratch")) })
+        let partial =
+            self.digests("partial", "")?.iter().map(|digest| tree_bytes(&self.directory.join("partial").join(digest.hex()))).sum();
+        Ok(Usage { layers, blobs, partial, scratch: tree_bytes(&self.directory.join("scratch")) })
     }
 
     /// Bytes of disk a layer takes; counted the first time it is asked for.
@@ -49,10 +50,5 @@ impl ImageStore {
         // Saves the walk next time, nothing else; a layer that goes at this moment takes its note along.
         let _ = fs::write(&note, format!("{counted}\n"));
         counted
-    }
-
-    /// Where blobs are kept while they come.
-    pub(super) fn partial(&self) -> PathBuf {
-        self.directory.join("partial")
     }
 }
