@@ -70,7 +70,7 @@ impl ImageStore {
         let _lease = self.lease()?;
         let scratch = self.scratch()?;
         let root = open_directory(&scratch.subdirectory("root")?)?;
-        let unpacked = unpack::unpack(source, root)?;
+        let unpacked = unpack::unpack(self.watched(source), root)?;
         let matches = |what, expected: Option<Digest>, found| match expected {
             Some(expected) if expected != found => Err(LayerError::Digest { what, expected, found }),
             _ => Ok(()),
@@ -179,7 +179,7 @@ impl ImageStore {
         Ok(atomic::write_json(&self.layer_path(&record.diff_id).join("layer.json"), record)?)
     }
 
-    fn layer_path(&self, diff_id: &Digest) -> PathBuf {
+    pub(super) fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         self.directory.join("layers").join(diff_id.hex())
     }
 
@@ -188,6 +188,8 @@ impl ImageStore {
         if let Some(existing) = self.layer(&record.diff_id)? {
             return Ok(existing);
         }
+        // What it takes is on disk already: counted with the scratch directory.
+        self.check_room(0)?;
         atomic::write_json(&scratch.path().join("layer.json"), &record)?;
         match scratch.persist(&self.layer_path(&record.diff_id)) {
             Ok(()) => Ok(record),
