@@ -8,11 +8,13 @@ mod leftovers;
 mod observe;
 mod perform;
 mod record;
+mod registries;
 
 pub use config::ConfigError;
 pub use image::{build_request, build_with, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots};
 pub use record::Applied;
+pub use registries::{RegistriesError, credential_files, registry_access, registry_settings};
 
 use crate::clock::now;
 use crate::host::{Host, HostError, Report};

@@ -4,6 +4,8 @@ mod build;
 mod find;
 mod import;
 mod inspect;
+mod login;
+mod logout;
 mod ls;
 mod pull;
 mod rm;
@@ -20,6 +22,10 @@ pub(super) enum ImageCommand {
     Build(build::BuildArgs),
     /// Fetch an image from a registry
     Pull(pull::PullArgs),
+    /// Log in to a registry
+    Login(login::LoginArgs),
+    /// Forget the password for a registry
+    Logout(logout::LogoutArgs),
     /// Make an image from a root file system tar, an OCI archive or a docker archive
     Import(import::ImportArgs),
     /// Give an image one more name
@@ -35,6 +41,8 @@ pub(super) fn run(command: &ImageCommand, session: &Session) -> Outcome {
         ImageCommand::Ls(args) => ls::run(args, session),
         ImageCommand::Build(args) => build::run(args, session),
         ImageCommand::Pull(args) => pull::run(args, session),
+        ImageCommand::Login(args) => login::run(args, session),
+        ImageCommand::Logout(args) => logout::run(args, session),
         ImageCommand::Import(args) => import::run(args, session),
         ImageCommand::Tag(args) => tag::run(args, session),
         ImageCommand::Inspect(args) => inspect::run(args, session),

@@ -47,6 +47,7 @@ impl ImageStore {
                 keep_blobs.insert(id);
             } else {
                 atomic::remove_file(&self.image_path(&id))?;
+                self.remove_verdicts(&id)?;
                 freed.images += 1;
             }
         }

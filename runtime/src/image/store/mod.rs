@@ -4,6 +4,7 @@
 //! <images>/blobs/sha256/<hex>      configurations, manifests and compressed layers, as they were pulled or made
 //! <images>/partial/<hex>           the first bytes of a blob that is being fetched, or was when its fetcher died
 //! <images>/images/<hex>.json       an image that is complete: written last, removed first
+//! <images>/images/<hex>.verdicts  signatures of it that were found good
 //! <images>/layers/<hex>/root       an unpacked layer in overlay format, named by the digest of its uncompressed stream
 //! <images>/layers/<hex>/layer.json its record; the whole directory appears by one rename
 //! <images>/records/<hex>.json      a name (registry reference or key of a site) and the image it stands for
@@ -20,6 +21,7 @@ mod gc;
 mod images;
 mod layers;
 mod spool;
+mod verdicts;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ pub use gc::{Freed, Roots};
 pub use images::{Image, ImageSummary};
 pub(crate) use layers::Expected;
 pub use layers::LayerRecord;
+pub use verdicts::Verdict;
 
 use super::ImageId;
 use super::layer::LayerError;
