@@ -83,6 +83,10 @@ pub struct Desired {
     pub containers: BTreeMap<Name, Container>,
     /// Where each resource and field was written. Shown, never compared: it is not part of [`Desired::digest`].
     pub origins: Origins,
+    /// Digest of each resource that has a manifest as it was written, with all it took from files beside it, and without a default.
+    /// What was made from the same still is what its manifest wants, whatever another version fills in.
+    /// It is no part of [`Desired::digest`] either.
+    pub written: BTreeMap<ResourceId, Digest>,
 }
 
 /// A position in a site's file; line and column count from 1.

@@ -212,6 +212,11 @@ impl Document {
         self.source.path()
     }
 
+    /// What it says, as bytes: equal for two documents exactly if they say the same, in whatever order and formatting.
+    pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
+        self.tree.encode(self.tree.root(), bytes);
+    }
+
     /// The place of the resource as a whole: its name.
     pub(crate) fn spot(&self) -> Spot<'_> {
         let key = first_key(&self.tree);

@@ -5,7 +5,7 @@ use super::record::AppliedImage;
 use super::registries::registry_access;
 use crate::host::HostError;
 use crate::ledger::Ledger;
-use runtime::builder::{self, BuildEvent, BuildRequest, Caching};
+use runtime::builder::{self, BuildEvent, BuildRequest, StepEvent, StepLabel};
 use runtime::engine::Engine;
 use runtime::image::registry::{self, Access, Progress, PullError, PullOptions, policy};
 use runtime::image::store::ImageStore;
@@ -13,6 +13,9 @@ use runtime::image::{ImageId, archive};
 use spec::desired::{Image, ImageKey, ImageSource, Kind, ResourceId};
 use spec::value::{Digest, ImageReference, Name, ValueError};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 type Result<T = ()> = std::result::Result<T, HostError>;
 
@@ -53,7 +56,7 @@ pub(super) fn obtain(host: &LinuxHost<'_>, key: &ImageKey, image: &Image, progre
         }
     };
     store.tag(&key.to_string(), &id).map_err(|error| HostError::new(tried(), error))?;
-    let applied: AppliedImage = (image.clone(), bases);
+    let applied = AppliedImage { image: image.clone(), bases, written: host.written(&resource(key)) };
     host.record_applied(&resource(key), &serde_json::to_value(applied).expect("manifests have text keys and finite numbers"))
 }
 
@@ -89,9 +92,9 @@ pub fn pull(
     let owned = ledger.map(|ledger| ledger.owned(None)).transpose().map_err(|error| HostError::new(failed(), error))?;
     let mut followers = Vec::new();
     for owned in owned.into_iter().flatten().filter(|owned| owned.resource.kind == Kind::Image) {
-        let Ok((applied, _)) = serde_json::from_value::<AppliedImage>(owned.applied) else { continue };
+        let Ok(applied) = serde_json::from_value::<AppliedImage>(owned.applied) else { continue };
         let name = owned.resource.name;
-        if (ImageSource::Pull { reference: reference.clone() }) == applied.source
+        if (ImageSource::Pull { reference: reference.clone() }) == applied.image.source
             && store.find(&name).is_ok_and(|it| it.is_some_and(|it| it != id))
         {
             store.tag(&name, &id).map_err(|error| HostError::new(failed(), error))?;
@@ -132,17 +135,19 @@ fn build(
         found.insert(base.clone(), id.ok_or_else(|| format!("image {base} of this site is not in the store"))?);
     }
     let request = BuildRequest {
-        context: host.site.root.join(context),
         dockerfile: dockerfile.into(),
         args: args.clone(),
         target: target.clone(),
         bases: found.iter().map(|(name, id)| (name.to_string(), *id)).collect(),
-        shim: runtime::container::shim_executable(),
-        state: host.engine.places().state.clone(),
-        caching: Caching::Use,
+        ..build_request(host.engine, host.site.root.join(context))
     };
     let id = build_with(host.engine, &request, progress)?;
     Ok((id, found))
+}
+
+/// A build by this engine, with nothing said but its context.
+pub fn build_request(engine: &Engine, context: PathBuf) -> BuildRequest {
+    BuildRequest::new(context, runtime::container::shim_executable(), engine.places().state.clone())
 }
 
 /// Builds, fetching what the Dockerfile names and neither the site nor the store has.
@@ -152,13 +157,13 @@ pub fn build_with(
     progress: &(dyn Fn(&str) + Sync),
 ) -> std::result::Result<ImageId, builder::BuildError> {
     let store = engine.images();
-    let mut pull = |reference: &ImageReference| {
+    let pull = |reference: &ImageReference| {
         let id = fetch_if_absent(store, reference, &registry_access(engine.places())?, progress)?;
         store.tag(&reference.to_string(), &id)?;
         Ok(id)
     };
-    let mut steps = BuildLines::default();
-    builder::build(store, request, &mut pull, &mut |event| {
+    let steps = BuildLines::default();
+    builder::build(store, request, &pull, &|event| {
         if let Some(line) = steps.line(&event) {
             progress(&line);
         }
@@ -181,24 +186,26 @@ fn pull_line(event: Progress<'_>, show: &dyn Fn(&str)) {
     }
 }
 
-/// Progress of a build as lines for people.
+/// Progress of a build as lines for people, as BuildKit has them: `#4 [build 2/3] RUN make`, `#4 0.512 output`, `#4 DONE 1.2s`.
 #[derive(Default)]
 struct BuildLines {
-    /// The step under way: `[2/5] RUN make`.
-    current: String,
+    /// Numbers and beginnings of the steps, in the order in which they began.
+    begun: Mutex<BTreeMap<StepLabel, (usize, Instant)>>,
 }
 
 impl BuildLines {
-    fn line(&mut self, event: &BuildEvent<'_>) -> Option<String> {
-        match event {
-            BuildEvent::Started { step, steps, instruction } => {
-                self.current = format!("[{step}/{steps}] {}", instruction.lines().next().unwrap_or_default());
-                Some(self.current.clone())
-            }
-            BuildEvent::Cached { .. } => Some(format!("{} (cached)", self.current)),
-            BuildEvent::Fetching { reference } => Some(format!("looking for {reference}")),
-            BuildEvent::Output { line, .. } => Some((*line).to_owned()),
-            BuildEvent::Finished { .. } => None,
+    fn line(&self, event: &BuildEvent<'_>) -> Option<String> {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = begun.len() + 1;
+        let (number, since) = *begun.entry(event.step.clone()).or_insert_with(|| (next, Instant::now()));
+        match &event.what {
+            StepEvent::Started => Some(format!("#{number} {}", event.step)),
+            StepEvent::Cached => Some(format!("#{number} CACHED")),
+            StepEvent::Fetching { reference } => Some(format!("#{number} looking for {reference}")),
+            StepEvent::Output { line } => Some(format!("#{number} {:.3} {line}", since.elapsed().as_secs_f64())),
+            StepEvent::Finished { took } => Some(format!("#{number} DONE {:.1}s", took.as_secs_f64())),
+            StepEvent::Failed { took } => Some(format!("#{number} ERROR after {:.1}s", took.as_secs_f64())),
+            StepEvent::Stopped => Some(format!("#{number} CANCELED")),
         }
     }
 }

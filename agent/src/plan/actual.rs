@@ -74,6 +74,8 @@ pub struct ActualImage {
     pub bases: BTreeMap<Name, Digest>,
     /// Whose it is.
     pub owner: Owner,
+    /// Digest of the manifest it was obtained for, as written; `None` if it was none.
+    pub written: Option<Digest>,
     /// Paths the image declares as volumes, its exposed ports and the like are in the store; the planner needs only whether
     /// the image probes its own health.
     pub has_healthcheck: bool,
@@ -85,6 +87,8 @@ pub struct ActualImage {
 pub struct ActualNetwork {
     /// The manifest it was last made from.
     pub applied: Network,
+    /// Digest of that manifest as written; `None` if it was none.
+    pub written: Option<Digest>,
     /// Its subnet.
     pub subnet: Subnet,
     /// The bridge's address.
@@ -101,6 +105,8 @@ pub struct ActualNetwork {
 pub struct ActualVolume {
     /// The manifest it was last made from.
     pub applied: Volume,
+    /// Digest of that manifest as written; `None` if it was none.
+    pub written: Option<Digest>,
     /// Whose it is.
     pub owner: Owner,
 }
@@ -111,6 +117,8 @@ pub struct ActualVolume {
 pub struct ActualContainer {
     /// The rendered manifest it was last made from or updated to.
     pub applied: Container,
+    /// Digest of that manifest as written.
+    pub written: Option<Digest>,
     /// The image it runs.
     pub image: Digest,
     /// Its addresses.

@@ -7,11 +7,11 @@ use super::tree::{Content, Entry, LastLink, Missing, Root, Scan, TreeError};
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 use spec::value::Digest;
-use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 /// Bytes read from a file at a time.
@@ -23,7 +23,7 @@ pub struct Context {
     pub root: Root,
     /// What is left out.
     pub rules: IgnoreRules,
-    index: RefCell<StatIndex>,
+    index: Mutex<StatIndex>,
 }
 
 /// Why a context cannot be used.
@@ -71,7 +71,7 @@ impl Context {
                 None => IgnoreRules::default(),
             },
         };
-        Ok(Self { root, rules, index: RefCell::new(index.map(StatIndex::open).unwrap_or_default()) })
+        Ok(Self { root, rules, index: Mutex::new(index.map(StatIndex::open).unwrap_or_default()) })
     }
 
     /// The Dockerfile's text; `dockerfile` is relative to the context, or absolute. `.dockerignore` does not hide it from this.
@@ -92,7 +92,12 @@ impl Context {
 
     /// Keeps what was learnt for the next build. That it cannot be written only makes the next build slower.
     pub fn save_index(&self) {
-        let _ = self.index.borrow().save();
+        let _ = self.index().save();
+    }
+
+    fn index(&self) -> MutexGuard<'_, StatIndex> {
+        // An entry is whole or absent: one who panicked while holding it broke nothing.
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hash(&self, hash: &mut Sha256, from: &OwnedFd, entry: &Entry) -> Result<(), io::Error> {
@@ -120,7 +125,7 @@ impl Context {
     }
 
     fn file(&self, from: &OwnedFd, entry: &Entry) -> Result<Digest, io::Error> {
-        if let Some(digest) = self.index.borrow_mut().get(&entry.stat) {
+        if let Some(digest) = self.index().get(&entry.stat) {
             return Ok(digest);
         }
         let read_at = SystemTime::now();
@@ -135,7 +140,7 @@ impl Context {
             }
         }
         let digest = Digest::from_bytes(hash.finalize().into());
-        self.index.borrow_mut().put(&entry.stat, digest, read_at);
+        self.index().put(&entry.stat, digest, read_at);
         Ok(digest)
     }
 }

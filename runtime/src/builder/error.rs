@@ -34,6 +34,20 @@ pub enum BuildError {
     /// The build cache.
     #[error("build cache: {}", .0)]
     Cache(#[source] FileError),
+    /// Another stage failed; that failure is the one to tell.
+    #[error("stopped because another stage failed")]
+    Stopped,
+}
+
+impl BuildError {
+    /// Whether this only says that another stage failed.
+    pub(super) fn is_stopped(&self) -> bool {
+        match self {
+            Self::Stopped => true,
+            Self::Step { source, .. } => matches!(**source, StepError::Stopped),
+            Self::Syntax(_) | Self::Context(_) | Self::Store(_) | Self::Cache(_) => false,
+        }
+    }
 }
 
 /// Why a step failed.
@@ -88,6 +102,9 @@ pub enum StepError {
     /// Something the builder does not do yet.
     #[error("not supported yet: {0}")]
     Unsupported(String),
+    /// Another stage failed; that failure is the one to tell.
+    #[error("stopped because another stage failed")]
+    Stopped,
     /// Files.
     #[error(transparent)]
     Tree(#[from] TreeError),

@@ -40,6 +40,16 @@ pub enum Origin {
     Image(String),
 }
 
+impl Origin {
+    /// The stage it is, if it is one.
+    pub fn stage(&self) -> Option<usize> {
+        match self {
+            Self::Stage(index) => Some(*index),
+            Self::Scratch | Self::Image(_) => None,
+        }
+    }
+}
+
 impl Graph {
     /// Cuts a file into stages. `target` is a stage's name or number; the last one if `None`.
     pub fn new(file: &Dockerfile, args: &BTreeMap<String, String>, target: Option<&str>) -> Result<Self, SyntaxError> {
@@ -66,10 +76,10 @@ impl Graph {
         Ok(Self { stages, target, globals })
     }
 
-    /// The stages that the target needs, itself included, each after those it needs.
-    pub fn needed(&self) -> Vec<usize> {
+    /// The stages that a stage needs, itself included, each after those it needs.
+    pub fn needed(&self, stage: usize) -> Vec<usize> {
         let mut needed = BTreeSet::new();
-        let mut open = vec![self.target];
+        let mut open = vec![stage];
         while let Some(index) = open.pop() {
             if needed.insert(index) {
                 open.extend(self.needs(index));
@@ -84,11 +94,17 @@ impl Graph {
         let stage = &self.stages[index];
         let copied = stage.statements.iter().flat_map(|statement| sources(&statement.instruction));
         let copied = copied.filter_map(|from| self.origin(index, &from).ok());
-        let stages = copied.chain([stage.base.clone()]).filter_map(|origin| match origin {
-            Origin::Stage(index) => Some(index),
-            Origin::Scratch | Origin::Image(_) => None,
-        });
+        let stages = copied.chain([stage.base.clone()]).filter_map(|origin| origin.stage());
         stages.collect()
+    }
+
+    /// What progress calls a stage: its name, `stage-2` for one without; nothing if it is the only one.
+    pub fn label(&self, index: usize) -> String {
+        match &self.stages[index].name {
+            _ if self.stages.len() == 1 => String::new(),
+            Some(name) => name.clone(),
+            None => format!("stage-{index}"),
+        }
     }
 
     /// What `--from=text` in a stage means: an earlier stage by name or number, else an image.
@@ -107,7 +123,7 @@ impl Graph {
     /// The images that the needed stages begin with or copy from, as written after substitution, sorted.
     pub fn images(&self) -> BTreeSet<String> {
         let mut images = BTreeSet::new();
-        for index in self.needed() {
+        for index in self.needed(self.target) {
             let stage = &self.stages[index];
             let copied = stage.statements.iter().flat_map(|statement| sources(&statement.instruction));
             let origins = copied.filter_map(|from| self.origin(index, &from).ok()).chain([stage.base.clone()]);
@@ -187,10 +203,11 @@ mod tests {
     fn only_needed_stages_in_order() {
         let text = "FROM a AS one\nFROM b AS two\nFROM one AS three\nCOPY --from=two x y\nFROM c AS four\nFROM three\nCOPY --from=0 x y\nRUN --mount=type=bind,from=d,target=/x true";
         let all = graph(text, None);
-        assert_eq!(all.needed(), [0, 1, 2, 4]);
+        assert_eq!(all.needed(all.target), [0, 1, 2, 4]);
         assert_eq!(all.images().into_iter().collect::<Vec<_>>(), ["a", "b", "d"]);
-        assert_eq!(graph(text, Some("two")).needed(), [1]);
-        assert_eq!(graph(text, Some("THREE")).needed(), [0, 1, 2]);
+        let needed = |target| Some(graph(text, Some(target))).map(|graph| graph.needed(graph.target));
+        assert_eq!(needed("two"), Some(vec![1]));
+        assert_eq!(needed("THREE"), Some(vec![0, 1, 2]));
         assert_eq!(graph(text, Some("3")).images().into_iter().collect::<Vec<_>>(), ["c"]);
     }
 

@@ -1,8 +1,8 @@
 //! Images from Dockerfiles.
 //!
 //! ```text
-//! text ─file─► statements ─graph─► stages needed, in order ─build─► per statement: step ─► said  (metadata)
-//!                                                                                └──────► layer (cache, or upper directory → store)
+//! text ─file─► statements ─graph─► stages needed ─schedule─► stages side by side ─stage─► per statement: said (metadata)
+//!                                                                                    └──► step: layer (cache, or upper directory → store)
 //! ```
 //!
 //! The semantics are BuildKit's. Reproducible: nothing here writes a clock's time (`clock`), a cache key holds content only (`cache`),
@@ -13,13 +13,16 @@ pub mod cache;
 mod clock;
 pub mod context;
 mod error;
+mod event;
 pub mod file;
 pub mod graph;
 pub mod ignore;
 mod index;
 mod owner;
 mod pattern;
+mod schedule;
 mod scope;
+mod stage;
 mod state;
 mod step;
 mod tree;
@@ -27,20 +30,14 @@ mod words;
 
 pub use context::{ContextError, context_digest};
 pub use error::{BuildError, StepError};
+pub use event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
 pub use tree::TreeError;
 
 use crate::image::ImageId;
 use crate::image::store::ImageStore;
-use spec::value::ImageReference;
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Duration;
-
-/// Fetches an image that is neither a stage nor one of the site: from the store by name, or from its registry.
-pub type Pull<'a> = dyn FnMut(&ImageReference) -> Result<ImageId, Box<dyn std::error::Error + Send + Sync>> + 'a;
-
-/// Is told how a build goes on.
-pub type Progress<'a> = dyn FnMut(BuildEvent<'_>) + 'a;
 
 /// What to build.
 #[derive(Debug, Clone)]
@@ -61,6 +58,28 @@ pub struct BuildRequest {
     pub state: PathBuf,
     /// Whether earlier results count.
     pub caching: Caching,
+    /// Most stages built at the same time; the result is the same for any number.
+    pub workers: NonZeroUsize,
+}
+
+/// Stages built at the same time where nobody says how many: most of them wait for a network or a disk, so more than there are cores.
+pub const WORKERS: NonZeroUsize = NonZeroUsize::new(8).expect("8 is not 0");
+
+impl BuildRequest {
+    /// A build of `Dockerfile` in a context, its last stage, everything else as it comes.
+    pub fn new(context: PathBuf, shim: PathBuf, state: PathBuf) -> Self {
+        Self {
+            context,
+            dockerfile: "Dockerfile".into(),
+            args: BTreeMap::new(),
+            target: None,
+            bases: BTreeMap::new(),
+            shim,
+            state,
+            caching: Caching::Use,
+            workers: WORKERS,
+        }
+    }
 }
 
 /// Whether earlier results count.
@@ -72,47 +91,9 @@ pub enum Caching {
     Ignore,
 }
 
-/// How a build goes on.
-#[derive(Debug)]
-pub enum BuildEvent<'a> {
-    /// A step begins.
-    Started {
-        /// Its number, from 1.
-        step: usize,
-        /// How many there are; triggers of base images add to it as they are found.
-        steps: usize,
-        /// It as written.
-        instruction: &'a str,
-    },
-    /// An image is looked for in the store and in its registry.
-    Fetching {
-        /// Which.
-        reference: &'a ImageReference,
-    },
-    /// The step that began last was done before.
-    Cached {
-        /// Its number.
-        step: usize,
-    },
-    /// A line of a command's output.
-    Output {
-        /// The step's number.
-        step: usize,
-        /// The line without its end.
-        line: &'a str,
-    },
-    /// A step is done.
-    Finished {
-        /// Its number.
-        step: usize,
-        /// How long it took.
-        took: Duration,
-    },
-}
-
 /// Builds an image and adds it to the store, without a name: [`ImageStore::tag`] gives it one. `pull` is asked for images that are
 /// neither stages nor `bases` of the request.
-pub fn build(store: &ImageStore, request: &BuildRequest, pull: &mut Pull<'_>, progress: &mut Progress<'_>) -> Result<ImageId, BuildError> {
+pub fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progress: &Progress<'_>) -> Result<ImageId, BuildError> {
     build::build(store, request, pull, progress)
 }
 

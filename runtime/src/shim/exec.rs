@@ -1,7 +1,7 @@
 //! `container-shim exec`: one more process in a running container, with the caller's standard files or terminal, to its end.
 
 use super::bundle::{self, ExecBundle, Terminal};
-use super::foreground::{self, Signals};
+use super::foreground::{self, OnSignal, Signals};
 use super::{CODE_OURS, Problem, chain, complain};
 use crate::cgroup::Cgroup;
 use crate::container::list::{read_config, read_state, running_process};
@@ -50,7 +50,9 @@ fn try_exec(path: &Path) -> Result<i32, Problem> {
         },
     };
     match process::exec(&request) {
-        Ok(started) => foreground::attend(&started, &signals).map(|status| status.code()).map_err(Problem::of("wait for the process")),
+        Ok(started) => foreground::attend(&started, &signals, OnSignal::Forward)
+            .map(|status| status.code())
+            .map_err(Problem::of("wait for the process")),
         Err(error) => {
             complain(&chain(&error));
             Ok(error.exit_code())

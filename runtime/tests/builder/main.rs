@@ -5,3 +5,4 @@ mod copy;
 mod image;
 mod run;
 mod site;
+mod stages;

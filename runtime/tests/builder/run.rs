@@ -26,7 +26,7 @@ fn commands_see_their_surroundings() {
     let text = "FROM busybox\nARG GIVEN\nARG DEFAULT=d\nENV E=e DEFAULT=env\nWORKDIR /w\nUSER www\n\
                 RUN echo \"$GIVEN $DEFAULT $E [$UNDECLARED] $http_proxy $PWD\"; id -u; id -g; pwd";
     let built = site.build(text);
-    let lines: Vec<_> = built.events.iter().filter_map(|event| event.strip_prefix("7> ")).collect();
+    let lines: Vec<_> = built.events.iter().filter_map(|event| event.strip_prefix("3> ")).collect();
     assert_eq!(lines, ["g env e [] proxy.invalid /w", "33", "34", "/w"]);
     assert_eq!(built.below("/w"), ["/w 0755 0:0 d"]);
     assert!(!format!("{:?}", built.config).contains("proxy.invalid"));

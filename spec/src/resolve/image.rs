@@ -7,7 +7,7 @@ use crate::desired::{Desired, Image, ImageKey, ImageSource, Kind};
 use crate::diagnostic::Problems;
 use crate::manifest::{self, TextOrMap};
 use crate::parse::{Document, Spot};
-use crate::site::{SiteFileError, SiteFileKind};
+use crate::site::{SiteFileError, SiteFileKind, SiteFiles as _};
 use crate::value::{ImageReference, Name, ValueError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
@@ -64,7 +64,8 @@ impl Resolver<'_> {
         match self.site.build_context(&context, &dockerfile) {
             Ok(found) => {
                 let bases = found.references.iter().filter_map(|reference| reference.parse().ok());
-                let bases = bases.filter(|name| self.index.contains(Kind::Image, name)).collect();
+                let bases: BTreeSet<Name> = bases.filter(|name| self.index.contains(Kind::Image, name)).collect();
+                bases.iter().for_each(|base| self.site.image(&ImageKey::Named(base.clone())));
                 let target = long.and_then(|build| build.target.clone());
                 Some(ImageSource::Build { context, dockerfile, args, target, content: found.content, bases })
             }
@@ -97,7 +98,9 @@ impl Resolver<'_> {
     pub(super) fn image_key(&mut self, document: &Document, written: &str) -> Option<ImageKey> {
         let spot = document.spec().key("image");
         if let Some(name) = written.parse().ok().filter(|name| self.index.contains(Kind::Image, name)) {
-            return Some(ImageKey::Named(name));
+            let key = ImageKey::Named(name);
+            self.site.image(&key);
+            return Some(key);
         }
         let reference: ImageReference = match written.parse() {
             Ok(reference) => reference,
@@ -112,6 +115,7 @@ impl Resolver<'_> {
             self.report(doubt.help(format!("did you mean {near}?")));
         }
         let key = ImageKey::Reference(reference.clone());
+        self.site.image(&key);
         self.desired.images.insert(key.clone(), Image { source: ImageSource::Pull { reference } });
         Some(key)
     }

@@ -2,7 +2,6 @@
 
 use crate::desired::{Origins, ResourceId};
 use crate::parse::Document;
-use crate::value::Name;
 
 /// Fields whose place in [`crate::desired`] differs from the one they are written at: (written, desired).
 const MOVED: [(&str, &str); 16] = [
@@ -25,8 +24,7 @@ const MOVED: [(&str, &str); 16] = [
 ];
 
 /// Notes the resource, every field of its `spec` as written, and the name the field has in the desired state.
-pub(super) fn insert(origins: &mut Origins, document: &Document, name: &Name) {
-    let resource = ResourceId { kind: document.kind, name: name.to_string() };
+pub(super) fn insert(origins: &mut Origins, document: &Document, resource: &ResourceId) {
     origins.insert(resource.clone(), "", document.spot().location());
     for (path, location) in document.metadata().fields() {
         if path.starts_with("labels") {

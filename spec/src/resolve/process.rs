@@ -4,6 +4,7 @@ use super::pairs::{self, PairKind};
 use super::{Resolver, env_file, words};
 use crate::manifest::{Container, TextOrList};
 use crate::parse::{Document, Spot};
+use crate::site::SiteFiles as _;
 use crate::value::Name;
 use std::collections::BTreeMap;
 

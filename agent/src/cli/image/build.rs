@@ -34,14 +34,11 @@ pub(in crate::cli) struct BuildArgs {
 pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
     let request = BuildRequest {
-        context: args.context.clone(),
         dockerfile: args.file.clone(),
         args: build_args(&args.build_arg)?,
         target: args.target.clone(),
-        bases: BTreeMap::new(),
-        shim: runtime::container::shim_executable(),
-        state: engine.places().state.clone(),
         caching: if args.no_cache { Caching::Ignore } else { Caching::Use },
+        ..crate::linux::build_request(&engine, args.context.clone())
     };
     let _lease = engine.images().lease()?;
     let id = crate::linux::build_with(&engine, &request, &|line| session.render.say(line)).context("build")?;

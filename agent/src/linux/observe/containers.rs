@@ -89,6 +89,7 @@ fn observed(snapshot: Snapshot, faults: BTreeSet<ContainerFault>) -> Observed<Ac
         serving: Keep::serves(&snapshot.annotations),
         owner: record.owner,
         applied: record.applied,
+        written: record.written,
         phase: snapshot.state.phase,
         faults,
     })

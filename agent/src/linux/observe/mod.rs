@@ -13,7 +13,7 @@ use runtime::image::registry::{Settings, policy};
 use runtime::network::{FirewallState, Links, NetworkRecord, Traffic, list_networks};
 use runtime::volume::{VolumeRecord, list_volumes};
 use spec::desired::{Desired, Image, ImageKey, ImageSource, Kind, Network, Volume};
-use spec::value::{ContainerId, Digest, Name, PortMapping};
+use spec::value::{ContainerId, Name, PortMapping};
 use std::collections::BTreeMap;
 
 type Result<T> = std::result::Result<T, HostError>;
@@ -65,12 +65,13 @@ fn network(record: std::result::Result<NetworkRecord, runtime::network::NetworkE
     };
     match Applied::<Network>::read(&record.annotations) {
         Err(why) => Observed::Unreadable { why },
-        Ok(Applied { owner, applied }) => Observed::Present(ActualNetwork {
+        Ok(Applied { owner, applied, written }) => Observed::Present(ActualNetwork {
             faults: links.network_faults(&record),
             subnet: record.subnet,
             gateway: record.gateway,
             owner,
             applied,
+            written,
         }),
     }
 }
@@ -82,7 +83,7 @@ fn volume(record: std::result::Result<VolumeRecord, runtime::volume::VolumeError
     };
     match Applied::<Volume>::read(&record.annotations) {
         Err(why) => Observed::Unreadable { why },
-        Ok(Applied { owner, applied }) => Observed::Present(ActualVolume { applied, owner }),
+        Ok(Applied { owner, applied, written }) => Observed::Present(ActualVolume { applied, written, owner }),
     }
 }
 
@@ -97,9 +98,8 @@ fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result
             continue;
         }
         let Some(key) = super::image::key_of(&owned.resource.name) else { continue };
-        let Ok((applied, bases)) = serde_json::from_value::<AppliedImage>(owned.applied) else { continue };
-        if let Some(observed) = image(engine, &key, applied, bases, Owner::Site(owned.site)).filter(|it| may_be_used(engine, &settings, it))
-        {
+        let Ok(applied) = serde_json::from_value::<AppliedImage>(owned.applied) else { continue };
+        if let Some(observed) = look_at(engine, &key, applied, Owner::Site(owned.site)).filter(|it| may_be_used(engine, &settings, it)) {
             found.insert(key, observed);
         }
     }
@@ -107,8 +107,9 @@ fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result
         // Pulled, built or imported by hand: what is here under that name is used as it is.
         let ImageKey::Reference(reference) = key else { continue };
         if !found.contains_key(key) {
-            let applied = Image { source: ImageSource::Pull { reference: reference.clone() } };
-            let here = image(engine, key, applied, BTreeMap::new(), Owner::Hand).filter(|it| may_be_used(engine, &settings, it));
+            let image = Image { source: ImageSource::Pull { reference: reference.clone() } };
+            let applied = AppliedImage { image, bases: BTreeMap::new(), written: None };
+            let here = look_at(engine, key, applied, Owner::Hand).filter(|it| may_be_used(engine, &settings, it));
             found.extend(here.map(|observed| (key.clone(), observed)));
         }
     }
@@ -116,7 +117,7 @@ fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result
 }
 
 /// An image of the store; `None` if it is not there.
-fn image(engine: &Engine, key: &ImageKey, applied: Image, bases: BTreeMap<Name, Digest>, owner: Owner) -> Option<Observed<ActualImage>> {
+fn look_at(engine: &Engine, key: &ImageKey, applied: AppliedImage, owner: Owner) -> Option<Observed<ActualImage>> {
     let store = engine.images();
     let named = store.find(&key.to_string()).and_then(|id| match (id, bare_name(key)) {
         (None, Some(name)) => store.find(name),
@@ -129,7 +130,8 @@ fn image(engine: &Engine, key: &ImageKey, applied: Image, bases: BTreeMap<Name, 
         Ok(Some(image)) => {
             let has_healthcheck =
                 image.config.config.healthcheck.is_some_and(|check| check.test.first().is_some_and(|word| word != "NONE"));
-            Observed::Present(ActualImage { digest: image.id, applied, bases, owner, has_healthcheck })
+            let AppliedImage { image: applied, bases, written } = applied;
+            Observed::Present(ActualImage { digest: image.id, applied, bases, owner, written, has_healthcheck })
         }
     })
 }

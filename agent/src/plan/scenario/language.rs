@@ -2,7 +2,8 @@
 //!
 //! Both sides: `image NAME [build=CONTENT bases=A,B arg.X=Y | pull=REF | archive=CONTENT]`, `network NAME [subnet= gateway=
 //! internal label.X=Y]`, `volume NAME [label.X=Y]`, `container NAME [image= networks=N,N:ADDRESS host ports= volumes=V:/T,./P#C:/T
-//! env.X= label.X= memory= cpus= pids= restart= grace= depends=N:CONDITION probe update=stop-first hostname= command=]`.
+//! env.X= label.X= memory= cpus= pids= restart= grace= depends=N:CONDITION probe update=stop-first hostname= command=]`; any of them
+//! `written=TEXT` for a manifest that says so, whatever is filled in.
 //! Desired alone: `destroy-volumes`. Actual alone: `digest= bases=A:D probed` of images; `on=SUBNET fault=TEXT` of networks;
 //! the life and faults of containers (see [`life`]); `hand`, `site=OTHER`, `unreadable`; lines `foreign SUBNET`, `firewall broken`.
 
@@ -239,7 +240,11 @@ fn read_desired(text: &str, policy: &mut Policy) -> Desired {
             other => panic!("no desired {other}"),
         };
         let location = Location { file: "site.yaml".to_owned(), line, column: 1 };
-        desired.origins.insert(ResourceId { kind, name: of.to_owned() }, "", location);
+        let resource = ResourceId { kind, name: of.to_owned() };
+        desired.origins.insert(resource.clone(), "", location);
+        if let Some(text) = words.value("written") {
+            desired.written.insert(resource, digest(text));
+        }
     }
     desired
 }
@@ -257,7 +262,11 @@ fn read_actual(text: &str) -> Actual {
                 actual.networks.insert(name(of), observed(&words, network));
             }
             "volume" => {
-                let volume = ActualVolume { applied: Volume { labels: words.map("label") }, owner: owner(&words) };
+                let volume = ActualVolume {
+                    applied: Volume { labels: words.map("label") },
+                    written: words.value("written").map(digest),
+                    owner: owner(&words),
+                };
                 actual.volumes.insert(name(of), observed(&words, volume));
             }
             "container" => {
@@ -277,6 +286,7 @@ fn present_image(of: &str, words: &Words<'_>) -> ActualImage {
     ActualImage {
         digest: digest(words.value("digest").unwrap_or("d1")),
         applied: read_image(of, words),
+        written: words.value("written").map(digest),
         bases: words.list("bases").into_iter().map(base).collect(),
         owner: owner(words),
         has_healthcheck: words.has("probed"),
@@ -288,7 +298,7 @@ fn present_network(words: &Words<'_>, next: Subnet) -> ActualNetwork {
     let subnet = words.parse("on").or(applied.subnet).unwrap_or(next);
     let gateway = applied.gateway.unwrap_or(subnet.first_host());
     let faults = words.list("fault").iter().map(|fault| fault.replace('-', " ")).collect();
-    ActualNetwork { applied, subnet, gateway, owner: owner(words), faults }
+    ActualNetwork { applied, written: words.value("written").map(digest), subnet, gateway, owner: owner(words), faults }
 }
 
 fn present_container(id: &ContainerId, words: &Words<'_>, actual: &mut Actual) -> ActualContainer {
@@ -328,6 +338,7 @@ fn present_container(id: &ContainerId, words: &Words<'_>, actual: &mut Actual) -
     }
     ActualContainer {
         applied,
+        written: words.value("written").map(digest),
         image: words.value("digest").map_or(known, digest),
         endpoints,
         owner: owner(words),

@@ -112,7 +112,7 @@ fn converge(desired: &Desired, mut actual: Actual, policy: &Policy) -> Actual {
             return actual;
         }
         for step in &next.steps {
-            actual = simulate(actual, &step.action, &policy.site);
+            actual = simulate(actual, &step.action, desired, &policy.site);
         }
     }
     let next = plan(desired, &actual, policy);

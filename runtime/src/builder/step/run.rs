@@ -8,11 +8,13 @@ use super::mount::{self, Held, Mount};
 use super::transfer::From;
 use crate::builder::error::StepError;
 use crate::builder::file::{CommandLine, Run, RunNetwork, heredoc_word};
+use crate::builder::schedule::Schedule;
 use crate::builder::state::State;
 use crate::builder::step::metadata;
 use crate::builder::tree::{LastLink, Missing, Root};
 use crate::builder::words::Lexer;
 use crate::container::config::{ContainerConfig, MountConfig, NetworkConfig, Process, ResourceLimits, SeccompProfile, Updatable};
+use crate::process::pidfd;
 use crate::shim::bundle::RunBundle;
 use crate::store::{FileError, Scratch};
 use spec::desired::LogLimits;
@@ -20,6 +22,7 @@ use spec::value::{ByteSize, Capability, ContainerId, Digest, MountTarget, Restar
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::{BufRead, BufReader, PipeReader, Read};
+use std::os::fd::AsFd as _;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -93,15 +96,26 @@ pub(crate) fn key(state: &State, run: &Prepared, sources: &[From<'_>]) -> Result
     Ok(key.finish())
 }
 
+/// What a RUN step is carried out with.
+pub(crate) struct Surroundings<'a> {
+    /// Where its changes go.
+    pub layering: &'a Layering,
+    /// What its mounts take from, one for one.
+    pub sources: &'a [From<'a>],
+    /// Proxies it sees and that are not part of it.
+    pub proxies: BTreeMap<String, String>,
+    /// Ends it if the build stops.
+    pub schedule: &'a Schedule,
+}
+
 /// Runs it on top of the stage's layers.
 pub(crate) fn execute(
     state: &State,
     run: &Prepared,
-    sources: &[From<'_>],
-    layering: &Layering,
-    proxies: BTreeMap<String, String>,
+    surroundings: Surroundings<'_>,
     output: &mut dyn FnMut(&str),
 ) -> Result<(), StepError> {
+    let Surroundings { layering, sources, proxies, schedule } = surroundings;
     let mut held = Held::default();
     for (mount, from) in run.mounts.iter().zip(sources) {
         mount::hold(&mut held, mount, from, &layering.caches, &layering.scratch, &layering.empty)?;
@@ -120,7 +134,10 @@ pub(crate) fn execute(
     let path = layering.scratch.path().join("bundle.json");
     let bytes = serde_json::to_vec(&bundle).map_err(std::io::Error::other);
     bytes.and_then(|bytes| fs::write(&path, bytes)).map_err(FileError::of("write", &path))?;
-    let (code, tail) = spawn(&layering.shim, &path, output)?;
+    let (code, tail) = spawn(&layering.shim, &path, schedule, output)?;
+    if schedule.is_stopped() {
+        return Err(StepError::Stopped);
+    }
     if code != 0 {
         return Err(StepError::Exit { command: run.args.clone(), code, output: tail });
     }
@@ -134,7 +151,7 @@ fn target(mount: &MountConfig) -> &MountTarget {
 }
 
 /// Starts the shim and passes its output on, line by line, until it ends.
-fn spawn(shim: &Path, bundle: &Path, output: &mut dyn FnMut(&str)) -> Result<(i32, Vec<String>), StepError> {
+fn spawn(shim: &Path, bundle: &Path, schedule: &Schedule, output: &mut dyn FnMut(&str)) -> Result<(i32, Vec<String>), StepError> {
     let failed = |operation| {
         let program = shim.display().to_string();
         move |source| StepError::Process { operation, program, source }
@@ -146,6 +163,9 @@ fn spawn(shim: &Path, bundle: &Path, output: &mut dyn FnMut(&str)) -> Result<(i3
     let mut child = command.spawn().map_err(failed("start"))?;
     // Our own ends of the pipe go with the command: the reader must see its end when the child is gone.
     drop(command);
+    let handle = pidfd::open_child(&child).map_err(failed("hold"))?;
+    // The shim ends the step's container and then itself.
+    let _running = schedule.running(move || drop(pidfd::send_signal(handle.as_fd(), Signal::TERM)));
     let tail = read_lines(reader, output);
     let status = child.wait().map_err(failed("wait for"))?;
     let tail = tail.map_err(failed("read the output of"))?;

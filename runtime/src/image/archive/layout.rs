@@ -9,6 +9,7 @@ use crate::image::platform::Platform;
 use crate::image::store::{Expected, ImageStore};
 use serde::Deserialize;
 use spec::value::Digest;
+use std::io::{self, Read};
 use std::path::Path;
 
 /// Indexes within indexes; `docker buildx` writes two.
@@ -91,9 +92,18 @@ impl Archive<'_> {
     fn layer(&self, name: &str, diff_id: &Digest, blob: Option<&Descriptor>) -> Result<(), ImportError> {
         let lock = self.store.lock_layer(diff_id).map_err(|source| self.store_error(source))?;
         if !self.store.has_layer(diff_id) {
-            let file = self.contents.open(name)?.ok_or_else(|| self.image(format!("its layer {name} is missing")))?;
-            let expected = Expected { diff_id: Some(*diff_id), blob };
-            self.store.unpack_layer(file, &expected).map_err(|source| self.store_error(source))?;
+            let open = || self.contents.open(name)?.ok_or_else(|| self.image(format!("its layer {name} is missing")));
+            let unpacked = match blob {
+                None => self.store.unpack_layer(open()?, &Expected { diff_id: Some(*diff_id), blob: None }),
+                Some(blob) => {
+                    open()?;
+                    self.store.unpack_blob(blob, diff_id, |position| {
+                        let mut file = open().map_err(io::Error::other)?;
+                        io::copy(&mut Read::by_ref(&mut file).take(position), &mut io::sink()).map(|_| file)
+                    })
+                }
+            };
+            unpacked.map_err(|source| self.store_error(source))?;
         }
         Ok(lock.remove()?)
     }

@@ -3,6 +3,7 @@
 //! In overlay format a deleted name is a character device 0:0 and a directory that hides everything below it has the extended
 //! attribute `trusted.overlay.opaque=y` (kernel documentation, overlayfs "whiteouts and opaque directories").
 
+pub(crate) mod compress;
 pub(crate) mod header;
 pub(crate) mod name;
 pub mod pack;
@@ -12,7 +13,7 @@ mod tar_writer;
 pub mod unpack;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::image) mod tests;
 
 pub use pack::Times;
 

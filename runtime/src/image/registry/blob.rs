@@ -26,8 +26,9 @@ pub(super) struct BlobReader<'a> {
 }
 
 impl<'a> BlobReader<'a> {
-    pub(super) fn new(client: &'a Client<'a>, descriptor: &'a Descriptor, cancelled: &'a AtomicBool) -> Self {
-        Self { client, descriptor, cancelled, body: None, position: 0, told: 0, failures: 0, failed_at: 0 }
+    /// A blob from `position` on.
+    pub(super) fn new(client: &'a Client<'a>, descriptor: &'a Descriptor, position: u64, cancelled: &'a AtomicBool) -> Self {
+        Self { client, descriptor, cancelled, body: None, position, told: position, failures: 0, failed_at: position }
     }
 
     /// Waits before another attempt, or gives up with the error.

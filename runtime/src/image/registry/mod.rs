@@ -356,9 +356,7 @@ impl Pull<'_> {
             (self.options.progress)(Progress::LayerPresent { layer });
             return Ok(lock.remove()?);
         }
-        let reader = BlobReader::new(&self.client, layer, cancelled);
-        let expected = super::store::Expected { diff_id: Some(*diff_id), blob: Some(layer) };
-        self.store.unpack_layer(reader, &expected)?;
+        self.store.unpack_blob(layer, diff_id, |position| Ok(BlobReader::new(&self.client, layer, position, cancelled)))?;
         (self.options.progress)(Progress::LayerDone { layer });
         Ok(lock.remove()?)
     }

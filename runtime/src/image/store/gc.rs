@@ -5,6 +5,7 @@ use crate::image::ImageId;
 use crate::store::{Lock, atomic};
 use spec::value::Digest;
 use std::collections::BTreeSet;
+use std::time::SystemTime;
 
 /// What must stay besides everything that has a name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub struct Freed {
     pub images: u64,
     /// Layers.
     pub layers: u64,
-    /// Bytes of their files.
+    /// Bytes of their files and blobs.
     pub bytes: u64,
 }
 
@@ -51,19 +52,22 @@ impl ImageStore {
             }
         }
         for diff_id in self.digests("layers", "")? {
-            if !keep_layers.contains(&diff_id) {
-                freed.bytes += self.layer(&diff_id)?.map_or(0, |layer| layer.size_bytes);
+            let record = self.layer(&diff_id)?;
+            if keep_layers.contains(&diff_id) {
+                keep_blobs.extend(record.and_then(|layer| layer.blob).map(|blob| blob.digest));
+            } else {
+                freed.bytes += record.map_or(0, |layer| layer.size_bytes);
                 freed.layers += 1;
                 self.remove_layer(&diff_id)?;
             }
         }
         for digest in self.digests("blobs/sha256", "")? {
             if !keep_blobs.contains(&digest) {
-                let path = self.blob_path(&digest);
-                freed.bytes += std::fs::metadata(&path).map_or(0, |found| found.len());
-                atomic::remove_file(&path)?;
+                freed.bytes += std::fs::metadata(self.blob_path(&digest)).map_or(0, |found| found.len());
+                self.remove_blob(&digest)?;
             }
         }
+        freed.bytes += self.remove_stale_partials(SystemTime::now())?;
         self.remove_free_locks()?;
         Ok(freed)
     }

@@ -32,7 +32,7 @@ pub struct ImageSummary {
     pub created: Option<String>,
     /// Bytes of the files of all its layers, shared ones included.
     pub size_bytes: u64,
-    /// Digest of the manifest it was pulled by.
+    /// Digest of the manifest it was pulled by, or first published by.
     pub manifest: Option<Digest>,
 }
 
@@ -116,6 +116,16 @@ impl ImageStore {
         Ok(Image { id: *id, config, layers: record.layers.iter().map(|diff_id| self.layer_dir(diff_id)).collect() })
     }
 
+    /// The diff ids of an image's layers, lowest first.
+    pub fn layers_of(&self, id: &ImageId) -> Result<Vec<Digest>, StoreError> {
+        Ok(self.record(id)?.layers)
+    }
+
+    /// The error of a configuration or manifest that is not what it was.
+    pub(crate) fn broken(&self, id: &ImageId, source: serde_json::Error) -> StoreError {
+        StoreError::Record { path: self.blob_path(id), source }
+    }
+
     /// All images, by id.
     pub fn list(&self) -> Result<Vec<ImageSummary>, StoreError> {
         let mut keys: BTreeMap<ImageId, Vec<String>> = BTreeMap::new();
@@ -160,6 +170,25 @@ impl ImageStore {
         }
         atomic::remove_file(&self.image_path(id))?;
         self.remove_verdicts(id)
+    }
+
+    /// The manifest an image was pulled by, or first published by, with its bytes; `None` if it has none, or it is gone.
+    pub(crate) fn manifest_of(&self, id: &ImageId) -> Result<Option<(Digest, Vec<u8>)>, StoreError> {
+        match self.record(id)?.manifest {
+            Some(digest) if self.has_blob(&digest) => Ok(Some((digest, self.blob(&digest)?))),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// Remembers the manifest that was made for an image that had none.
+    pub(crate) fn put_manifest(&self, id: &ImageId, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let _lease = self.lease()?;
+        let digest = self.put_blob(bytes)?;
+        let record = self.record(id)?;
+        if record.manifest.is_none() {
+            atomic::write_json(&self.image_path(id), &ImageRecord { manifest: Some(digest), ..record })?;
+        }
+        Ok(digest)
     }
 
     pub(super) fn record(&self, id: &ImageId) -> Result<ImageRecord, StoreError> {

@@ -24,9 +24,13 @@ pub struct LayerRecord {
     pub size_bytes: u64,
     /// Its entries, whiteouts included; 0 for a step that changed nothing.
     pub entries: u64,
-    /// The form in which it travelled, if it was pulled: what a registry may have already.
+    /// The compressed form in which it came, or was made to go: what a registry may have already. The blob itself may be gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blob: Option<Descriptor>,
+    /// Digest of what the blob unpacks to, where that is not the diff id: the blob it came by is gone, and packing its files again
+    /// gave another stream of the same meaning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob_diff_id: Option<Digest>,
     /// The boot that wrote it; see [`super`] on power cuts.
     boot: String,
 }
@@ -78,6 +82,7 @@ impl ImageStore {
             size_bytes: unpacked.size_bytes,
             entries: unpacked.entries,
             blob: expected.blob.cloned(),
+            blob_diff_id: None,
             boot: self.boot.clone(),
         };
         self.keep(scratch, record)
@@ -99,7 +104,7 @@ impl ImageStore {
         let root = scratch.path().join("root");
         fs::rename(upper, &root).map_err(FileError::of("rename to", &root))?;
         let Packed { size_bytes, entries } = packed;
-        self.keep(scratch, LayerRecord { diff_id, size_bytes, entries, blob: None, boot: self.boot.clone() })
+        self.keep(scratch, LayerRecord { diff_id, size_bytes, entries, blob: None, blob_diff_id: None, boot: self.boot.clone() })
     }
 
     /// Writes a layer of the store as an uncompressed tar stream. Its digest is the diff id for layers committed here; a layer that was
@@ -156,6 +161,11 @@ impl ImageStore {
             Err(error) => Err(FileError::of("remove", &self.layer_path(diff_id))(error).into()),
             Ok(()) => Ok(remove::remove_tree(doomed.path())?),
         }
+    }
+
+    /// Replaces the record of a layer that is there.
+    pub(super) fn write_layer_record(&self, record: &LayerRecord) -> Result<(), StoreError> {
+        Ok(atomic::write_json(&self.layer_path(&record.diff_id).join("layer.json"), record)?)
     }
 
     fn layer_path(&self, diff_id: &Digest) -> PathBuf {

@@ -1,7 +1,8 @@
 //! The image store: configurations and manifests by digest, unpacked layers by diff id, names that point at images.
 //!
 //! ```text
-//! <images>/blobs/sha256/<hex>      configurations and manifests, as they were pulled or made
+//! <images>/blobs/sha256/<hex>      configurations, manifests and compressed layers, as they were pulled or made
+//! <images>/partial/<hex>           the first bytes of a blob that is being fetched, or was when its fetcher died
 //! <images>/images/<hex>.json       an image that is complete: written last, removed first
 //! <images>/images/<hex>.verdicts  signatures of it that were found good
 //! <images>/layers/<hex>/root       an unpacked layer in overlay format, named by the digest of its uncompressed stream
@@ -15,9 +16,11 @@
 //! a layer counts in later boots only once it was synced (`durable`), which [`ImageStore::put_image`] sees to, once for all layers of
 //! an image, off the path of unpacking. A layer that was not is unpacked again.
 
+mod blobs;
 mod gc;
 mod images;
 mod layers;
+mod spool;
 mod verdicts;
 
 #[cfg(test)]
@@ -102,7 +105,7 @@ impl ImageStore {
 
     /// Opens a store in a directory of its own.
     pub fn open_at(directory: &Path) -> Result<Self, StoreError> {
-        for part in ["blobs/sha256", "images", "layers", "records", "locks"] {
+        for part in ["blobs/sha256", "partial", "images", "layers", "records", "locks"] {
             let path = directory.join(part);
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(FileError::of("create", &path))?;
         }
@@ -132,26 +135,6 @@ impl ImageStore {
     /// dropped, or, if this process dies, by the next opening of the store.
     pub fn scratch(&self) -> Result<Scratch, StoreError> {
         Ok(self.scratch.create()?)
-    }
-
-    /// Adds a blob by content; returns its digest.
-    pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
-        let digest = Digest::of(bytes);
-        let path = self.blob_path(&digest);
-        if !path.exists() {
-            atomic::write(&path, bytes)?;
-        }
-        Ok(digest)
-    }
-
-    /// A configuration or manifest, as it was added.
-    pub fn blob(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
-        let path = self.blob_path(digest);
-        Ok(fs::read(&path).map_err(FileError::of("read", &path))?)
-    }
-
-    fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.directory.join("blobs/sha256").join(digest.hex())
     }
 
     fn use_lock(&self) -> PathBuf {
