@@ -14,6 +14,7 @@ mod parse;
 pub mod registries;
 mod resolve;
 mod schema;
+pub mod settings;
 mod site;
 pub mod value;
 mod yaml;

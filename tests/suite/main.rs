@@ -6,6 +6,7 @@ mod drift;
 mod examples;
 mod faults;
 mod git;
+mod lint;
 mod real;
 mod registry;
 mod tidy;

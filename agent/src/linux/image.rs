@@ -108,12 +108,7 @@ pub fn pull(
 pub(super) fn forget(host: &LinuxHost<'_>, key: &ImageKey) -> Result {
     let tried = || format!("forget image {key}");
     host.engine.images().untag(&key.to_string()).map_err(|error| HostError::new(tried(), error))?;
-    match host.engine.collect_garbage() {
-        // Somebody is pulling or building; the next one collects.
-        Err(runtime::engine::EngineError::Image(runtime::image::store::StoreError::Busy)) | Ok(_) => {}
-        Err(error) => return Err(HostError::new(tried(), error)),
-    }
-    // Last: whoever finds this line without an image collects again.
+    // Its bytes go when the application is over, if no past generation of the site has it.
     host.ledger().confirm_removal(&resource(key)).map_err(|error| HostError::new(tried(), error))
 }
 

@@ -8,10 +8,11 @@ use super::error::{BuildError, StepError};
 use super::event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
 use super::file;
 use super::graph::{Graph, Origin};
+use super::lint;
 use super::schedule::Schedule;
 use super::stage;
 use super::state::State;
-use super::step::transfer;
+use super::step::source::From;
 use super::words::Lexer;
 use crate::image::ImageId;
 use crate::image::store::{Image, ImageStore};
@@ -55,6 +56,7 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
     let text = context.dockerfile(&request.context, &request.dockerfile)?;
     let file = file::parse(&request.dockerfile.display().to_string(), &text).map_err(BuildError::Syntax)?;
     let graph = Graph::new(&file, &request.args, request.target.as_deref()).map_err(|error| BuildError::Syntax(vec![error]))?;
+    refuse_if_asked(&file, request, &context)?;
     let time = BuildTime::of(source_date(&graph, request)?);
     let _lease = store.lease()?;
     let scratch = store.scratch()?;
@@ -79,6 +81,14 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
     }
     let state = build.schedule.done(build.graph.target).expect("without a failure every stage that is needed is done");
     Ok(store.put_image(&state.finish(&build.time.rfc3339()))?)
+}
+
+/// `# check=error=true`: what the checks find is an error.
+fn refuse_if_asked(file: &file::Dockerfile, request: &BuildRequest, context: &Context) -> Result<(), BuildError> {
+    // What base images set is not known yet; what depends on it is no reason to refuse.
+    let facts = lint::Facts { args: &request.args, ignored: &context.rules, environment_of: &|_| None };
+    let findings = lint::lint(file, &facts).map_err(|error| BuildError::Syntax(vec![error]))?;
+    findings.refusal().map_or(Ok(()), |errors| Err(BuildError::Syntax(errors)))
 }
 
 /// `SOURCE_DATE_EPOCH` of the arguments, or of a global ARG's default.
@@ -162,11 +172,11 @@ impl Build<'_> {
     }
 
     /// What a transfer or mount takes files from.
-    pub(super) fn source<'b>(&'b self, layers: &Option<Layers>) -> transfer::From<'b> {
+    pub(super) fn source<'b>(&'b self, layers: &Option<Layers>) -> From<'b> {
         match layers {
-            None => transfer::From::Context(&self.context),
+            None => From::Context(&self.context),
             Some(Layers { name, directories, diff_ids }) => {
-                transfer::From::Layers { name: name.clone(), directories: directories.clone(), diff_ids: diff_ids.clone() }
+                From::Layers { name: name.clone(), directories: directories.clone(), diff_ids: diff_ids.clone() }
             }
         }
     }

@@ -40,12 +40,13 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
         caching: if args.no_cache { Caching::Ignore } else { Caching::Use },
         ..crate::linux::build_request(&engine, args.context.clone())
     };
+    super::lint::say_warnings(session, &request.context, &request.dockerfile, &request.args);
     let _lease = engine.images().lease()?;
     let id = crate::linux::build_with(&engine, &request, &|line| session.render.say(line)).context("build")?;
     name_result(session, &engine, id, &args.tag)
 }
 
-fn build_args(pairs: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+pub(super) fn build_args(pairs: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let mut found = BTreeMap::new();
     for pair in pairs {
         let (key, value) = match pair.split_once('=') {

@@ -4,6 +4,7 @@ mod build;
 mod find;
 mod import;
 mod inspect;
+mod lint;
 mod login;
 mod logout;
 mod ls;
@@ -20,6 +21,8 @@ pub(super) enum ImageCommand {
     Ls(ls::LsArgs),
     /// Build an image from a Dockerfile
     Build(build::BuildArgs),
+    /// Check a Dockerfile for what builds but is likely not meant
+    Lint(lint::LintArgs),
     /// Fetch an image from a registry
     Pull(pull::PullArgs),
     /// Log in to a registry
@@ -40,6 +43,7 @@ pub(super) fn run(command: &ImageCommand, session: &Session) -> Outcome {
     match command {
         ImageCommand::Ls(args) => ls::run(args, session),
         ImageCommand::Build(args) => build::run(args, session),
+        ImageCommand::Lint(args) => lint::run(args, session),
         ImageCommand::Pull(args) => pull::run(args, session),
         ImageCommand::Login(args) => login::run(args, session),
         ImageCommand::Logout(args) => logout::run(args, session),

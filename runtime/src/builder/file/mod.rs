@@ -10,6 +10,7 @@ mod tests;
 
 pub use instruction::{CommandLine, From, HealthCheck, Instruction, Run, RunNetwork, Source, Transfer};
 pub use lines::{Heredoc, HeredocWord, heredoc_word};
+pub(crate) use place::nearest;
 pub use place::{Place, SyntaxError};
 
 /// Largest Dockerfile read: generated ones with inline files stay far below.
@@ -49,6 +50,15 @@ pub struct Statement {
     pub empty_line: Option<usize>,
     /// Where its text stands.
     pieces: Vec<lines::Piece>,
+}
+
+impl Statement {
+    /// Whether it is `ENV name value` or `LABEL name value`: the old form without `=`.
+    pub(crate) fn is_legacy_pair(&self, escape: char) -> bool {
+        let (_, rest) = self.text.split_once(char::is_whitespace).unwrap_or_default();
+        let is_pairs = matches!(self.instruction, Instruction::Env(_) | Instruction::Label(_));
+        is_pairs && arguments::quoted(arguments::after_flags(rest), escape).first().is_some_and(|(_, word)| !word.contains('='))
+    }
 }
 
 impl Dockerfile {

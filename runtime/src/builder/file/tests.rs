@@ -71,7 +71,8 @@ fn lines_are_joined_and_comments_dropped() {
 
 #[test]
 fn what_stands_around_an_instruction_is_kept() {
-    let file = parse("Dockerfile", "# check=skip=all\n# of the stage\nFROM scratch\n# far\n\n#near\n# er\nRUN a \\\n\n\n  b\nRUN c").expect("parses");
+    let file = parse("Dockerfile", "# check=skip=all\n# of the stage\nFROM scratch\n# far\n\n#near\n# er\nRUN a \\\n\n\n  b\nRUN c")
+        .expect("parses");
     let comments: Vec<_> = file.statements.iter().map(|statement| statement.comments.join("|")).collect();
     assert_eq!(comments, ["of the stage", "near|er", ""]);
     assert_eq!(file.statements.iter().map(|statement| statement.empty_line).collect::<Vec<_>>(), [None, Some(9), None]);
