@@ -1,5 +1,6 @@
 //! The suite: one binary, a file per feature. What needs root says so and is skipped without it.
 
+mod access;
 mod apply;
 mod crash;
 mod drift;
