@@ -20,8 +20,10 @@ mod budget;
 mod gc;
 mod images;
 mod layers;
+mod repair;
 mod spool;
 mod usage;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -31,7 +33,9 @@ pub use gc::{Alone, Freed, Garbage, Named, Roots, Travelled};
 pub use images::{Image, ImageSummary};
 pub(crate) use layers::Expected;
 pub use layers::LayerRecord;
+pub use repair::{Lost, Repaired};
 pub use usage::Usage;
+pub use verify::{Finding, Subject, Verified};
 
 use super::ImageId;
 use super::layer::LayerError;
