@@ -48,9 +48,9 @@ pub(super) struct ImageRecord {
 
 /// `records/<digest of the key>.json`.
 #[derive(Debug, Serialize, Deserialize)]
-struct NameRecord {
-    key: String,
-    id: ImageId,
+pub(super) struct NameRecord {
+    pub(super) key: String,
+    pub(super) id: ImageId,
 }
 
 impl ImageStore {
@@ -189,6 +189,11 @@ impl ImageStore {
             atomic::write_json(&self.image_path(id), &ImageRecord { manifest: Some(digest), ..record })?;
         }
         Ok(digest)
+    }
+
+    /// Forgets the manifest of an image: it is published by a new one.
+    pub(super) fn forget_manifest(&self, id: &ImageId) -> Result<(), StoreError> {
+        Ok(atomic::write_json(&self.image_path(id), &ImageRecord { manifest: None, ..self.record(id)? })?)
     }
 
     pub(super) fn record(&self, id: &ImageId) -> Result<ImageRecord, StoreError> {
