@@ -5,6 +5,7 @@ mod crash;
 mod drift;
 mod examples;
 mod faults;
+mod fuzz;
 mod git;
 mod lint;
 mod real;

@@ -27,7 +27,7 @@ mod stage;
 mod state;
 mod step;
 mod tree;
-mod words;
+pub mod words;
 
 pub use context::{ContextError, context_digest};
 pub use error::{BuildError, StepError};
