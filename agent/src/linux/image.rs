@@ -2,11 +2,12 @@
 
 use super::LinuxHost;
 use super::record::AppliedImage;
+use super::registries::registry_access;
 use crate::host::HostError;
 use crate::ledger::Ledger;
 use runtime::builder::{self, BuildEvent, BuildRequest, StepEvent, StepLabel};
 use runtime::engine::Engine;
-use runtime::image::registry::{self, Progress, PullError, PullOptions};
+use runtime::image::registry::{self, Access, Progress, PullError, PullOptions, policy};
 use runtime::image::store::ImageStore;
 use runtime::image::{ImageId, archive};
 use spec::desired::{Image, ImageKey, ImageSource, Kind, ResourceId};
@@ -45,7 +46,8 @@ pub(super) fn obtain(host: &LinuxHost<'_>, key: &ImageKey, image: &Image, progre
     let (id, bases) = match &image.source {
         ImageSource::Build { .. } => build(host, image, progress).map_err(|error| HostError::new(tried(), error))?,
         ImageSource::Pull { reference } => {
-            let id = fetch_if_absent(store, reference, progress).map_err(|error| HostError::new(tried(), error))?;
+            let access = registry_access(host.engine.places()).map_err(|error| HostError::new(tried(), error))?;
+            let id = fetch_if_absent(store, reference, &access, progress).map_err(|error| HostError::new(tried(), error))?;
             (id, BTreeMap::new())
         }
         ImageSource::Archive { path, .. } => {
@@ -59,15 +61,16 @@ pub(super) fn obtain(host: &LinuxHost<'_>, key: &ImageKey, image: &Image, progre
 }
 
 /// An image of a registry as Docker and Compose take it: what the store has under that reference already, by whatever way, else
-/// what the registry has. It gets no name.
+/// what the registry has. It gets no name. Where the policy wants more than is known of the image here, the registry is asked.
 fn fetch_if_absent(
     store: &ImageStore,
     reference: &ImageReference,
+    access: &Access,
     progress: &(dyn Fn(&str) + Sync),
 ) -> std::result::Result<ImageId, PullError> {
     match store.find(&reference.to_string())? {
-        Some(id) => Ok(id),
-        None => registry::pull(store, reference, &pull_options(&|event| pull_line(event, progress))),
+        Some(id) if policy::is_settled(&access.settings, store, reference, &id)? => Ok(id),
+        Some(_) | None => registry::pull(store, reference, &pull_options(access, &|event| pull_line(event, progress))),
     }
 }
 
@@ -82,7 +85,8 @@ pub fn pull(
     let failed = || format!("pull {reference}");
     let store = engine.images();
     let _lease = store.lease().map_err(|error| HostError::new(failed(), error))?;
-    let id = registry::pull(store, reference, &pull_options(&|event| pull_line(event, progress)));
+    let access = registry_access(engine.places()).map_err(|error| HostError::new(failed(), error))?;
+    let id = registry::pull(store, reference, &pull_options(&access, &|event| pull_line(event, progress)));
     let id = id.map_err(|error| HostError::new(failed(), error))?;
     store.tag(&reference.to_string(), &id).map_err(|error| HostError::new(failed(), error))?;
     let owned = ledger.map(|ledger| ledger.owned(None)).transpose().map_err(|error| HostError::new(failed(), error))?;
@@ -104,12 +108,7 @@ pub fn pull(
 pub(super) fn forget(host: &LinuxHost<'_>, key: &ImageKey) -> Result {
     let tried = || format!("forget image {key}");
     host.engine.images().untag(&key.to_string()).map_err(|error| HostError::new(tried(), error))?;
-    match host.engine.collect_garbage() {
-        // Somebody is pulling or building; the next one collects.
-        Err(runtime::engine::EngineError::Image(runtime::image::store::StoreError::Busy)) | Ok(_) => {}
-        Err(error) => return Err(HostError::new(tried(), error)),
-    }
-    // Last: whoever finds this line without an image collects again.
+    // Its bytes go when the application is over, if no past generation of the site has it.
     host.ledger().confirm_removal(&resource(key)).map_err(|error| HostError::new(tried(), error))
 }
 
@@ -154,7 +153,7 @@ pub fn build_with(
 ) -> std::result::Result<ImageId, builder::BuildError> {
     let store = engine.images();
     let pull = |reference: &ImageReference| {
-        let id = fetch_if_absent(store, reference, progress)?;
+        let id = fetch_if_absent(store, reference, &registry_access(engine.places())?, progress)?;
         store.tag(&reference.to_string(), &id)?;
         Ok(id)
     };
@@ -166,13 +165,9 @@ pub fn build_with(
     })
 }
 
-/// What to pull with: this host's platform, and the credentials Docker's own configuration holds.
-fn pull_options<'a>(progress: &'a (dyn Fn(Progress<'_>) + Sync)) -> PullOptions<'a> {
-    PullOptions {
-        credentials: registry::docker_config(std::env::var_os("DOCKER_CONFIG").map(Into::into), std::env::var_os("HOME").map(Into::into)),
-        progress,
-        ..PullOptions::default()
-    }
+/// What to pull with: this host's platform, and its settings of registries.
+fn pull_options<'a>(access: &'a Access, progress: &'a (dyn Fn(Progress<'_>) + Sync)) -> PullOptions<'a> {
+    PullOptions { progress, ..PullOptions::new(access) }
 }
 
 /// Progress of a pull as a line for people; bytes are not told, they come too often.

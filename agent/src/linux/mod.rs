@@ -5,14 +5,20 @@ mod content;
 mod entries;
 mod image;
 mod leftovers;
+mod needed;
 mod observe;
 mod perform;
 mod record;
+mod registries;
+mod room;
 
 pub use config::ConfigError;
 pub use image::{build_request, build_with, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots};
+pub use needed::{collect, needed};
 pub use record::Applied;
+pub use registries::{RegistriesError, credential_files, registry_access, registry_settings};
+pub use room::with_room;
 
 use crate::clock::now;
 use crate::host::{Host, HostError, Report};

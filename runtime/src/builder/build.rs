@@ -12,7 +12,7 @@ use super::lint;
 use super::schedule::Schedule;
 use super::stage;
 use super::state::State;
-use super::step::transfer;
+use super::step::source::From;
 use super::words::Lexer;
 use crate::image::ImageId;
 use crate::image::store::{Image, ImageStore};
@@ -172,11 +172,11 @@ impl Build<'_> {
     }
 
     /// What a transfer or mount takes files from.
-    pub(super) fn source<'b>(&'b self, layers: &Option<Layers>) -> transfer::From<'b> {
+    pub(super) fn source<'b>(&'b self, layers: &Option<Layers>) -> From<'b> {
         match layers {
-            None => transfer::From::Context(&self.context),
+            None => From::Context(&self.context),
             Some(Layers { name, directories, diff_ids }) => {
-                transfer::From::Layers { name: name.clone(), directories: directories.clone(), diff_ids: diff_ids.clone() }
+                From::Layers { name: name.clone(), directories: directories.clone(), diff_ids: diff_ids.clone() }
             }
         }
     }

@@ -18,6 +18,7 @@ pub mod file;
 pub mod graph;
 pub mod ignore;
 mod index;
+mod learn;
 pub mod lint;
 mod owner;
 mod pattern;
@@ -98,9 +99,9 @@ pub fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progre
     build::build(store, request, pull, progress)
 }
 
-/// The layers of cached steps: what a garbage collection keeps.
-pub fn cached_layers(store: &ImageStore) -> Result<BTreeSet<spec::value::Digest>, crate::store::FileError> {
-    cache::Cache::open(&store.directory().join("build-cache"))?.layers()
+/// The build cache of a store.
+pub fn cache_of(store: &ImageStore) -> Result<cache::Cache, crate::store::FileError> {
+    cache::Cache::open(&store.directory().join("build-cache"))
 }
 
 /// The images that a Dockerfile's last stage (or `target`) needs: what its FROM and `COPY --from` name and is neither a stage nor

@@ -11,7 +11,7 @@ use super::owner;
 use super::state::{Made, State};
 use super::step::mount::Mount;
 use super::step::{Layering, metadata, run, transfer};
-use super::tree::{Overlay, Owner, Root, Writing, settle};
+use super::tree::{Overlay, Owner, Root, Writing, Written, settle};
 use crate::image::layer::Times;
 use crate::store::FileError;
 use rustix::fs::{Mode, OFlags};
@@ -145,15 +145,13 @@ impl Stage<'_> {
         };
         match &statement.instruction {
             Instruction::Run(run) => return self.run(run),
-            Instruction::Copy { parents: true, .. } => return Err(StepError::Unsupported("--parents".to_owned())),
-            Instruction::Copy { transfer, from, .. } => {
-                let prepared = transfer::prepare(state, transfer::Verb::Copy, transfer, lexer.escape)?;
+            Instruction::Copy { transfer, from, parents } => {
+                let prepared = transfer::prepare(state, transfer::Verb::Copy, transfer, *parents, lexer.escape)?;
                 return self.transfer(&prepared, from.as_deref());
             }
-            Instruction::Add { unpack: Some(_), .. } => return Err(StepError::Unsupported("--unpack".to_owned())),
             Instruction::Add { checksum: Some(_), .. } => return Err(StepError::Unsupported("--checksum".to_owned())),
-            Instruction::Add { transfer, .. } => {
-                let prepared = transfer::prepare(state, transfer::Verb::Add, transfer, lexer.escape)?;
+            Instruction::Add { transfer, unpack, .. } => {
+                let prepared = transfer::prepare(state, transfer::Verb::Add { unpack: *unpack }, transfer, false, lexer.escape)?;
                 return self.transfer(&prepared, None);
             }
             Instruction::Workdir(path) => return self.workdir(path),
@@ -190,7 +188,8 @@ impl Stage<'_> {
         let proxies = self.state.scope.proxies(&self.build.request.args);
         let made = self.layer(&key, &text, |this, layering| {
             let surroundings = run::Surroundings { layering, sources: &sources, proxies, schedule: &this.build.schedule };
-            run::execute(&this.state, &prepared, surroundings, &mut |line| this.tell(StepEvent::Output { line }))
+            run::execute(&this.state, &prepared, surroundings, &mut |line| this.tell(StepEvent::Output { line }))?;
+            Ok(None)
         })?;
         Ok(Note { text, made })
     }
@@ -198,10 +197,12 @@ impl Stage<'_> {
     fn transfer(&mut self, prepared: &transfer::Prepared, from: Option<&str>) -> Step<Note> {
         let layers = self.layers_of(from)?;
         let source = self.build.source(&layers);
-        let seconds = self.build.time.seconds;
-        let key = transfer::key(&self.state, prepared, &source, seconds)?;
+        let gathered = transfer::gather(prepared, &source)?;
+        let time = self.build.time;
+        let key = transfer::key(&self.state, prepared, &source, &gathered, time)?;
         let text = prepared.text.clone();
-        let made = self.layer(&key, &text, |this, layering| transfer::execute(&this.state, prepared, &source, layering, seconds))?;
+        let copy = |this: &Self, layering: &Layering| transfer::execute(&this.state, prepared, &source, gathered, layering, time);
+        let made = self.layer(&key, &text, copy)?;
         Ok(Note { text, made })
     }
 
@@ -227,21 +228,23 @@ impl Stage<'_> {
             // As BuildKit: a directory made here belongs to the user; a user the image does not know yet is root.
             let owner = if user.is_empty() { Owner::ROOT } else { owner::lookup(&target.root, user).unwrap_or(Owner::ROOT) };
             target.root.ensure_directory(absolute.as_bytes(), owner)?;
-            Ok(())
+            Ok(None)
         })?;
         Ok(Note { text, made })
     }
 
-    /// A layer from the cache, or one that `make` makes now.
-    fn layer(&mut self, key: &Digest, text: &str, make: impl FnOnce(&Self, &Layering) -> Step<()>) -> Step<Made> {
+    /// A layer from the cache, or one that `make` makes now: written as it says, or whatever is in the upper directory then.
+    fn layer(&mut self, key: &Digest, text: &str, make: impl FnOnce(&Self, &Layering) -> Step<Option<Written>>) -> Step<Made> {
         if let Some(record) = self.cached(key) {
             self.tell(StepEvent::Cached);
             return Ok(self.apply(&record));
         }
         let begun = since(SystemTime::now());
         let layering = self.layering()?;
-        make(self, &layering)?;
-        let record = self.commit(key, text, &layering, begun)?;
+        let record = match make(self, &layering)? {
+            None => self.commit(key, text, &layering, begun)?,
+            Some(written) => self.commit_written(key, text, &layering, &written)?,
+        };
         Ok(self.apply(&record))
     }
 
@@ -288,11 +291,17 @@ impl Stage<'_> {
         let Build { store, cache, time, .. } = self.build;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let upper = rustix::fs::open(&layering.upper, flags, Mode::empty()).map_err(FileError::of("open", &layering.upper))?;
-        let latest = time.asked.then_some(time.seconds);
-        settle(&upper, since, time.seconds, latest)?;
+        settle(&upper, since, time.seconds, time.latest())?;
         drop(upper);
         let layer = store.commit_layer(&layering.upper, Times::Keep)?;
         Ok(cache.put(key, &layer, text)?)
+    }
+
+    /// Takes a layer over that is hashed already. One whose sources changed meanwhile is not what its key says: it is not remembered.
+    fn commit_written(&self, key: &Digest, text: &str, layering: &Layering, written: &Written) -> Step<CacheRecord> {
+        let Build { store, cache, .. } = self.build;
+        let layer = store.commit_written(&layering.upper, written.diff_id, written.packed)?;
+        Ok(if written.steady { cache.put(key, &layer, text)? } else { CacheRecord::of(&layer, text) })
     }
 }
 

@@ -41,6 +41,16 @@ pub fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<(), Fil
     write(path, &bytes)
 }
 
+/// As [`write`] without waiting for the disk: after a power cut the file may be torn, so it must be able to tell, or be worth nothing.
+pub fn write_unsynced(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let temporary = temporary_beside(path);
+    let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path)).map_err(FileError::of("write", path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
 /// Renames within a file system and makes the new name last.
 pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     fs::rename(from, to).map_err(FileError::of("rename to", to))?;

@@ -5,6 +5,8 @@ mod find;
 mod import;
 mod inspect;
 mod lint;
+mod login;
+mod logout;
 mod ls;
 mod pull;
 mod rm;
@@ -23,6 +25,10 @@ pub(super) enum ImageCommand {
     Lint(lint::LintArgs),
     /// Fetch an image from a registry
     Pull(pull::PullArgs),
+    /// Log in to a registry
+    Login(login::LoginArgs),
+    /// Forget the password for a registry
+    Logout(logout::LogoutArgs),
     /// Make an image from a root file system tar, an OCI archive or a docker archive
     Import(import::ImportArgs),
     /// Give an image one more name
@@ -39,6 +45,8 @@ pub(super) fn run(command: &ImageCommand, session: &Session) -> Outcome {
         ImageCommand::Build(args) => build::run(args, session),
         ImageCommand::Lint(args) => lint::run(args, session),
         ImageCommand::Pull(args) => pull::run(args, session),
+        ImageCommand::Login(args) => login::run(args, session),
+        ImageCommand::Logout(args) => logout::run(args, session),
         ImageCommand::Import(args) => import::run(args, session),
         ImageCommand::Tag(args) => tag::run(args, session),
         ImageCommand::Inspect(args) => inspect::run(args, session),

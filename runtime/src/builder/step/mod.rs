@@ -3,6 +3,7 @@
 pub(crate) mod metadata;
 pub(crate) mod mount;
 pub(crate) mod run;
+pub(crate) mod source;
 pub(crate) mod transfer;
 
 use crate::store::Scratch;

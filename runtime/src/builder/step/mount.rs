@@ -3,13 +3,14 @@
 //! tmpfs: memory. cache: a directory that stays, shared by all builds of the store under its id. bind: a copy of what the context, a
 //! stage or an image has, so that neither rules of `.dockerignore` nor writes of the command matter to the original.
 
-use super::transfer::{self, From};
+use super::source::{self, From};
 use crate::builder::cache::KeyBuilder;
 use crate::builder::error::StepError;
 use crate::builder::state::State;
-use crate::builder::tree::{Attributes, Chmod, Content, Copier, Owner, Ownership, Root};
+use crate::builder::tree::{self, Chmod, Content, CopyTimes, Draft, Existing, Look, Owner, Ownership, Root};
 use crate::builder::words::Lexer;
 use crate::container::config::MountConfig;
+use crate::image::layer::pack::EPOCH;
 use crate::store::{FileError, Lock, Scratch};
 use rustix::fs::{Gid, Mode, Uid};
 use spec::value::{ByteSize, Digest, MountTarget};
@@ -168,7 +169,7 @@ pub(crate) fn key(key: &mut KeyBuilder, mount: &Mount, from: &From<'_>) -> Resul
         Mount::Cache { target, id, .. } => key.text("cache").text(target.as_str()).text(id),
         Mount::Bind { target, source, .. } => {
             key.text("bind").text(target.as_str()).text(source);
-            transfer::key_of_source(key, source, from)?;
+            source::key_of_source(key, source, from)?;
             key
         }
     };
@@ -220,20 +221,24 @@ fn cache(caches: &Path, id: &str, mode: u32, owner: Owner, sharing: Sharing) -> 
 }
 
 /// Copies what is to be bound; the path of the copy.
-fn copy(directory: &Path, source: &str, from: &From<'_>, empty: &Path) -> Result<PathBuf, StepError> {
+fn copy(directory: &Path, path: &str, from: &From<'_>, empty: &Path) -> Result<PathBuf, StepError> {
     let root = Root::open(directory)?;
+    let ownership = match from {
+        From::Context(_) => Ownership::Set(Owner::ROOT),
+        From::Layers { .. } => Ownership::Keep,
+    };
+    let times = CopyTimes::Keep { latest: None };
+    let look = Look { ownership, chmod: Chmod::Keep, times, extended: true, existing: Existing::Overwrite };
     let mut copied = directory.join("tree");
-    transfer::each_source(source, from, empty, &mut |found| {
-        let ownership = match from {
-            From::Context(_) => Ownership::Set(Owner::ROOT),
-            From::Layers { .. } => Ownership::Keep,
-        };
-        let mut copier = Copier::new(&root, ownership, Chmod::Keep, Attributes::Keep);
-        if !matches!(found.entry.content, Content::Directory(_)) {
+    source::each_source(path, from, empty, &mut |found| {
+        let mut draft = Draft::new(&root, EPOCH);
+        if matches!(found.entry.content, Content::Directory(_)) {
+            draft.place(&found.directory, found.entry, b"tree", b"/tree/", &look)?;
+        } else {
             copied = directory.join("file");
-            return Ok(copier.copy(&found.spot.directory, &found.entry, b"file", b"/file")?);
+            draft.place(&found.directory, found.entry, b"file", b"/file", &look)?;
         }
-        Ok(copier.copy(&found.spot.directory, &found.entry, b"tree", b"/tree/")?)
+        Ok(tree::write_tree(draft, root.descriptor())?)
     })?;
     Ok(copied)
 }

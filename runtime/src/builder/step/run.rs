@@ -5,7 +5,7 @@
 
 use super::Layering;
 use super::mount::{self, Held, Mount};
-use super::transfer::From;
+use super::source::From;
 use crate::builder::error::StepError;
 use crate::builder::file::{CommandLine, Run, RunNetwork, heredoc_word};
 use crate::builder::schedule::Schedule;

@@ -13,10 +13,20 @@ use std::os::fd::OwnedFd;
 const BYTES_MAX: u64 = 64 << 30;
 /// Most entries: each costs an inode.
 const ENTRIES_MAX: usize = 4_000_000;
+/// Most bytes looked at to tell an archive: its first header, with extensions before it.
+const HEADER_BYTES_MAX: u64 = 4 << 20;
 /// Most bytes of one entry's extension headers.
 const EXTENSION_BYTES_MAX: usize = 1 << 20;
 
-/// Unpacks the file `name` of `directory` into `destination`, a path of `root`, if it is an archive. `false` if it is none.
+/// Whether a file is an archive: told by its content, with or without compression.
+pub(crate) fn is_archive(directory: &OwnedFd, name: &[u8]) -> bool {
+    let Ok(file) = open_file(directory, name) else { return false };
+    let Ok(Some(stream)) = decompressed(File::from(file)) else { return false };
+    let mut archive = tar::Archive::new(stream.take(HEADER_BYTES_MAX));
+    archive.entries().is_ok_and(|mut entries| matches!(entries.next(), Some(Ok(_))))
+}
+
+/// Unpacks the file `name` of `directory` into `destination`, a path of `root`. `false` if it is no archive.
 /// `owner` is everybody's if given.
 pub(crate) fn unpack(directory: &OwnedFd, name: &[u8], root: &Root, destination: &[u8], owner: Option<Owner>) -> Result<bool, TreeError> {
     let file = File::from(open_file(directory, name).map_err(TreeError::of("open", name))?);

@@ -1,6 +1,6 @@
 //! Pulls from a registry that misbehaves on purpose, and from a real one.
 
-use super::{PullError, PullOptions, Retry, pull};
+use super::{Access, CredentialFiles, PullError, PullOptions, Retry, pull};
 use crate::image::ImageId;
 use crate::image::layer::stream::Compression;
 use crate::image::manifest::media_type;
@@ -188,8 +188,9 @@ impl Host {
 
     fn pull(&self, server: &Server) -> Result<ImageId, PullError> {
         let retry = Retry { attempts: 3, first_wait: Duration::from_millis(1) };
-        let credentials = Some(self.directory.path().join("config.json"));
-        pull(&self.store, &server.reference(), &PullOptions { retry, credentials, ..PullOptions::default() })
+        let credentials = CredentialFiles(vec![self.directory.path().join("config.json")]);
+        let access = Access { retry, credentials, ..Access::default() };
+        pull(&self.store, &server.reference(), &PullOptions::new(&access))
     }
 
     /// Nothing of an image that failed is visible.
@@ -535,7 +536,7 @@ fn images_put_by_skopeo_are_pulled_in_every_format() {
         registry.copy(&format!("oci:{}", layout.display()), &format!("docker://{reference}"), more);
         let host = Host::new();
         let reference: ImageReference = reference.parse().unwrap();
-        let id = pull(&host.store, &reference, &PullOptions::default()).unwrap();
+        let id = pull(&host.store, &reference, &PullOptions::new(&Access::default())).unwrap();
         let image = host.store.image(&id).unwrap();
         assert_eq!(std::fs::read_to_string(image.layers[0].join("etc/hello")).unwrap(), "hello", "{name}");
         if name == "zstd" {
@@ -544,9 +545,9 @@ fn images_put_by_skopeo_are_pulled_in_every_format() {
         // By digest too: what the tag stood for.
         let manifest = host.store.list().unwrap()[0].manifest.unwrap();
         let pinned: ImageReference = format!("{}/test/{name}@{manifest}", registry.address).parse().unwrap();
-        assert_eq!(pull(&host.store, &pinned, &PullOptions::default()).unwrap(), id);
+        assert_eq!(pull(&host.store, &pinned, &PullOptions::new(&Access::default())).unwrap(), id);
     }
     let absent: ImageReference = format!("{}/test/absent:1", registry.address).parse().unwrap();
-    let text = chain(&pull(&Host::new().store, &absent, &PullOptions::default()).unwrap_err());
+    let text = chain(&pull(&Host::new().store, &absent, &PullOptions::new(&Access::default())).unwrap_err());
     assert!(text.contains("404"), "{text}");
 }

@@ -168,7 +168,8 @@ impl ImageStore {
                 self.untag(&key)?;
             }
         }
-        Ok(atomic::remove_file(&self.image_path(id))?)
+        atomic::remove_file(&self.image_path(id))?;
+        self.remove_verdicts(id)
     }
 
     /// The manifest an image was pulled by, or first published by, with its bytes; `None` if it has none, or it is gone.
