@@ -6,6 +6,7 @@ mod crash;
 mod drift;
 mod examples;
 mod faults;
+mod fuzz;
 mod git;
 mod lint;
 mod real;

@@ -30,7 +30,7 @@ mod stage;
 mod state;
 mod step;
 mod tree;
-mod words;
+pub mod words;
 
 pub use cache_mount::{CacheMount, CacheMounts, Sharing};
 pub use context::{ContextError, context_digest};
