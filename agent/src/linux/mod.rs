@@ -3,6 +3,7 @@
 mod build_progress;
 mod config;
 mod content;
+mod context;
 mod entries;
 mod image;
 mod leftovers;
@@ -11,10 +12,12 @@ mod observe;
 mod perform;
 mod record;
 mod registries;
+mod repository;
 mod room;
 
 pub use build_progress::{BuildLines, BuildLog};
 pub use config::ConfigError;
+pub use context::BuildContext;
 pub use image::{Bases, build_request, build_with, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots};
 pub use needed::{collect, needed};
