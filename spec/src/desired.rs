@@ -229,6 +229,9 @@ pub struct Container {
     pub command: Option<Vec<String>>,
     /// Environment from `envFiles` and `env`, merged; the latter wins.
     pub env: BTreeMap<String, String>,
+    /// Variables whose values come from `envFiles`: they are never shown.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub env_from_files: BTreeSet<String>,
     /// Working directory.
     pub working_dir: Option<String>,
     /// User and group.

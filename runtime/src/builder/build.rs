@@ -6,8 +6,9 @@ use super::context::Context;
 use super::download::Downloads;
 use super::error::{BuildError, StepError};
 use super::event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
-use super::file;
+use super::file::{self, Statement};
 use super::graph::{Graph, Origin};
+use super::lint;
 use super::schedule::Schedule;
 use super::stage;
 use super::state::State;
@@ -39,6 +40,8 @@ pub(super) struct Build<'a> {
     pub(super) time: BuildTime,
     /// An empty directory.
     pub(super) empty: PathBuf,
+    /// The Dockerfile.
+    text: String,
     pull: &'a Pull<'a>,
     progress: &'a Progress<'a>,
     images: Mutex<BTreeMap<String, Arc<Mutex<Option<ImageId>>>>>,
@@ -69,6 +72,7 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
     };
     let file = file::parse(&request.dockerfile.display().to_string(), &text).map_err(BuildError::Syntax)?;
     let graph = Graph::new(&file, &request.args, request.target.as_deref()).map_err(|error| BuildError::Syntax(vec![error]))?;
+    refuse_if_asked(&file, request, &context)?;
     let graph = graph.with_contexts(&request.contexts);
     let time = BuildTime::of(source_date(&graph, request)?);
     let _lease = store.lease()?;
@@ -86,6 +90,7 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
         lexer: Lexer::new(file.escape),
         time,
         empty: scratch.subdirectory("empty").map_err(BuildError::Cache)?,
+        text,
         pull,
         progress,
         images: Mutex::default(),
@@ -97,7 +102,17 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
         return Err(failure);
     }
     let state = build.schedule.done(build.graph.target).expect("without a failure every stage that is needed is done");
-    Ok(store.put_image(&state.finish(&build.time.rfc3339()))?)
+    let mut config = state.finish(&build.time.rfc3339());
+    config.config.labels.extend(request.labels.clone());
+    Ok(store.put_image(&config)?)
+}
+
+/// `# check=error=true`: what the checks find is an error.
+fn refuse_if_asked(file: &file::Dockerfile, request: &BuildRequest, context: &Context) -> Result<(), BuildError> {
+    // What base images set is not known yet; what depends on it is no reason to refuse.
+    let facts = lint::Facts { args: &request.args, ignored: &context.rules, environment_of: &|_| None };
+    let findings = lint::lint(file, &facts).map_err(|error| BuildError::Syntax(vec![error]))?;
+    findings.refusal().map_or(Ok(()), |errors| Err(BuildError::Syntax(errors)))
 }
 
 /// `SOURCE_DATE_EPOCH` of the arguments, or of a global ARG's default.
@@ -187,6 +202,12 @@ impl Build<'_> {
         Ok(self.store.image(&id)?)
     }
 
+    /// Names the place of a failure.
+    pub(super) fn at(&self, shown: &Statement, instruction: &str, source: StepError) -> BuildError {
+        let excerpt = excerpt(&self.text, shown.place.line, shown.last_line);
+        BuildError::Step { place: shown.place.clone(), instruction: instruction.to_owned(), excerpt, source: Box::new(source) }
+    }
+
     /// Tells of a step.
     pub(super) fn tell(&self, step: &StepLabel, what: StepEvent<'_>) {
         (self.progress)(BuildEvent { step, what });
@@ -201,5 +222,37 @@ impl Build<'_> {
                 From::Layers { name: name.clone(), directories: directories.clone(), diff_ids: diff_ids.clone() }
             }
         }
+    }
+}
+
+/// Lines shown before and after an instruction.
+const LINES_AROUND: usize = 2;
+/// Most lines shown of an instruction itself: a long heredoc is known by its beginning.
+const LINES_SHOWN_MAX: usize = 15;
+
+/// Lines of a text with their numbers, those from `first` to `last` marked.
+fn excerpt(text: &str, first: usize, last: usize) -> String {
+    let shown = last.min(first + LINES_SHOWN_MAX - 1);
+    let after = if shown < last { 0 } else { LINES_AROUND };
+    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
+    let around = lines.filter(|(number, _)| (first.saturating_sub(LINES_AROUND)..=shown + after).contains(number));
+    let mark = |number: usize| if (first..=last).contains(&number) { ">>>" } else { "   " };
+    let rows: Vec<_> = around.map(|(number, line)| format!("{number:4} | {} {line}", mark(number)).trim_end().to_owned()).collect();
+    rows.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::excerpt;
+
+    #[test]
+    fn an_excerpt_marks_its_lines() {
+        let text = "FROM a\nRUN one\nRUN two \\\n  three\n\nCOPY a b\nCMD x\n";
+        assert_eq!(
+            excerpt(text, 3, 4),
+            "   1 |     FROM a\n   2 |     RUN one\n   3 | >>> RUN two \\\n   4 | >>>   three\n   5 |\n   6 |     COPY a b"
+        );
+        assert_eq!(excerpt(text, 1, 1), "   1 | >>> FROM a\n   2 |     RUN one\n   3 |     RUN two \\");
+        assert_eq!(excerpt(&"x\n".repeat(100), 1, 100).lines().count(), 15);
     }
 }

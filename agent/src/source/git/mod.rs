@@ -21,6 +21,7 @@ mod ssh;
 mod tests;
 mod upload_pack;
 
+pub(super) use checkouts::Hold;
 pub use connection::Access;
 
 use super::address::{GitAddress, Transport};
