@@ -12,7 +12,7 @@ mod record;
 mod room;
 
 pub use config::ConfigError;
-pub use image::{build_request, build_with, image_key, pull};
+pub use image::{build_request, build_with, fetch, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots};
 pub use needed::{collect, needed};
 pub use record::Applied;

@@ -10,6 +10,7 @@
 
 mod build;
 pub mod cache;
+mod change;
 mod clock;
 pub mod context;
 mod error;
@@ -28,6 +29,7 @@ mod step;
 mod tree;
 mod words;
 
+pub use change::{ChangeError, change};
 pub use context::{ContextError, context_digest};
 pub use error::{BuildError, StepError};
 pub use event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};

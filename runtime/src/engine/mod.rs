@@ -9,6 +9,7 @@ mod garbage;
 mod keep;
 mod networks;
 mod reset;
+mod snapshot;
 mod traffic;
 mod usage;
 
@@ -16,6 +17,7 @@ pub use containers::Lead;
 pub use error::EngineError;
 pub use garbage::{Collectable, Needed, Reach, Room, UnusedImages};
 pub use keep::Keep;
+pub use snapshot::{Pause, Remark};
 pub use traffic::served;
 pub use usage::{ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};
 
@@ -85,6 +87,7 @@ impl Engine {
     /// What a holder of the lock that was killed has left half made or half removed.
     fn clear_interrupted(&self) -> Result<(), EngineError> {
         container::sweep(&self.places)?;
+        self.thaw_forgotten()?;
         Ok(crate::volume::sweep_volumes(&self.places)?)
     }
 

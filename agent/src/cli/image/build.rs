@@ -1,7 +1,8 @@
 //! `agent image build`.
 
-use super::find::name_result;
-use crate::cli::{Failure, Outcome, Session};
+use super::find::name;
+use crate::cli::{Failure, Outcome, Session, exit};
+use crate::linux::with_room;
 use anyhow::Context as _;
 use clap::Args;
 use runtime::builder::{BuildRequest, Caching};
@@ -40,9 +41,14 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
         caching: if args.no_cache { Caching::Ignore } else { Caching::Use },
         ..crate::linux::build_request(&engine, args.context.clone())
     };
-    let _lease = engine.images().lease()?;
-    let id = crate::linux::build_with(&engine, &request, &|line| session.render.say(line)).context("build")?;
-    name_result(session, &engine, id, &args.tag)
+    let say = |line: &str| session.render.say(line);
+    let id = with_room(&engine, &say, &|| {
+        let _lease = engine.images().lease()?;
+        let id = crate::linux::build_with(&engine, &request, &say)?;
+        name(&engine, id, &args.tag).map(|()| id)
+    });
+    session.render.line(id.context("build")?);
+    Ok(exit::DONE)
 }
 
 fn build_args(pairs: &[String]) -> Result<BTreeMap<String, String>, Failure> {

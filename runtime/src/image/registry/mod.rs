@@ -179,8 +179,15 @@ pub fn pull(store: &ImageStore, reference: &ImageReference, options: &PullOption
     }
     let config_bytes = pull.config(&manifest)?;
     let config = pull.check(&manifest, &config_bytes)?;
+    store.check_room(least_bytes(store, &manifest, &config.rootfs.diff_ids))?;
     pull.layers(&manifest, &config.rootfs.diff_ids)?;
     Ok(store.put_image_bytes(&config_bytes, Some(&bytes))?)
+}
+
+/// Bytes that the layers which are not here will take at least: as they travel, and unpacked no smaller than that.
+fn least_bytes(store: &ImageStore, manifest: &Manifest, diff_ids: &[Digest]) -> u64 {
+    let missing = manifest.layers.iter().zip(diff_ids).filter(|(_, diff_id)| !store.has_layer(diff_id));
+    missing.map(|(layer, _)| layer.size.saturating_mul(2)).fold(0, u64::saturating_add)
 }
 
 struct Pull<'a> {
