@@ -62,9 +62,7 @@ impl Links {
             let bridge = self.links.get(&bridge_name(&self.places, &endpoint.network)).map(|bridge| bridge.index);
             let alias = link_alias(&self.places, id, &endpoint.network);
             let link = self.links.get(&link_name_of(&alias));
-            link.is_some_and(|link| {
-                link.alias == alias && link.up && link.carrier && link.bridge.is_some() && link.bridge == bridge
-            })
+            link.is_some_and(|link| link.alias == alias && link.up && link.carrier && link.bridge.is_some() && link.bridge == bridge)
         };
         endpoints.iter().filter(|endpoint| !sound(endpoint)).map(|endpoint| endpoint.network.clone()).collect()
     }
