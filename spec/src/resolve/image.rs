@@ -157,7 +157,7 @@ impl Resolver<'_> {
             }
         };
         let plain = !written.contains(['/', ':', '@']);
-        if let Some(near) = self.index.nearest(Kind::Image, written).filter(|_| plain) {
+        if let Some(near) = plain.then(|| self.index.nearest(Kind::Image, written)).flatten() {
             let doubt = spot.warning(format!("no Image of this site is called {written}: {reference} will be pulled"));
             self.report(doubt.help(format!("did you mean {near}?")));
         }
