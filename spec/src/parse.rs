@@ -242,14 +242,14 @@ impl Document {
                 for entry in entries {
                     let path = dotted(&entry.key);
                     self.collect_fields(entry.value, &path, fields);
-                    fields.push((path, self.source.place(entry.key_span).location));
+                    fields.push((path, self.source.location(entry.key_span)));
                 }
             }
             Content::List(items) => {
                 for item in items {
                     if let Some(text) = scalar(&self.tree, *item) {
                         let key = text.split_once('=').map_or(text, |(key, _)| key);
-                        fields.push((dotted(key), self.source.place(self.tree.node(*item).span).location));
+                        fields.push((dotted(key), self.source.location(self.tree.node(*item).span)));
                     }
                 }
             }
@@ -315,7 +315,7 @@ impl<'a> Spot<'a> {
 
     /// The value's position.
     pub(crate) fn location(self) -> Location {
-        self.document.source.place(self.key).location
+        self.document.source.location(self.key)
     }
 
     /// A problem with the value.

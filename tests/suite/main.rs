@@ -2,11 +2,14 @@
 
 mod access;
 mod apply;
+mod contexts;
 mod crash;
 mod drift;
 mod examples;
 mod faults;
+mod fuzz;
 mod git;
+mod lint;
 mod real;
 mod registry;
 mod tidy;

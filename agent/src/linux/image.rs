@@ -1,21 +1,23 @@
 //! Obtaining images for a site: built, pulled, imported; recorded in the ledger with what they were made from.
 
 use super::LinuxHost;
+use super::build_progress::{BuildLines, BuildLog};
+use super::context::BuildContext;
 use super::record::AppliedImage;
 use super::registries::registry_access;
+use super::repository::Repositories;
 use crate::host::HostError;
 use crate::ledger::Ledger;
-use runtime::builder::{self, BuildEvent, BuildRequest, StepEvent, StepLabel};
+use runtime::builder::{self, BuildRequest, NamedContext};
 use runtime::engine::Engine;
 use runtime::image::registry::{self, Access, Progress, PullError, PullOptions, policy};
 use runtime::image::store::ImageStore;
 use runtime::image::{ImageId, archive};
-use spec::desired::{Image, ImageKey, ImageSource, Kind, ResourceId};
+use spec::desired::{BuildContextSource, Image, ImageKey, ImageSource, Kind, ResourceId};
 use spec::value::{Digest, ImageReference, Name, ValueError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
 type Result<T = ()> = std::result::Result<T, HostError>;
 
@@ -108,12 +110,7 @@ pub fn pull(
 pub(super) fn forget(host: &LinuxHost<'_>, key: &ImageKey) -> Result {
     let tried = || format!("forget image {key}");
     host.engine.images().untag(&key.to_string()).map_err(|error| HostError::new(tried(), error))?;
-    match host.engine.collect_garbage() {
-        // Somebody is pulling or building; the next one collects.
-        Err(runtime::engine::EngineError::Image(runtime::image::store::StoreError::Busy)) | Ok(_) => {}
-        Err(error) => return Err(HostError::new(tried(), error)),
-    }
-    // Last: whoever finds this line without an image collects again.
+    // Its bytes go when the application is over, if no past generation of the site has it.
     host.ledger().confirm_removal(&resource(key)).map_err(|error| HostError::new(tried(), error))
 }
 
@@ -128,46 +125,81 @@ fn build(
     image: &Image,
     progress: &(dyn Fn(&str) + Sync),
 ) -> std::result::Result<(ImageId, BTreeMap<Name, Digest>), BoxError> {
-    let ImageSource::Build { context, dockerfile, args, target, bases, .. } = &image.source else { unreachable!("only builds are built") };
+    let ImageSource::Build { context, dockerfile, inline, contexts, args, target, bases, .. } = &image.source else {
+        unreachable!("only builds are built")
+    };
     let mut found = BTreeMap::new();
     for base in bases {
         let id = host.engine.images().find(base.as_str())?;
         found.insert(base.clone(), id.ok_or_else(|| format!("image {base} of this site is not in the store"))?);
     }
+    let mut named = BuildContext::default();
+    for (name, value) in contexts {
+        let context = match value {
+            BuildContextSource::Directory { path } => NamedContext::Directory(host.site.root.join(path)),
+            BuildContextSource::Elsewhere { address } => named.named(host.engine, address)?,
+        };
+        named.contexts.insert(name.clone(), context);
+    }
     let request = BuildRequest {
         dockerfile: dockerfile.into(),
+        inline: inline.clone(),
+        contexts: named.contexts.clone(),
         args: args.clone(),
         target: target.clone(),
         bases: found.iter().map(|(name, id)| (name.to_string(), *id)).collect(),
         ..build_request(host.engine, host.site.root.join(context))
     };
-    let id = build_with(host.engine, &request, progress)?;
+    let log = BuildLog::new(&host.engine.places().state);
+    let built = build_with(host.engine, &request, Bases::Keep, &log, progress);
+    let id = built.inspect_err(|_| {
+        if let Some(path) = log.path() {
+            progress(&format!("all that the build said is in {}", path.display()));
+        }
+    })?;
     Ok((id, found))
 }
 
 /// A build by this engine, with nothing said but its context.
 pub fn build_request(engine: &Engine, context: PathBuf) -> BuildRequest {
-    BuildRequest::new(context, runtime::container::shim_executable(), engine.places().state.clone())
+    let places = engine.places().clone();
+    let git = Repositories { state: places.state.clone() };
+    BuildRequest { git: Some(Arc::new(git)), ..BuildRequest::new(context, runtime::container::shim_executable(), places) }
+}
+
+/// Which base images are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bases {
+    /// Those that are not in the store.
+    Keep,
+    /// All: a tag may stand for something else by now.
+    Refresh,
 }
 
 /// Builds, fetching what the Dockerfile names and neither the site nor the store has.
 pub fn build_with(
     engine: &Engine,
     request: &BuildRequest,
+    bases: Bases,
+    log: &BuildLog,
     progress: &(dyn Fn(&str) + Sync),
 ) -> std::result::Result<ImageId, builder::BuildError> {
     let store = engine.images();
+    let show = |line: &str| {
+        log.line(line);
+        progress(line);
+    };
     let pull = |reference: &ImageReference| {
-        let id = fetch_if_absent(store, reference, &registry_access(engine.places())?, progress)?;
+        let access = registry_access(engine.places())?;
+        let id = match bases {
+            Bases::Keep => fetch_if_absent(store, reference, &access, &show)?,
+            Bases::Refresh => registry::pull(store, reference, &pull_options(&access, &|event| pull_line(event, &show)))?,
+        };
         store.tag(&reference.to_string(), &id)?;
         Ok(id)
     };
-    let steps = BuildLines::default();
-    builder::build(store, request, &pull, &|event| {
-        if let Some(line) = steps.line(&event) {
-            progress(&line);
-        }
-    })
+    let lines = BuildLines::default();
+    builder::build(store, request, &pull, &|event| lines.tell(&event, &show))
 }
 
 /// What to pull with: this host's platform, and its settings of registries.
@@ -183,29 +215,5 @@ fn pull_line(event: Progress<'_>, show: &dyn Fn(&str)) {
         Progress::LayerBytes { .. } => {}
         Progress::LayerDone { layer } => show(&format!("layer {} unpacked", layer.digest.short())),
         Progress::Retrying { what, reason, wait } => show(&format!("{what}: {reason}; trying again in {:.1} s", wait.as_secs_f32())),
-    }
-}
-
-/// Progress of a build as lines for people, as BuildKit has them: `#4 [build 2/3] RUN make`, `#4 0.512 output`, `#4 DONE 1.2s`.
-#[derive(Default)]
-struct BuildLines {
-    /// Numbers and beginnings of the steps, in the order in which they began.
-    begun: Mutex<BTreeMap<StepLabel, (usize, Instant)>>,
-}
-
-impl BuildLines {
-    fn line(&self, event: &BuildEvent<'_>) -> Option<String> {
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = begun.len() + 1;
-        let (number, since) = *begun.entry(event.step.clone()).or_insert_with(|| (next, Instant::now()));
-        match &event.what {
-            StepEvent::Started => Some(format!("#{number} {}", event.step)),
-            StepEvent::Cached => Some(format!("#{number} CACHED")),
-            StepEvent::Fetching { reference } => Some(format!("#{number} looking for {reference}")),
-            StepEvent::Output { line } => Some(format!("#{number} {:.3} {line}", since.elapsed().as_secs_f64())),
-            StepEvent::Finished { took } => Some(format!("#{number} DONE {:.1}s", took.as_secs_f64())),
-            StepEvent::Failed { took } => Some(format!("#{number} ERROR after {:.1}s", took.as_secs_f64())),
-            StepEvent::Stopped => Some(format!("#{number} CANCELED")),
-        }
     }
 }

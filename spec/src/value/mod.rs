@@ -14,6 +14,7 @@ mod name;
 mod port;
 mod registry_location;
 mod restart;
+pub mod secret;
 mod signal;
 mod subnet;
 mod user;

@@ -1,9 +1,12 @@
 //! `agent image …`: what is in the store, and ways to get something into it. A verb a file.
 
 mod build;
+mod cache;
 mod find;
+mod given;
 mod import;
 mod inspect;
+mod lint;
 mod login;
 mod logout;
 mod ls;
@@ -20,6 +23,11 @@ pub(super) enum ImageCommand {
     Ls(ls::LsArgs),
     /// Build an image from a Dockerfile
     Build(build::BuildArgs),
+    /// List and remove cache mounts of builds
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
+    /// Check a Dockerfile for what builds but is likely not meant
+    Lint(lint::LintArgs),
     /// Fetch an image from a registry
     Pull(pull::PullArgs),
     /// Log in to a registry
@@ -40,6 +48,8 @@ pub(super) fn run(command: &ImageCommand, session: &Session) -> Outcome {
     match command {
         ImageCommand::Ls(args) => ls::run(args, session),
         ImageCommand::Build(args) => build::run(args, session),
+        ImageCommand::Cache(command) => cache::run(command, session),
+        ImageCommand::Lint(args) => lint::run(args, session),
         ImageCommand::Pull(args) => pull::run(args, session),
         ImageCommand::Login(args) => login::run(args, session),
         ImageCommand::Logout(args) => logout::run(args, session),

@@ -15,7 +15,7 @@ pub(in crate::cli) struct RmArgs {
 pub(super) fn run(args: &RmArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
     for name in &args.images {
-        engine.forget_image(&key(&engine, name)?)?;
+        engine.forget_image(&key(&engine, name)?, &session.needed()?)?;
         session.render.line(name);
     }
     Ok(exit::DONE)

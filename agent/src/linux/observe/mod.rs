@@ -24,7 +24,8 @@ pub(super) fn observe(engine: &Engine, ledger: Option<&Ledger>, desired: &Desire
     let records = list_networks(engine.places()).map_err(|error| failed("networks", error.into()))?;
     let volumes = list_volumes(engine.places()).map_err(|error| failed("volumes", error.into()))?;
     let ids = engine.container_ids().map_err(|error| failed("containers", error.into()))?;
-    let (mut containers, expected) = containers::look(engine, &links, &ids.into_iter().collect::<Vec<_>>());
+    let looked = containers::look(engine, &links, &ids.into_iter().collect::<Vec<_>>());
+    let (mut containers, expected) = looked.map_err(|error| failed("containers", error.into()))?;
 
     let readable: BTreeMap<Name, NetworkRecord> =
         records.iter().filter_map(|(name, record)| Some((name.clone(), record.as_ref().ok()?.clone()))).collect();

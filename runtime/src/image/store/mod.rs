@@ -17,20 +17,28 @@
 //! an image, off the path of unpacking. A layer that was not is unpacked again.
 
 mod blobs;
+mod budget;
 mod gc;
 mod images;
 mod layers;
+mod repair;
 mod spool;
+mod usage;
 mod verdicts;
+mod verify;
 
 #[cfg(test)]
 mod tests;
 
-pub use gc::{Freed, Roots};
+pub use budget::{Limits, NoRoom, no_room};
+pub use gc::{Alone, Freed, Garbage, Named, Roots, Travelled};
 pub use images::{Image, ImageSummary};
 pub(crate) use layers::Expected;
 pub use layers::LayerRecord;
+pub use repair::{Lost, Repaired};
+pub use usage::Usage;
 pub use verdicts::Verdict;
+pub use verify::{Finding, Subject, Verified};
 
 use super::ImageId;
 use super::layer::LayerError;
@@ -48,6 +56,7 @@ pub struct ImageStore {
     scratch: ScratchSpace,
     /// Tells this boot from others: layers that were not synced count only in the boot that wrote them.
     boot: String,
+    limits: Limits,
 }
 
 /// Why the store could not do something.
@@ -80,6 +89,9 @@ pub enum StoreError {
     /// A pull, import or build is running; nothing may be removed meanwhile.
     #[error("the image store is in use by a pull, an import or a build: try again when it is done")]
     Busy,
+    /// It would take more disk than it may.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// A layer that could not be unpacked or packed.
     #[error(transparent)]
     Layer(#[from] LayerError),
@@ -112,7 +124,7 @@ impl ImageStore {
         let boot_id = Path::new("/proc/sys/kernel/random/boot_id");
         let boot = fs::read_to_string(boot_id).map_err(FileError::of("read", boot_id))?.trim().to_owned();
         let scratch = ScratchSpace::open(&directory.join("scratch"))?;
-        let store = Self { directory: directory.to_owned(), scratch, boot };
+        let store = Self { directory: directory.to_owned(), scratch, boot, limits: Limits::default() };
         if let Some(_alone) = Lock::try_exclusive(&store.use_lock())? {
             store.clear_temporary_files()?;
             store.drop_unsynced_layers()?;
