@@ -8,6 +8,7 @@ mod faults;
 mod git;
 mod real;
 mod registry;
+mod store;
 mod tidy;
 mod update;
 mod validate;
