@@ -1,21 +1,24 @@
 //! Obtaining images for a site: built, pulled, imported; recorded in the ledger with what they were made from.
 
 use super::LinuxHost;
+use super::build_progress::{BuildLines, BuildLog};
+use super::context::BuildContext;
 use super::record::AppliedImage;
+use super::registries::registry_access;
+use super::repository::Repositories;
 use super::room::with_room;
 use crate::host::HostError;
 use crate::ledger::{GENERATIONS_MAX, Ledger, Obtained};
-use runtime::builder::{self, BuildEvent, BuildRequest, StepEvent, StepLabel};
+use runtime::builder::{self, BuildRequest, NamedContext};
 use runtime::engine::Engine;
-use runtime::image::registry::{self, Progress, PullError, PullOptions};
+use runtime::image::registry::{self, Access, Progress, PullError, PullOptions, policy};
 use runtime::image::store::ImageStore;
 use runtime::image::{ImageId, archive};
-use spec::desired::{Image, ImageKey, ImageSource, Kind, ResourceId};
+use spec::desired::{BuildContextSource, Image, ImageKey, ImageSource, Kind, ResourceId};
 use spec::value::{Digest, ImageReference, Name, ValueError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
 type Result<T = ()> = std::result::Result<T, HostError>;
 
@@ -61,17 +64,24 @@ fn obtained(
 ) -> std::result::Result<(ImageId, BTreeMap<Name, Digest>), BoxError> {
     let store = host.engine.images();
     let bases = bases(host, image)?;
-    let known = match &image.source {
-        // What the store has under that reference now comes first.
-        ImageSource::Pull { reference } => store.find(&reference.to_string())?,
-        ImageSource::Build { .. } | ImageSource::Archive { .. } => None,
-    };
-    if let Some(id) = known.map_or_else(|| past(host, image, &bases), |id| Ok(Some(id)))? {
-        return Ok((id, bases));
-    }
     let id = match &image.source {
-        ImageSource::Build { .. } => build(host, image, &bases, progress)?,
-        ImageSource::Pull { reference } => fetch_if_absent(store, reference, progress)?,
+        // The cache would give the same, as long as it is there.
+        ImageSource::Build { .. } => match past(host, image, &bases)? {
+            Some(id) => id,
+            None => build(host, image, &bases, progress)?,
+        },
+        ImageSource::Pull { reference } => {
+            let access = registry_access(host.engine.places())?;
+            // What the store has under that reference now comes first, then what it had; the policy has to admit both.
+            match past(host, image, &bases)? {
+                Some(id)
+                    if store.find(&reference.to_string())?.is_none() && policy::is_settled(&access.settings, store, reference, &id)? =>
+                {
+                    id
+                }
+                Some(_) | None => fetch_if_absent(store, reference, &access, progress)?,
+            }
+        }
         ImageSource::Archive { path, .. } => archive::import(store, &host.site.root.join(path))?,
     };
     Ok((id, bases))
@@ -99,21 +109,27 @@ fn bases(host: &LinuxHost<'_>, image: &Image) -> std::result::Result<BTreeMap<Na
 }
 
 /// An image of a registry as Docker and Compose take it: what the store has under that reference already, by whatever way, else
-/// what the registry has. It gets no name.
+/// what the registry has. It gets no name. Where the policy wants more than is known of the image here, the registry is asked.
 fn fetch_if_absent(
     store: &ImageStore,
     reference: &ImageReference,
+    access: &Access,
     progress: &(dyn Fn(&str) + Sync),
 ) -> std::result::Result<ImageId, PullError> {
     match store.find(&reference.to_string())? {
-        Some(id) => Ok(id),
-        None => fetch(store, reference, progress),
+        Some(id) if policy::is_settled(&access.settings, store, reference, &id)? => Ok(id),
+        Some(_) | None => fetch(store, reference, access, progress),
     }
 }
 
 /// What the registry has. It gets no name.
-pub fn fetch(store: &ImageStore, reference: &ImageReference, progress: &(dyn Fn(&str) + Sync)) -> std::result::Result<ImageId, PullError> {
-    registry::pull(store, reference, &pull_options(&|event| pull_line(event, progress)))
+pub fn fetch(
+    store: &ImageStore,
+    reference: &ImageReference,
+    access: &Access,
+    progress: &(dyn Fn(&str) + Sync),
+) -> std::result::Result<ImageId, PullError> {
+    registry::pull(store, reference, &pull_options(access, &|event| pull_line(event, progress)))
 }
 
 /// Asks the registry what the reference stands for now, and lets the reference and the images that sites pulled by it stand for
@@ -126,9 +142,10 @@ pub fn pull(
 ) -> Result<(ImageId, Vec<String>)> {
     let failed = || format!("pull {reference}");
     let store = engine.images();
+    let access = registry_access(engine.places()).map_err(|error| HostError::new(failed(), error))?;
     let id = with_room(engine, progress, &|| {
         let _lease = store.lease().map_err(|error| HostError::new(failed(), error))?;
-        let id = fetch(store, reference, progress).map_err(|error| HostError::new(failed(), error))?;
+        let id = fetch(store, reference, &access, progress).map_err(|error| HostError::new(failed(), error))?;
         store.tag(&reference.to_string(), &id).map_err(|error| HostError::new(failed(), error))?;
         Ok::<_, HostError>(id)
     })?;
@@ -167,49 +184,81 @@ fn build(
     bases: &BTreeMap<Name, Digest>,
     progress: &(dyn Fn(&str) + Sync),
 ) -> std::result::Result<ImageId, BoxError> {
-    let ImageSource::Build { context, dockerfile, args, target, .. } = &image.source else { unreachable!("only builds are built") };
+    let ImageSource::Build { context, dockerfile, inline, contexts, args, target, .. } = &image.source else {
+        unreachable!("only builds are built")
+    };
+    let mut named = BuildContext::default();
+    for (name, value) in contexts {
+        let context = match value {
+            BuildContextSource::Directory { path } => NamedContext::Directory(host.site.root.join(path)),
+            BuildContextSource::Elsewhere { address } => named.named(host.engine, address)?,
+        };
+        named.contexts.insert(name.clone(), context);
+    }
     let request = BuildRequest {
         dockerfile: dockerfile.into(),
+        inline: inline.clone(),
+        contexts: named.contexts.clone(),
         args: args.clone(),
         target: target.clone(),
         bases: bases.iter().map(|(name, id)| (name.to_string(), *id)).collect(),
         ..build_request(host.engine, host.site.root.join(context))
     };
-    Ok(build_with(host.engine, &request, progress)?)
+    let log = BuildLog::new(&host.engine.places().state);
+    let built = build_with(host.engine, &request, Bases::Keep, &log, progress);
+    let id = built.inspect_err(|_| {
+        if let Some(path) = log.path() {
+            progress(&format!("all that the build said is in {}", path.display()));
+        }
+    })?;
+    Ok(id)
 }
 
 /// A build by this engine, with nothing said but its context.
 pub fn build_request(engine: &Engine, context: PathBuf) -> BuildRequest {
-    BuildRequest::new(context, runtime::container::shim_executable(), engine.places().state.clone())
+    let places = engine.places().clone();
+    let git = Repositories { state: places.state.clone() };
+    BuildRequest { git: Some(Arc::new(git)), ..BuildRequest::new(context, runtime::container::shim_executable(), places) }
+}
+
+/// Which base images are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bases {
+    /// Those that are not in the store.
+    Keep,
+    /// All: a tag may stand for something else by now.
+    Refresh,
 }
 
 /// Builds, fetching what the Dockerfile names and neither the site nor the store has.
 pub fn build_with(
     engine: &Engine,
     request: &BuildRequest,
+    bases: Bases,
+    log: &BuildLog,
     progress: &(dyn Fn(&str) + Sync),
 ) -> std::result::Result<ImageId, builder::BuildError> {
     let store = engine.images();
+    let show = |line: &str| {
+        log.line(line);
+        progress(line);
+    };
     let pull = |reference: &ImageReference| {
-        let id = fetch_if_absent(store, reference, progress)?;
+        let access = registry_access(engine.places())?;
+        let id = match bases {
+            Bases::Keep => fetch_if_absent(store, reference, &access, &show)?,
+            Bases::Refresh => registry::pull(store, reference, &pull_options(&access, &|event| pull_line(event, &show)))?,
+        };
         store.tag(&reference.to_string(), &id)?;
         Ok(id)
     };
-    let steps = BuildLines::default();
-    builder::build(store, request, &pull, &|event| {
-        if let Some(line) = steps.line(&event) {
-            progress(&line);
-        }
-    })
+    let lines = BuildLines::default();
+    builder::build(store, request, &pull, &|event| lines.tell(&event, &show))
 }
 
-/// What to pull with: this host's platform, and the credentials Docker's own configuration holds.
-fn pull_options<'a>(progress: &'a (dyn Fn(Progress<'_>) + Sync)) -> PullOptions<'a> {
-    PullOptions {
-        credentials: registry::docker_config(std::env::var_os("DOCKER_CONFIG").map(Into::into), std::env::var_os("HOME").map(Into::into)),
-        progress,
-        ..PullOptions::default()
-    }
+/// What to pull with: this host's platform, and its settings of registries.
+fn pull_options<'a>(access: &'a Access, progress: &'a (dyn Fn(Progress<'_>) + Sync)) -> PullOptions<'a> {
+    PullOptions { progress, ..PullOptions::new(access) }
 }
 
 /// Progress of a pull as a line for people; bytes are not told, they come too often.
@@ -220,29 +269,5 @@ fn pull_line(event: Progress<'_>, show: &dyn Fn(&str)) {
         Progress::LayerBytes { .. } => {}
         Progress::LayerDone { layer } => show(&format!("layer {} unpacked", layer.digest.short())),
         Progress::Retrying { what, reason, wait } => show(&format!("{what}: {reason}; trying again in {:.1} s", wait.as_secs_f32())),
-    }
-}
-
-/// Progress of a build as lines for people, as BuildKit has them: `#4 [build 2/3] RUN make`, `#4 0.512 output`, `#4 DONE 1.2s`.
-#[derive(Default)]
-struct BuildLines {
-    /// Numbers and beginnings of the steps, in the order in which they began.
-    begun: Mutex<BTreeMap<StepLabel, (usize, Instant)>>,
-}
-
-impl BuildLines {
-    fn line(&self, event: &BuildEvent<'_>) -> Option<String> {
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = begun.len() + 1;
-        let (number, since) = *begun.entry(event.step.clone()).or_insert_with(|| (next, Instant::now()));
-        match &event.what {
-            StepEvent::Started => Some(format!("#{number} {}", event.step)),
-            StepEvent::Cached => Some(format!("#{number} CACHED")),
-            StepEvent::Fetching { reference } => Some(format!("#{number} looking for {reference}")),
-            StepEvent::Output { line } => Some(format!("#{number} {:.3} {line}", since.elapsed().as_secs_f64())),
-            StepEvent::Finished { took } => Some(format!("#{number} DONE {:.1}s", took.as_secs_f64())),
-            StepEvent::Failed { took } => Some(format!("#{number} ERROR after {:.1}s", took.as_secs_f64())),
-            StepEvent::Stopped => Some(format!("#{number} CANCELED")),
-        }
     }
 }

@@ -1,7 +1,9 @@
 //! The Linux host behind the seam: [`observe`] looks, [`perform`] does. Neither decides anything.
 
+mod build_progress;
 mod config;
 mod content;
+mod context;
 mod entries;
 mod image;
 mod leftovers;
@@ -9,13 +11,18 @@ mod needed;
 mod observe;
 mod perform;
 mod record;
+mod registries;
+mod repository;
 mod room;
 
+pub use build_progress::{BuildLines, BuildLog};
 pub use config::ConfigError;
-pub use image::{build_request, build_with, fetch, image_key, pull};
+pub use context::BuildContext;
+pub use image::{Bases, build_request, build_with, fetch, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots};
 pub use needed::{collect, needed};
 pub use record::Applied;
+pub use registries::{RegistriesError, credential_files, registry_access, registry_settings};
 pub use room::with_room;
 
 use crate::clock::now;

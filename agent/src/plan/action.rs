@@ -1,6 +1,7 @@
 //! What a plan is made of. Everything an executor needs stands in the action; it has no choice left.
 
 use super::actual::{ContainerFault, Owner};
+use super::shown;
 use runtime::container::config::Endpoint;
 use serde::Serialize;
 use spec::desired::{Container, DependencyCondition, Image, ImageKey, Kind, Location, Network, ResourceId, Volume};
@@ -17,6 +18,7 @@ pub enum Action {
         #[serde(serialize_with = "text")]
         key: ImageKey,
         /// Where it comes from; recorded as applied.
+        #[serde(serialize_with = "shown::image")]
         image: Image,
     },
     /// Give up an image no manifest names any more; its content goes with the next garbage collection.
@@ -80,6 +82,7 @@ pub enum Action {
         /// Name and a generation above every other of that name.
         id: ContainerId,
         /// Recorded as applied.
+        #[serde(serialize_with = "shown::container")]
         spec: Box<Container>,
         /// The image's digest; the image is in the store.
         image: Digest,
@@ -113,6 +116,7 @@ pub enum Action {
         /// Which.
         id: ContainerId,
         /// Recorded as applied.
+        #[serde(serialize_with = "shown::container")]
         spec: Box<Container>,
         /// All of its endpoints from now on: kept ones first in their old order, then new ones. An endpoint whose address
         /// differs from the present one is detached and attached again.

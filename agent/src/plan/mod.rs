@@ -27,6 +27,7 @@ mod order;
 mod requirement;
 #[cfg(test)]
 mod scenario;
+mod shown;
 pub mod simulate;
 mod site;
 pub mod text;

@@ -6,6 +6,7 @@
 mod containers;
 mod error;
 mod garbage;
+mod journal;
 mod keep;
 mod networks;
 mod reset;
@@ -18,21 +19,25 @@ pub use error::EngineError;
 pub use garbage::{Collectable, Needed, Reach, Room, UnusedImages};
 pub use keep::Keep;
 pub use snapshot::{Pause, Remark};
-pub use traffic::served;
+pub use traffic::servable;
 pub use usage::{ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};
 
 use crate::container;
 use crate::image::store::{ImageStore, Limits};
 use crate::places::Places;
 use crate::store::{FileError, Lock};
+use journal::Journal;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::sync::Mutex;
 
 /// An instance of the agent's runtime on this host.
 pub struct Engine {
     places: Places,
     images: ImageStore,
+    /// Who serves, as far as it was read.
+    journal: Mutex<Journal>,
 }
 
 impl Engine {
@@ -42,7 +47,8 @@ impl Engine {
         for directory in [&places.state, &places.run, &places.snapshots()] {
             DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(FileError::of("create", directory))?;
         }
-        Ok(Self { places: places.clone(), images: ImageStore::open(places)? })
+        let journal = Mutex::new(Journal::new(places.run.join("traffic.json")));
+        Ok(Self { places: places.clone(), images: ImageStore::open(places)?, journal })
     }
 
     /// The same instance, its image store held to these limits.

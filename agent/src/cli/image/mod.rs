@@ -1,11 +1,16 @@
 //! `agent image …`: what is in the store, and ways to get something into it. A verb a file.
 
 mod build;
+mod cache;
 mod find;
+mod given;
 mod history;
 mod import;
 mod inspect;
+mod lint;
 mod load;
+mod login;
+mod logout;
 mod ls;
 mod prune;
 mod pull;
@@ -23,8 +28,17 @@ pub(super) enum ImageCommand {
     Ls(ls::LsArgs),
     /// Build an image from a Dockerfile
     Build(build::BuildArgs),
+    /// List and remove cache mounts of builds
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
+    /// Check a Dockerfile for what builds but is likely not meant
+    Lint(lint::LintArgs),
     /// Fetch an image from a registry
     Pull(pull::PullArgs),
+    /// Log in to a registry
+    Login(login::LoginArgs),
+    /// Forget the password for a registry
+    Logout(logout::LogoutArgs),
     /// Make an image from a root file system tar
     Import(import::ImportArgs),
     /// Write images to an archive
@@ -53,7 +67,11 @@ pub(super) fn run(command: &ImageCommand, session: &Session) -> Outcome {
     match command {
         ImageCommand::Ls(args) => ls::run(args, session),
         ImageCommand::Build(args) => build::run(args, session),
+        ImageCommand::Cache(command) => cache::run(command, session),
+        ImageCommand::Lint(args) => lint::run(args, session),
         ImageCommand::Pull(args) => pull::run(args, session),
+        ImageCommand::Login(args) => login::run(args, session),
+        ImageCommand::Logout(args) => logout::run(args, session),
         ImageCommand::Import(args) => import::run(args, session),
         ImageCommand::Tag(args) => tag::run(args, session),
         ImageCommand::Inspect(args) => inspect::run(args, session),

@@ -2,7 +2,7 @@
 //!
 //! Both sides: `image NAME [build=CONTENT bases=A,B arg.X=Y | pull=REF | archive=CONTENT]`, `network NAME [subnet= gateway=
 //! internal label.X=Y]`, `volume NAME [label.X=Y]`, `container NAME [image= networks=N,N:ADDRESS host ports= volumes=V:/T,./P#C:/T
-//! env.X= label.X= memory= cpus= pids= restart= grace= depends=N:CONDITION probe update=stop-first hostname= command=]`; any of them
+//! env.X= file.X= label.X= memory= cpus= pids= restart= grace= depends=N:CONDITION probe update=stop-first hostname= command=]`; any of them
 //! `written=TEXT` for a manifest that says so, whatever is filled in.
 //! Desired alone: `destroy-volumes`. Actual alone: `digest= bases=A:D probed` of images; `on=SUBNET fault=TEXT` of networks;
 //! the life and faults of containers (see [`life`]); `hand`, `site=OTHER`, `unreadable`; lines `foreign SUBNET`, `firewall broken`.
@@ -74,7 +74,8 @@ fn read_image(of: &str, words: &Words<'_>) -> Image {
     let source = if let Some(content) = words.value("build") {
         let bases = words.list("bases").iter().map(|base| name(base.split(':').next().unwrap())).collect();
         let (context, dockerfile) = (".".to_owned(), "Dockerfile".to_owned());
-        ImageSource::Build { context, dockerfile, args: words.map("arg"), target: None, content: digest(content), bases }
+        let (inline, contexts, target) = (None, std::collections::BTreeMap::new(), None);
+        ImageSource::Build { context, dockerfile, inline, contexts, args: words.map("arg"), target, content: digest(content), bases }
     } else if let Some(reference) = words.value("pull").or(of.contains([':', '/']).then_some(of)) {
         ImageSource::Pull { reference: reference.parse().unwrap() }
     } else {
@@ -132,7 +133,8 @@ fn read_container(of: &str, words: &Words<'_>) -> Container {
         image: key(words.value("image").unwrap_or("app")),
         entrypoint: None,
         command: words.value("command").map(|command| command.split(',').map(str::to_owned).collect()),
-        env: words.map("env"),
+        env: words.map("env").into_iter().chain(words.map("file")).collect(),
+        env_from_files: words.map("file").into_keys().collect(),
         working_dir: None,
         user: None,
         hostname: words.value("hostname").unwrap_or(of).to_owned(),

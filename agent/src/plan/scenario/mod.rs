@@ -156,3 +156,14 @@ macro_rules! themes {
     ($($name:ident),*) => { $(#[test] fn $name() { theme(concat!(stringify!($name), ".txt")); })* };
 }
 themes!(creation, in_place, replacement, images, networks, order, liveness, leftovers, ownership, removal);
+
+#[test]
+fn lines_of_json_have_no_secrets_either() {
+    let scene = language::scene(
+        "image app build=1 arg.NPM_TOKEN=hunter2\ncontainer web image=nginx:1 env.DB_PASSWORD=hunter2 env.URL=a://b:hunter2@c file.DSN=hunter2",
+        "container web@1 image=nginx:1 env.DB_PASSWORD=hunter1 file.DSN=hunter1",
+    );
+    let lines = super::text::json_lines(&plan(&scene.desired, &scene.actual, &scene.policy));
+    assert!(lines.contains("createContainer") && lines.contains("obtainImage"), "{lines}");
+    assert!(!lines.contains("hunter"), "{lines}");
+}

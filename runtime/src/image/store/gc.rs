@@ -159,6 +159,7 @@ impl ImageStore {
         }
         for id in &garbage.images {
             atomic::remove_file(&self.image_path(id))?;
+            self.remove_verdicts(id)?;
         }
         for diff_id in garbage.layers.keys() {
             self.remove_layer(diff_id)?;

@@ -1,13 +1,13 @@
 //! Layers of the store: added by unpacking a stream or by taking over an overlay's upper directory.
 
 use super::{ImageStore, StoreError, read_record};
+use crate::image::layer::hashing::HashingSink;
 use crate::image::layer::pack::Packed;
 use crate::image::layer::{LayerError, Times, pack, unpack};
 use crate::image::manifest::Descriptor;
 use crate::store::{FileError, Lock, Scratch, atomic, remove};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use spec::value::Digest;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -122,9 +122,21 @@ impl ImageStore {
         let _lease = self.lease()?;
         self.same_file_system(upper)?;
         let directory = open_directory(upper)?;
-        let mut stream = Hasher(Sha256::new());
+        let mut stream = HashingSink::new();
         let packed = pack::pack(&directory, times, pack::OnDisk::Settle, &mut stream)?;
-        let diff_id = Digest::from_bytes(stream.0.finalize().into());
+        let diff_id = stream.finish().map_err(FileError::of("read", upper))?;
+        self.take_over(upper, diff_id, packed)
+    }
+
+    /// As [`Self::commit_layer`] for a directory whose stream was hashed while it was written: `diff_id` and `packed` are what
+    /// [`pack::pack`] would find.
+    pub(crate) fn commit_written(&self, upper: &Path, diff_id: Digest, packed: Packed) -> Result<LayerRecord, StoreError> {
+        let _lease = self.lease()?;
+        self.same_file_system(upper)?;
+        self.take_over(upper, diff_id, packed)
+    }
+
+    fn take_over(&self, upper: &Path, diff_id: Digest, packed: Packed) -> Result<LayerRecord, StoreError> {
         let scratch = self.scratch()?;
         let root = scratch.path().join("root");
         fs::rename(upper, &root).map_err(FileError::of("rename to", &root))?;
@@ -204,25 +216,12 @@ impl ImageStore {
         }
         // What it takes is on disk already: counted with the scratch directory.
         self.check_room(0)?;
-        atomic::write_json(&scratch.path().join("layer.json"), &record)?;
+        // Not synced: the layer counts in later boots only once all of it is.
+        atomic::write_json_unsynced(&scratch.path().join("layer.json"), &record)?;
         match scratch.persist(&self.layer_path(&record.diff_id)) {
             Ok(()) => Ok(record),
             Err(error) => self.layer(&record.diff_id)?.ok_or_else(|| error.into()),
         }
-    }
-}
-
-/// A sink that only hashes.
-pub(super) struct Hasher(pub(super) Sha256);
-
-impl Write for Hasher {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -159,3 +159,6 @@ impl<R: Read> Read for Spooling<'_, R> {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests;

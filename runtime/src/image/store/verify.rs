@@ -4,15 +4,15 @@
 //! Looks only; anybody may pull, build and run meanwhile.
 
 use super::images::ImageRecord;
-use super::layers::{Hasher, open_directory};
+use super::layers::open_directory;
 use super::usage::DISK_FILE;
 use super::{ImageStore, LayerRecord, StoreError, read_record};
 use crate::image::ImageId;
 use crate::image::config::ImageConfig;
+use crate::image::layer::hashing::HashingSink;
 use crate::image::layer::{Times, pack, unpack};
 use crate::store::{FileError, atomic};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use spec::value::Digest;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -98,6 +98,7 @@ impl Verifying<'_> {
     fn strays(&mut self) -> Result<(), StoreError> {
         let is_digest = |name: &str| format!("sha256:{name}").parse::<Digest>().is_ok();
         let is_record = |name: &str| name.strip_suffix(".json").is_some_and(is_digest);
+        let is_of_image = |name: &str| is_record(name) || name.strip_suffix(".verdicts").is_some_and(is_digest);
         let is_lock = |name: &str| name == "use" || is_digest(name);
         let is_store_part = |name: &str| STORE_PARTS.contains(&name);
         let rooms: [(&str, &dyn Fn(&str) -> bool); 7] = [
@@ -105,7 +106,7 @@ impl Verifying<'_> {
             ("blobs/sha256", &is_digest),
             ("partial", &is_digest),
             ("layers", &is_digest),
-            ("images", &is_record),
+            ("images", &is_of_image),
             ("records", &is_record),
             ("locks", &is_lock),
         ];
@@ -284,13 +285,14 @@ impl ImageStore {
 
 /// The digest of a tree, packed, and what that came to.
 fn tree_digest(root: &Path) -> Result<(Digest, pack::Packed), StoreError> {
-    let mut stream = Hasher(Sha256::new());
+    let mut stream = HashingSink::new();
     let packed = pack::pack(&open_directory(root)?, Times::Keep, pack::OnDisk::Leave, &mut stream)?;
-    Ok((Digest::from_bytes(stream.0.finalize().into()), packed))
+    let digest = stream.finish().map_err(FileError::of("hash", root))?;
+    Ok((digest, packed))
 }
 
 fn digest_of(mut file: File) -> Result<Digest, FileError> {
-    let mut hasher = Hasher(Sha256::new());
-    io::copy(&mut file, &mut hasher).map_err(FileError::of("read", Path::new("blob")))?;
-    Ok(Digest::from_bytes(hasher.0.finalize().into()))
+    let mut sink = HashingSink::new();
+    io::copy(&mut file, &mut sink).map_err(FileError::of("read", Path::new("blob")))?;
+    sink.finish().map_err(FileError::of("hash", Path::new("blob")))
 }
