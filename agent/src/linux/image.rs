@@ -64,24 +64,24 @@ fn obtained(
 ) -> std::result::Result<(ImageId, BTreeMap<Name, Digest>), BoxError> {
     let store = host.engine.images();
     let bases = bases(host, image)?;
-    let access = registry_access(host.engine.places())?;
-    let known = match &image.source {
-        // What the store has under that reference now comes first, if the policy takes it.
-        ImageSource::Pull { reference } => {
-            let found = store.find(&reference.to_string())?;
-            found
-                .map(|id| policy::is_settled(&access.settings, store, reference, &id).map(|settled| settled.then_some(id)))
-                .transpose()?
-                .flatten()
-        }
-        ImageSource::Build { .. } | ImageSource::Archive { .. } => None,
-    };
-    if let Some(id) = known.map_or_else(|| past(host, image, &bases), |id| Ok(Some(id)))? {
-        return Ok((id, bases));
-    }
     let id = match &image.source {
-        ImageSource::Build { .. } => build(host, image, &bases, progress)?,
-        ImageSource::Pull { reference } => fetch_if_absent(store, reference, &access, progress)?,
+        // The cache would give the same, as long as it is there.
+        ImageSource::Build { .. } => match past(host, image, &bases)? {
+            Some(id) => id,
+            None => build(host, image, &bases, progress)?,
+        },
+        ImageSource::Pull { reference } => {
+            let access = registry_access(host.engine.places())?;
+            // What the store has under that reference now comes first, then what it had; the policy has to admit both.
+            match past(host, image, &bases)? {
+                Some(id)
+                    if store.find(&reference.to_string())?.is_none() && policy::is_settled(&access.settings, store, reference, &id)? =>
+                {
+                    id
+                }
+                Some(_) | None => fetch_if_absent(store, reference, &access, progress)?,
+            }
+        }
         ImageSource::Archive { path, .. } => archive::import(store, &host.site.root.join(path))?,
     };
     Ok((id, bases))
@@ -210,7 +210,8 @@ fn build(
         if let Some(path) = log.path() {
             progress(&format!("all that the build said is in {}", path.display()));
         }
-    })?)
+    })?;
+    Ok(id)
 }
 
 /// A build by this engine, with nothing said but its context.
