@@ -56,7 +56,10 @@ pub(super) fn obtain(host: &LinuxHost<'_>, key: &ImageKey, image: &Image, progre
         }
     };
     store.tag(&key.to_string(), &id).map_err(|error| HostError::new(tried(), error))?;
-    let applied = AppliedImage { image: image.clone(), bases, written: host.written(&resource(key)) };
+    let before = host.ledger().find_owned(&resource(key)).map_err(|error| HostError::new(tried(), error))?;
+    let before = before.and_then(|owned| serde_json::from_value::<AppliedImage>(owned.applied).ok());
+    let published = before.map(|before| before.published).unwrap_or_default();
+    let applied = AppliedImage { image: image.clone(), bases, written: host.written(&resource(key)), published };
     host.record_applied(&resource(key), &serde_json::to_value(applied).expect("manifests have text keys and finite numbers"))
 }
 
@@ -112,7 +115,7 @@ pub(super) fn forget(host: &LinuxHost<'_>, key: &ImageKey) -> Result {
     host.ledger().confirm_removal(&resource(key)).map_err(|error| HostError::new(tried(), error))
 }
 
-fn resource(key: &ImageKey) -> ResourceId {
+pub(super) fn resource(key: &ImageKey) -> ResourceId {
     ResourceId { kind: Kind::Image, name: key.to_string() }
 }
 

@@ -9,6 +9,7 @@ mod login;
 mod logout;
 mod ls;
 mod pull;
+mod push;
 mod rm;
 mod tag;
 
@@ -25,6 +26,8 @@ pub(super) enum ImageCommand {
     Lint(lint::LintArgs),
     /// Fetch an image from a registry
     Pull(pull::PullArgs),
+    /// Publish an image in a registry
+    Push(push::PushArgs),
     /// Log in to a registry
     Login(login::LoginArgs),
     /// Forget the password for a registry
@@ -45,6 +48,7 @@ pub(super) fn run(command: &ImageCommand, session: &Session) -> Outcome {
         ImageCommand::Build(args) => build::run(args, session),
         ImageCommand::Lint(args) => lint::run(args, session),
         ImageCommand::Pull(args) => pull::run(args, session),
+        ImageCommand::Push(args) => push::run(args, session),
         ImageCommand::Login(args) => login::run(args, session),
         ImageCommand::Logout(args) => logout::run(args, session),
         ImageCommand::Import(args) => import::run(args, session),
