@@ -143,6 +143,9 @@ impl Origins {
 pub struct Image {
     /// Its source.
     pub source: ImageSource,
+    /// The names it is published under in registries.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub push: BTreeSet<ImageReference>,
 }
 
 /// What the name of a build's context stands for.

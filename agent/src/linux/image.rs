@@ -51,7 +51,10 @@ pub(super) fn obtain(host: &LinuxHost<'_>, key: &ImageKey, image: &Image, progre
         Ok(bases)
     };
     let bases = with_room(host.engine, progress, &|| named().map_err(|error: BoxError| HostError::new(tried(), error)))?;
-    let applied = AppliedImage { image: image.clone(), bases, written: host.written(&resource(key)) };
+    let before = host.ledger().find_owned(&resource(key)).map_err(|error| HostError::new(tried(), error))?;
+    let before = before.and_then(|owned| serde_json::from_value::<AppliedImage>(owned.applied).ok());
+    let published = before.map(|before| before.published).unwrap_or_default();
+    let applied = AppliedImage { image: image.clone(), bases, written: host.written(&resource(key)), published };
     host.record_applied(&resource(key), &serde_json::to_value(applied).expect("manifests have text keys and finite numbers"))
 }
 
@@ -91,7 +94,8 @@ fn obtained(
 fn past(host: &LinuxHost<'_>, image: &Image, bases: &BTreeMap<Name, Digest>) -> std::result::Result<Option<ImageId>, BoxError> {
     let generations = host.ledger().generations(&host.site.id, GENERATIONS_MAX)?;
     let is_same = |obtained: &Obtained| {
-        serde_json::from_value::<AppliedImage>(obtained.applied.clone()).is_ok_and(|it| it.image == *image && it.bases == *bases)
+        serde_json::from_value::<AppliedImage>(obtained.applied.clone())
+            .is_ok_and(|it| it.image.source == image.source && it.bases == *bases)
     };
     let same = generations.into_iter().flat_map(BTreeMap::into_values).find(|it| is_same(it) && host.engine.images().has_image(&it.id));
     Ok(same.map(|obtained| obtained.id))
@@ -172,7 +176,7 @@ pub(super) fn forget(host: &LinuxHost<'_>, key: &ImageKey) -> Result {
     host.ledger().confirm_removal(&resource(key)).map_err(|error| HostError::new(tried(), error))
 }
 
-fn resource(key: &ImageKey) -> ResourceId {
+pub(super) fn resource(key: &ImageKey) -> ResourceId {
     ResourceId { kind: Kind::Image, name: key.to_string() }
 }
 
@@ -206,7 +210,7 @@ fn build(
     };
     let log = BuildLog::new(&host.engine.places().state);
     let built = build_with(host.engine, &request, Bases::Keep, &log, progress);
-    Ok(built.inspect_err(|_| {
+    let id = built.inspect_err(|_| {
         if let Some(path) = log.path() {
             progress(&format!("all that the build said is in {}", path.display()));
         }

@@ -39,8 +39,9 @@ impl Resolver<'_> {
             (_, _, Some(archive)) => self.archive(document, archive),
             (None, None, None) => None,
         };
+        let push = self.push(document, &name, image);
         if let Some(source) = source {
-            self.desired.images.insert(ImageKey::Named(name), Image { source });
+            self.desired.images.insert(ImageKey::Named(name), Image { source, push });
         }
     }
 
@@ -163,7 +164,7 @@ impl Resolver<'_> {
         }
         let key = ImageKey::Reference(reference.clone());
         self.site.image(&key);
-        self.desired.images.insert(key.clone(), Image { source: ImageSource::Pull { reference } });
+        self.desired.images.insert(key.clone(), Image { source: ImageSource::Pull { reference }, push: BTreeSet::new() });
         Some(key)
     }
 

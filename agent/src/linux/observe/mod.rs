@@ -14,7 +14,7 @@ use runtime::network::{FirewallState, Links, NetworkRecord, Traffic, list_networ
 use runtime::volume::{VolumeRecord, list_volumes};
 use spec::desired::{Desired, Image, ImageKey, ImageSource, Kind, Network, Volume};
 use spec::value::{ContainerId, Name, PortMapping};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 type Result<T> = std::result::Result<T, HostError>;
 
@@ -113,8 +113,8 @@ pub(super) fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired
         // Pulled, built or imported by hand: what is here under that name is used as it is.
         let ImageKey::Reference(reference) = key else { continue };
         if !found.contains_key(key) {
-            let image = Image { source: ImageSource::Pull { reference: reference.clone() } };
-            let applied = AppliedImage { image, bases: BTreeMap::new(), written: None };
+            let image = Image { source: ImageSource::Pull { reference: reference.clone() }, push: BTreeSet::new() };
+            let applied = AppliedImage { image, bases: BTreeMap::new(), written: None, published: BTreeMap::new() };
             let here = look_at(engine, key, applied, Owner::Hand).filter(|it| may_be_used(engine, &settings, it));
             found.extend(here.map(|observed| (key.clone(), observed)));
         }
@@ -136,8 +136,8 @@ fn look_at(engine: &Engine, key: &ImageKey, applied: AppliedImage, owner: Owner)
         Ok(Some(image)) => {
             let has_healthcheck =
                 image.config.config.healthcheck.is_some_and(|check| check.test.first().is_some_and(|word| word != "NONE"));
-            let AppliedImage { image: applied, bases, written } = applied;
-            Observed::Present(ActualImage { digest: image.id, applied, bases, owner, written, has_healthcheck })
+            let AppliedImage { image: applied, bases, written, published } = applied;
+            Observed::Present(ActualImage { digest: image.id, applied, bases, published, owner, written, has_healthcheck })
         }
     })
 }
@@ -146,7 +146,7 @@ fn look_at(engine: &Engine, key: &ImageKey, applied: AppliedImage, owner: Owner)
 /// obtain it is then to have it verified, or refused with the reason.
 fn may_be_used(engine: &Engine, settings: &Settings, observed: &Observed<ActualImage>) -> bool {
     match observed {
-        Observed::Present(ActualImage { applied: Image { source: ImageSource::Pull { reference } }, digest, .. }) => {
+        Observed::Present(ActualImage { applied: Image { source: ImageSource::Pull { reference }, .. }, digest, .. }) => {
             // A record of verdicts that cannot be read proves nothing.
             policy::is_settled(settings, engine.images(), reference, digest).unwrap_or(false)
         }
