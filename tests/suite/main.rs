@@ -1,6 +1,7 @@
 //! The suite: one binary, a file per feature. What needs root says so and is skipped without it.
 
 mod apply;
+mod build;
 mod crash;
 mod drift;
 mod examples;

@@ -6,7 +6,7 @@ use super::record::AppliedImage;
 use super::registries::registry_access;
 use crate::host::HostError;
 use crate::ledger::Ledger;
-use runtime::builder::{self, BuildRequest};
+use runtime::builder::{self, BuildRequest, Built};
 use runtime::engine::Engine;
 use runtime::image::registry::{self, Access, Progress, PullError, PullOptions, policy};
 use runtime::image::store::ImageStore;
@@ -137,17 +137,23 @@ fn build(
     };
     let log = BuildLog::new(&host.engine.places().state);
     let built = build_with(host.engine, &request, Bases::Keep, &log, progress);
-    let id = built.inspect_err(|_| {
+    let built = built.inspect_err(|_| {
         if let Some(path) = log.path() {
             progress(&format!("all that the build said is in {}", path.display()));
         }
     })?;
-    Ok((id, found))
+    Ok((built.image, found))
 }
 
 /// A build by this engine, with nothing said but its context.
 pub fn build_request(engine: &Engine, context: PathBuf) -> BuildRequest {
     BuildRequest::new(context, runtime::container::shim_executable(), engine.places().clone())
+}
+
+/// What a registry has for a reference now, without a name in the store.
+pub(super) fn pull_unnamed(engine: &Engine, reference: &ImageReference, progress: &(dyn Fn(&str) + Sync)) -> anyhow::Result<ImageId> {
+    let access = registry_access(engine.places())?;
+    Ok(registry::pull(engine.images(), reference, &pull_options(&access, &|event| pull_line(event, progress)))?)
 }
 
 /// Which base images are asked for.
@@ -166,7 +172,7 @@ pub fn build_with(
     bases: Bases,
     log: &BuildLog,
     progress: &(dyn Fn(&str) + Sync),
-) -> std::result::Result<ImageId, builder::BuildError> {
+) -> std::result::Result<Built, builder::BuildError> {
     let store = engine.images();
     let show = |line: &str| {
         log.line(line);

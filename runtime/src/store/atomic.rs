@@ -51,6 +51,21 @@ pub fn write_unsynced(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     written
 }
 
+/// As [`write_json`], but not synced: there whole or not at all for every reader, and after a power cut perhaps not there, or torn.
+/// For what is then known to be worthless or made again.
+pub fn write_json_unsynced<T: serde::Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
+    let bytes = serde_json::to_vec(value).map_err(std::io::Error::other).map_err(FileError::of("encode", path))?;
+    let temporary = temporary_beside(path);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
+    let mut file = file.map_err(FileError::of("create", &temporary))?;
+    let written = file.write_all(&bytes).map_err(FileError::of("write", &temporary));
+    let written = written.and_then(|()| fs::rename(&temporary, path).map_err(FileError::of("rename to", path)));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary); // the error already on its way is the one to report
+    }
+    written
+}
+
 /// Renames within a file system and makes the new name last.
 pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     fs::rename(from, to).map_err(FileError::of("rename to", to))?;

@@ -190,7 +190,8 @@ impl ImageStore {
         }
         // What it takes is on disk already: counted with the scratch directory.
         self.check_room(0)?;
-        atomic::write_json(&scratch.path().join("layer.json"), &record)?;
+        // Until the layer is synced as a whole it counts in this boot only: nothing of it has to be synced by itself.
+        atomic::write_json_unsynced(&scratch.path().join("layer.json"), &record)?;
         match scratch.persist(&self.layer_path(&record.diff_id)) {
             Ok(()) => Ok(record),
             Err(error) => self.layer(&record.diff_id)?.ok_or_else(|| error.into()),
