@@ -140,6 +140,22 @@ pub struct Image {
     pub source: ImageSource,
 }
 
+/// What the name of a build's context stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum BuildContextSource {
+    /// A directory of the site; its content is in the build's digest.
+    Directory {
+        /// Relative to the site's root.
+        path: String,
+    },
+    /// `docker-image://reference`, or a repository.
+    Elsewhere {
+        /// As written.
+        address: String,
+    },
+}
+
 /// The three ways to come by an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -150,6 +166,12 @@ pub enum ImageSource {
         context: String,
         /// Dockerfile relative to the context.
         dockerfile: String,
+        /// The Dockerfile's text, if it stands in the manifest; `dockerfile` then names nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inline: Option<String>,
+        /// Further contexts: what names in `FROM` and `--from` mean.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        contexts: BTreeMap<String, BuildContextSource>,
         /// Build arguments.
         args: BTreeMap<String, String>,
         /// Stage to stop at; the last one if `None`.

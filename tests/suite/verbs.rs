@@ -39,6 +39,23 @@ fn run_gives_output_and_exit_code() -> Result<()> {
 }
 
 #[test]
+fn containers_run_at_once_without_a_name_each_get_one() -> Result<()> {
+    if !is_root("containers_run_at_once_without_a_name_each_get_one") {
+        return Ok(());
+    }
+    let host = host()?;
+    let run = || host.agent(&["container", "run", "--detach", "box", "true"]);
+    let ran: Vec<Ran> = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
+        runs.into_iter().map(|it| it.join().expect("a run does not panic")).collect()
+    });
+    let mut ids = ran.into_iter().map(Ran::ok).collect::<Result<Vec<_>>>()?;
+    ids.sort();
+    assert_eq!(ids, ["run-1@1\n", "run-2@1\n", "run-3@1\n", "run-4@1\n"]);
+    Ok(())
+}
+
+#[test]
 fn a_container_run_by_hand_is_published_and_nobody_elses() -> Result<()> {
     if !is_root("a_container_run_by_hand_is_published_and_nobody_elses") {
         return Ok(());
@@ -133,6 +150,9 @@ fn images_are_built_imported_named_and_removed() -> Result<()> {
         Ok(host.json(&["image", "ls"])?.iter().map(|it| it["name"].as_str().unwrap_or_default().to_owned()).collect())
     };
     assert_eq!(names()?, ["docker.io/library/box:latest"]);
+    // Built ones claim to be as old as their fixed date: what is shown is when it came.
+    let listed = host.agent(&["image", "ls"]).ok()?;
+    assert!(listed.contains("ADDED") && listed.contains("s ago"), "{listed}");
     host.agent(&["image", "tag", "box", "second:1"]).ok()?;
     let inspected: serde_json::Value = serde_json::from_str(&host.agent(&["image", "inspect", "second:1"]).ok()?)?;
     assert_eq!(inspected[0]["layers"].as_array().map(Vec::len), Some(2));

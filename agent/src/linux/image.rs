@@ -2,19 +2,22 @@
 
 use super::LinuxHost;
 use super::build_progress::{BuildLines, BuildLog};
+use super::context::BuildContext;
 use super::record::AppliedImage;
 use super::registries::registry_access;
+use super::repository::Repositories;
 use crate::host::HostError;
 use crate::ledger::Ledger;
-use runtime::builder::{self, BuildRequest, Built};
+use runtime::builder::{self, BuildRequest, Built, NamedContext};
 use runtime::engine::Engine;
 use runtime::image::registry::{self, Access, Progress, PullError, PullOptions, policy};
 use runtime::image::store::ImageStore;
 use runtime::image::{ImageId, archive};
-use spec::desired::{Image, ImageKey, ImageSource, Kind, ResourceId};
+use spec::desired::{BuildContextSource, Image, ImageKey, ImageSource, Kind, ResourceId};
 use spec::value::{Digest, ImageReference, Name, ValueError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 type Result<T = ()> = std::result::Result<T, HostError>;
 
@@ -122,14 +125,26 @@ fn build(
     image: &Image,
     progress: &(dyn Fn(&str) + Sync),
 ) -> std::result::Result<(ImageId, BTreeMap<Name, Digest>), BoxError> {
-    let ImageSource::Build { context, dockerfile, args, target, bases, .. } = &image.source else { unreachable!("only builds are built") };
+    let ImageSource::Build { context, dockerfile, inline, contexts, args, target, bases, .. } = &image.source else {
+        unreachable!("only builds are built")
+    };
     let mut found = BTreeMap::new();
     for base in bases {
         let id = host.engine.images().find(base.as_str())?;
         found.insert(base.clone(), id.ok_or_else(|| format!("image {base} of this site is not in the store"))?);
     }
+    let mut named = BuildContext::default();
+    for (name, value) in contexts {
+        let context = match value {
+            BuildContextSource::Directory { path } => NamedContext::Directory(host.site.root.join(path)),
+            BuildContextSource::Elsewhere { address } => named.named(host.engine, address)?,
+        };
+        named.contexts.insert(name.clone(), context);
+    }
     let request = BuildRequest {
         dockerfile: dockerfile.into(),
+        inline: inline.clone(),
+        contexts: named.contexts.clone(),
         args: args.clone(),
         target: target.clone(),
         bases: found.iter().map(|(name, id)| (name.to_string(), *id)).collect(),
@@ -147,7 +162,9 @@ fn build(
 
 /// A build by this engine, with nothing said but its context.
 pub fn build_request(engine: &Engine, context: PathBuf) -> BuildRequest {
-    BuildRequest::new(context, runtime::container::shim_executable(), engine.places().clone())
+    let places = engine.places().clone();
+    let git = Repositories { state: places.state.clone() };
+    BuildRequest { git: Some(Arc::new(git)), ..BuildRequest::new(context, runtime::container::shim_executable(), places) }
 }
 
 /// What a registry has for a reference now, without a name in the store.

@@ -3,6 +3,7 @@
 use super::cache::{Cache, CacheRecord};
 use super::clock::BuildTime;
 use super::context::Context;
+use super::download::Downloads;
 use super::error::{BuildError, StepError};
 use super::event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
 use super::file::{self, Statement};
@@ -14,7 +15,7 @@ use super::stage;
 use super::state::State;
 use super::step::source::From;
 use super::words::Lexer;
-use super::{BuildRequest, Built, InlineCache};
+use super::{BuildRequest, Built, InlineCache, NamedContext};
 use crate::image::ImageId;
 use crate::image::store::{Image, ImageStore};
 use spec::value::{Digest, ImageReference};
@@ -28,6 +29,11 @@ pub(super) struct Build<'a> {
     pub(super) store: &'a ImageStore,
     pub(super) request: &'a BuildRequest,
     pub(super) context: Context,
+    /// Directories that have a name.
+    contexts: BTreeMap<String, Context>,
+    pub(super) downloads: Downloads,
+    /// Digest of the Dockerfile's text.
+    pub(super) recipe: Digest,
     pub(super) cache: Cache,
     pub(super) graph: Graph,
     pub(super) schedule: Schedule,
@@ -44,24 +50,33 @@ pub(super) struct Build<'a> {
     steps: Mutex<Steps>,
 }
 
-/// Layers that files are taken from.
-pub(super) struct Layers {
-    /// What errors call them.
-    pub(super) name: String,
-    /// Directories, lowest first.
-    pub(super) directories: Vec<PathBuf>,
-    /// Digests, lowest first.
-    pub(super) diff_ids: Vec<Digest>,
+/// What `--from` leads to.
+pub(super) enum Layers {
+    /// A stage or image.
+    Stack {
+        /// What errors call it.
+        name: String,
+        /// Directories, lowest first.
+        directories: Vec<PathBuf>,
+        /// Digests, lowest first.
+        diff_ids: Vec<Digest>,
+    },
+    /// A context by this name.
+    Context(String),
 }
 
 /// Builds the target and adds its image to the store.
 pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progress: &Progress<'_>) -> Result<Built, BuildError> {
     let cache = Cache::open(&store.directory().join("build-cache")).map_err(BuildError::Cache)?;
     let context = Context::open(&request.context, &request.dockerfile, Some(&cache.index(&request.context)))?;
-    let text = context.dockerfile(&request.context, &request.dockerfile)?;
+    let text = match &request.inline {
+        Some(text) => text.clone(),
+        None => context.dockerfile(&request.context, &request.dockerfile)?,
+    };
     let file = file::parse(&request.dockerfile.display().to_string(), &text).map_err(BuildError::Syntax)?;
     let graph = Graph::new(&file, &request.args, request.target.as_deref()).map_err(|error| BuildError::Syntax(vec![error]))?;
     refuse_if_asked(&file, request, &context)?;
+    let graph = graph.with_contexts(&request.contexts);
     let time = BuildTime::of(source_date(&graph, request)?);
     let _lease = store.lease()?;
     let scratch = store.scratch()?;
@@ -69,6 +84,9 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
         store,
         request,
         context,
+        contexts: contexts(request, &cache)?,
+        recipe: Digest::of(text.as_bytes()),
+        downloads: Downloads::of(&store.directory().join("build-cache")),
         cache,
         graph,
         schedule: Schedule::new(),
@@ -83,6 +101,7 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
     };
     build.stages();
     build.context.save_index();
+    build.contexts.values().for_each(Context::save_index);
     if let Some(failure) = build.schedule.failure() {
         return Err(failure);
     }
@@ -115,6 +134,17 @@ fn source_date(graph: &Graph, request: &BuildRequest) -> Result<Option<i64>, Bui
     text.parse().map(Some).map_err(|_| BuildError::Syntax(vec![file::SyntaxError { place, problem, hint: None }]))
 }
 
+/// Opens the directories that have a name.
+fn contexts(request: &BuildRequest, cache: &Cache) -> Result<BTreeMap<String, Context>, BuildError> {
+    let mut contexts = BTreeMap::new();
+    for (name, context) in &request.contexts {
+        if let NamedContext::Directory(directory) = context {
+            contexts.insert(name.to_lowercase(), Context::open_named(name, directory, &cache.index(directory))?);
+        }
+    }
+    Ok(contexts)
+}
+
 impl Build<'_> {
     /// Builds all stages that the target needs.
     fn stages(&self) {
@@ -145,15 +175,16 @@ impl Build<'_> {
         let origin = from.map(|from| self.graph.origin(stage, from)).transpose().map_err(StepError::Invalid)?;
         Ok(match &origin {
             None | Some(Origin::Scratch) => None,
+            Some(Origin::Context(name)) => Some(Layers::Context(name.clone())),
             Some(Origin::Stage(index)) => {
                 let done = self.stage(*index)?;
                 let name = format!("stage {}", from.unwrap_or_default());
-                Some(Layers { name, directories: done.layers.clone(), diff_ids: done.config.rootfs.diff_ids.clone() })
+                Some(Layers::Stack { name, directories: done.layers.clone(), diff_ids: done.config.rootfs.diff_ids.clone() })
             }
             Some(Origin::Image(reference)) => {
                 let image = self.image(reference, label)?;
                 let name = format!("image {reference}");
-                Some(Layers { name, directories: image.layers, diff_ids: image.config.rootfs.diff_ids })
+                Some(Layers::Stack { name, directories: image.layers, diff_ids: image.config.rootfs.diff_ids })
             }
         })
     }
@@ -199,7 +230,8 @@ impl Build<'_> {
     pub(super) fn source<'b>(&'b self, layers: &Option<Layers>) -> From<'b> {
         match layers {
             None => From::Context(&self.context),
-            Some(Layers { name, directories, diff_ids }) => {
+            Some(Layers::Context(name)) => From::Context(self.contexts.get(name).unwrap_or(&self.context)),
+            Some(Layers::Stack { name, directories, diff_ids }) => {
                 From::Layers { name: name.clone(), directories: directories.clone(), diff_ids: diff_ids.clone() }
             }
         }

@@ -111,7 +111,7 @@ impl CacheRecord {
 impl Cache {
     /// Opens the cache in a directory, making it if needed.
     pub fn open(directory: &Path) -> Result<Self, FileError> {
-        for part in ["steps", "contexts"] {
+        for part in ["steps", "contexts", "layers"] {
             let path = directory.join(part);
             fs::create_dir_all(&path).map_err(FileError::of("create", &path))?;
         }
@@ -192,6 +192,11 @@ impl Cache {
     pub fn index(&self, context: &Path) -> PathBuf {
         let context = fs::canonicalize(context).unwrap_or_else(|_| context.to_owned());
         self.directory.join("contexts").join(Digest::of(context.as_os_str().as_encoded_bytes()).hex())
+    }
+
+    /// Where the files of the layer that an instruction made last are listed.
+    pub(super) fn files(&self, recipe: &Digest) -> PathBuf {
+        self.directory.join("layers").join(recipe.hex())
     }
 
     fn step(&self, key: &Digest) -> PathBuf {

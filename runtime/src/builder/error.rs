@@ -1,6 +1,7 @@
 //! Why a build did not work, and where in the Dockerfile.
 
 use super::context::ContextError;
+use super::download::DownloadError;
 use super::file::{Place, SyntaxError};
 use super::tree::{OverlayError, TreeError};
 use super::words::WordError;
@@ -104,6 +105,18 @@ pub enum StepError {
     Image {
         /// As written, after substitution.
         reference: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A file from the web.
+    #[error(transparent)]
+    Download(#[from] DownloadError),
+    /// A repository.
+    #[error("fetch {remote}")]
+    Git {
+        /// As written, after substitution.
+        remote: String,
         /// Why not.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,

@@ -13,6 +13,8 @@ pub mod cache;
 mod cache_mount;
 mod clock;
 pub mod context;
+mod download;
+mod earlier;
 mod error;
 mod event;
 pub mod file;
@@ -24,6 +26,7 @@ mod learn;
 pub mod lint;
 mod owner;
 mod pattern;
+pub mod remote;
 mod schedule;
 mod scope;
 pub mod share;
@@ -31,10 +34,11 @@ mod stage;
 mod state;
 mod step;
 mod tree;
-mod words;
+pub mod words;
 
 pub use cache_mount::{CacheMount, CacheMounts, Sharing};
-pub use context::{ContextError, context_digest};
+pub use context::{ContextError, context_digest, inline_context_digest};
+pub use download::DownloadError;
 pub use error::{BuildError, StepError};
 pub use event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
 pub use given::{Given, SECRET_BYTES_MAX, Secret};
@@ -44,9 +48,11 @@ use crate::image::ImageId;
 use crate::image::store::ImageStore;
 use crate::places::Places;
 use file::RunNetwork;
+use remote::GitFetch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What to build.
 #[derive(Debug, Clone)]
@@ -61,6 +67,12 @@ pub struct BuildRequest {
     pub labels: BTreeMap<String, String>,
     /// Stage to build, by name or number; the last one if `None`.
     pub target: Option<String>,
+    /// The Dockerfile's text, if it is not a file: written in a manifest, or read from a pipe.
+    pub inline: Option<String>,
+    /// Contexts by name: what `FROM name` and `--from=name` mean, before stages and images.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// Fetches the repositories that ADD names; without it there are none.
+    pub git: Option<Arc<dyn GitFetch>>,
     /// Images of the site that the Dockerfile may name.
     pub bases: BTreeMap<String, ImageId>,
     /// The program `container-shim`.
@@ -91,6 +103,9 @@ impl BuildRequest {
             args: BTreeMap::new(),
             labels: BTreeMap::new(),
             target: None,
+            inline: None,
+            contexts: BTreeMap::new(),
+            git: None,
             bases: BTreeMap::new(),
             shim,
             places,
@@ -101,6 +116,15 @@ impl BuildRequest {
             workers: WORKERS,
         }
     }
+}
+
+/// What a name stands for instead of a stage or an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory, less what its `.dockerignore` hides.
+    Directory(PathBuf),
+    /// An image by reference.
+    Image(String),
 }
 
 /// Whether earlier results count. What steps make is remembered in any case.
@@ -141,6 +165,14 @@ pub fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progre
 /// The build cache of a store.
 pub fn cache_of(store: &ImageStore) -> Result<cache::Cache, crate::store::FileError> {
     cache::Cache::open(&store.directory().join("build-cache"))
+}
+
+/// Unpacks an archive (tar, plain or compressed) into an empty directory as a build context: all of it belongs to root. `false` if the
+/// file is no archive.
+pub fn unpack_context(archive: &Path, directory: &Path) -> Result<bool, TreeError> {
+    let parent = tree::Root::open(archive.parent().unwrap_or(Path::new("/")))?;
+    let name = archive.file_name().unwrap_or_default().as_encoded_bytes();
+    tree::unpack(parent.descriptor(), name, &tree::Root::open(directory)?, b"/", Some(tree::Owner::ROOT))
 }
 
 /// The images that a Dockerfile's last stage (or `target`) needs: what its FROM and `COPY --from` name and is neither a stage nor

@@ -3,6 +3,7 @@
 use super::Caching;
 use super::build::{Build, Layers};
 use super::cache::CacheRecord;
+use super::earlier::{self, Earlier};
 use super::error::{BuildError, StepError};
 use super::event::{StepEvent, StepLabel};
 use super::file::{self, Instruction, Statement};
@@ -126,6 +127,9 @@ impl Stage<'_> {
         match origin {
             Origin::Scratch => Ok(State::scratch()),
             Origin::Stage(index) => Ok(State::of_stage(&*self.build.stage(*index)?)),
+            Origin::Context(name) => {
+                Err(StepError::Unsupported(format!("FROM {name}: a context that is a directory; COPY --from={name} works")))
+            }
             Origin::Image(reference) => Ok(State::of_image(self.build.image(reference, &self.label)?)),
         }
     }
@@ -148,9 +152,13 @@ impl Stage<'_> {
                 let prepared = transfer::prepare(state, transfer::Verb::Copy, transfer, *parents, lexer.escape)?;
                 return self.transfer(&prepared, from.as_deref());
             }
-            Instruction::Add { checksum: Some(_), .. } => return Err(StepError::Unsupported("--checksum".to_owned())),
-            Instruction::Add { transfer, unpack, .. } => {
-                let prepared = transfer::prepare(state, transfer::Verb::Add { unpack: *unpack }, transfer, false, lexer.escape)?;
+            Instruction::Add { transfer, unpack, checksum, keep_git_dir } => {
+                if *keep_git_dir {
+                    return Err(StepError::Unsupported("--keep-git-dir: what is fetched is a tree without history".to_owned()));
+                }
+                let checksum = checksum.as_ref().map(|text| state.word(lexer, text)).transpose()?;
+                let verb = transfer::Verb::Add { unpack: *unpack, checksum };
+                let prepared = transfer::prepare(state, verb, transfer, false, lexer.escape)?;
                 return self.transfer(&prepared, None);
             }
             Instruction::Workdir(path) => return self.workdir(path),
@@ -196,11 +204,21 @@ impl Stage<'_> {
     fn transfer(&mut self, prepared: &transfer::Prepared, from: Option<&str>) -> Step<Note> {
         let layers = self.layers_of(from)?;
         let source = self.build.source(&layers);
-        let gathered = transfer::gather(prepared, &source)?;
+        let remotes = transfer::Remotes { downloads: &self.build.downloads, git: self.build.request.git.as_deref() };
+        let gathered = transfer::gather(prepared, &source, &remotes)?;
         let time = self.build.time;
         let key = transfer::key(&self.state, prepared, &source, &gathered, time)?;
         let text = prepared.text.clone();
-        let copy = |this: &Self, layering: &Layering| transfer::execute(&this.state, prepared, &source, gathered, layering, time);
+        let recipe = earlier::recipe(self.build.recipe, self.index, &text);
+        let copy = |this: &Self, layering: &Layering| {
+            let Build { cache, store, .. } = this.build;
+            let earlier = Earlier::find(cache, store, &recipe);
+            let written = transfer::execute(&this.state, prepared, &source, gathered, layering, (time, earlier))?;
+            if let Some(written) = &written {
+                earlier::remember(cache, &recipe, written);
+            }
+            Ok(written)
+        };
         let made = self.layer(&key, &text, copy)?;
         Ok(Note { text, made })
     }

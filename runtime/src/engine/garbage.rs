@@ -150,7 +150,10 @@ impl Engine {
         let mut roots = Roots { images: needed.images.clone(), ..Roots::default() };
         for (_, snapshot) in self.containers()?.into_iter().filter(|(id, _)| !going.contains(id)) {
             // A container that cannot be read may use any image: its error ends this before anything is removed.
-            roots.images.insert(snapshot?.config.image);
+            let config = snapshot?.config;
+            roots.images.insert(config.image);
+            // By themselves too: a container whose image was damaged still has them mounted.
+            roots.layers.extend(config.layers.iter().filter_map(|path| self.images.layer_at(path)));
         }
         let (steps, mounts) = (cache.steps()?, cache.mounts()?);
         Ok(Ground { cache, usage: self.images.usage()?, steps, mounts, roots })
@@ -166,7 +169,7 @@ impl Engine {
         // What is garbage without a cache is what the cache holds alone.
         let alone = self.images.garbage_of(&roots, &ground.usage)?.layers;
         let (kept, steps, mounts) = within(reach.cache_bytes, &ground.steps, &ground.mounts, &alone);
-        roots.layers = kept;
+        roots.layers.extend(kept);
         Ok((Collectable { store: self.images.garbage_of(&roots, &ground.usage)?, steps, mounts }, roots))
     }
 

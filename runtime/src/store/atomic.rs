@@ -36,9 +36,13 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 
 /// Makes `path` a file of one JSON document, see [`write`].
 pub fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
+    write(path, &json(path, value)?)
+}
+
+fn json<T: serde::Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, FileError> {
     let mut bytes = serde_json::to_vec_pretty(value).map_err(std::io::Error::other).map_err(FileError::of("encode", path))?;
     bytes.push(b'\n');
-    write(path, &bytes)
+    Ok(bytes)
 }
 
 /// As [`write`] without waiting for the disk: after a power cut the file may be torn, so it must be able to tell, or be worth nothing.
@@ -51,19 +55,9 @@ pub fn write_unsynced(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     written
 }
 
-/// As [`write_json`], but not synced: there whole or not at all for every reader, and after a power cut perhaps not there, or torn.
-/// For what is then known to be worthless or made again.
+/// [`write_unsynced`] of one JSON document.
 pub fn write_json_unsynced<T: serde::Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
-    let bytes = serde_json::to_vec(value).map_err(std::io::Error::other).map_err(FileError::of("encode", path))?;
-    let temporary = temporary_beside(path);
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
-    let mut file = file.map_err(FileError::of("create", &temporary))?;
-    let written = file.write_all(&bytes).map_err(FileError::of("write", &temporary));
-    let written = written.and_then(|()| fs::rename(&temporary, path).map_err(FileError::of("rename to", path)));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary); // the error already on its way is the one to report
-    }
-    written
+    write_unsynced(path, &json(path, value)?)
 }
 
 /// Renames within a file system and makes the new name last.

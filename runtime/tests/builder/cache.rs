@@ -137,7 +137,8 @@ fn references_of_a_dockerfile() {
 #[test]
 fn a_cache_goes_to_another_store_within_an_image() {
     let (Some(here), Some(mut there)) = (Site::with_busybox(), Site::with_busybox()) else { return };
-    let text = "FROM busybox AS one\nRUN echo 1 > /one; echo > /only-here\nRUN true\nFROM busybox\nCOPY --from=one /one /\nRUN echo 2 > /two";
+    let text =
+        "FROM busybox AS one\nRUN echo 1 > /one; echo > /only-here\nRUN true\nFROM busybox\nCOPY --from=one /one /\nRUN echo 2 > /two";
     let (result, _) = here.try_build_all(text);
     let built = result.expect("builds");
     assert_eq!(built.steps.len(), 4);

@@ -4,7 +4,7 @@ use super::find::name_result;
 use super::given;
 use crate::cli::{Failure, Outcome, Session};
 use crate::linux::build_cache::{self, CacheTarget};
-use crate::linux::{Bases, BuildLog, build_request, build_with};
+use crate::linux::{Bases, BuildContext, BuildLog, build_request, build_with};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use runtime::builder::file::RunNetwork;
@@ -16,12 +16,16 @@ use std::path::PathBuf;
 /// Build an image from a Dockerfile.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BuildArgs {
-    /// The directory whose files the build can use
+    /// What the build can use: a directory, a repository (https://host/repo.git#ref:directory), or - for a tar or a Dockerfile on
+    /// standard input
     #[arg(default_value = ".")]
-    context: PathBuf,
-    /// The Dockerfile, relative to the context
+    context: String,
+    /// The Dockerfile, relative to the context; - reads it from standard input
     #[arg(short, long, default_value = "Dockerfile")]
     file: PathBuf,
+    /// A further context, name=directory, name=docker-image://reference or name=repository: what FROM name and --from=name mean
+    #[arg(long, value_name = "NAME=CONTEXT")]
+    build_context: Vec<String>,
     /// Name of the result
     #[arg(short, long)]
     tag: Vec<String>,
@@ -101,8 +105,15 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
     let sources = args.cache_from.iter().map(|text| build_cache::source(text)).collect::<Result<Vec<_>, _>>()?;
     let targets = args.cache_to.iter().map(|text| build_cache::target(text)).collect::<Result<Vec<_>, _>>()?;
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| anyhow::Error::from_boxed(error).context("open the build context");
+    let mut context = BuildContext::open(&engine, &args.context, &args.file, &mut std::io::stdin().lock()).map_err(failed)?;
+    for pair in &args.build_context {
+        context.add(&engine, pair).map_err(failed)?;
+    }
     let request = BuildRequest {
         dockerfile: args.file.clone(),
+        inline: context.inline.clone(),
+        contexts: context.contexts.clone(),
         args: pairs(&args.build_arg),
         labels: pairs(&args.label),
         target: args.target.clone(),
@@ -114,7 +125,7 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
         },
         inline_cache: if targets.contains(&CacheTarget::Inline) { InlineCache::Add } else { InlineCache::Omit },
         given: given::read(&args.secret, &args.ssh)?,
-        ..build_request(&engine, args.context.clone())
+        ..build_request(&engine, context.directory.clone())
     };
     super::lint::say_warnings(session, &request.context, &request.dockerfile, &request.args);
     let bases = if args.pull { Bases::Refresh } else { Bases::Keep };

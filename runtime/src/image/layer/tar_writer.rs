@@ -51,6 +51,10 @@ impl<W: Write> TarWriter<W> {
         self.sink.write_all(bytes)
     }
 
+    pub(super) fn sink(&mut self) -> &mut W {
+        &mut self.sink
+    }
+
     pub(super) fn finish(mut self) -> io::Result<W> {
         self.end_data()?;
         self.sink.write_all(&[0; 2 * BLOCK])?;

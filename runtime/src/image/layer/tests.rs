@@ -147,6 +147,12 @@ fn attacks(outside: &str, outside_file: &str) -> Vec<(&'static str, Vec<u8>, Out
     ]
 }
 
+/// The streams that no image may bring, with what their refusal says.
+pub(in crate::image) fn refused_attacks() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let refused = |(name, stream, outcome)| if let Outcome::Refused(why) = outcome { Some((name, stream, why)) } else { None };
+    attacks("/nowhere", "/nowhere/file").into_iter().filter_map(refused).collect()
+}
+
 #[test]
 fn hostile_layers_change_nothing_outside_their_directory() {
     if !is_root() {

@@ -304,6 +304,24 @@ mod tests {
     }
 
     #[test]
+    fn tls_is_never_left() {
+        let settings = Settings::default();
+        let reference: spec::value::ImageReference = "registry.example/a".parse().unwrap();
+        let endpoint = &settings.sources(&reference)[0];
+        let http = Http::new(&settings, endpoint, Patience::default());
+        let leads = |first: &str, location: &str| {
+            let response = Response::builder().status(307).header(header::LOCATION, location).body(ureq::Body::builder().data("")).unwrap();
+            let first = first.parse().unwrap();
+            http.next(&first, &first, &response).is_ok()
+        };
+        assert!(leads("https://registry.example/v2/", "https://blobs.example/x"));
+        assert!(!leads("https://registry.example/v2/", "http://registry.example/x"));
+        assert!(!leads("https://registry.example/v2/", "http://127.0.0.1/x"), "not even to loopback");
+        assert!(leads("http://127.0.0.1:5000/v2/", "http://127.0.0.1:5001/x"));
+        assert!(!leads("http://127.0.0.1:5000/v2/", "http://blobs.example/x"));
+    }
+
+    #[test]
     fn messages_quote_no_secrets_of_a_location() {
         for (location, expected) in [
             ("https://b.example/blob?sig=s3cret", "https://b.example/blob"),

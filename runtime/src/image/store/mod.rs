@@ -21,9 +21,11 @@ mod budget;
 mod gc;
 mod images;
 mod layers;
+mod repair;
 mod spool;
 mod usage;
 mod verdicts;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -33,8 +35,10 @@ pub use gc::{Alone, Freed, Garbage, Named, Roots, Travelled};
 pub use images::{Image, ImageSummary};
 pub(crate) use layers::Expected;
 pub use layers::LayerRecord;
+pub use repair::{Lost, Repaired};
 pub use usage::Usage;
 pub use verdicts::Verdict;
+pub use verify::{Finding, Subject, Verified};
 
 use super::ImageId;
 use super::layer::LayerError;
