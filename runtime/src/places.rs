@@ -85,9 +85,14 @@ impl Places {
         self.containers().join(id.to_string())
     }
 
+    /// All containers' passing files.
+    pub fn containers_run(&self) -> PathBuf {
+        self.run.join("containers")
+    }
+
     /// A container's passing files: `state.json`, `control.sock`, `stdout`, `stderr` (pipes), `netns`, `shim.lock`.
     pub fn container_run(&self, id: &ContainerId) -> PathBuf {
-        self.run.join("containers").join(id.to_string())
+        self.containers_run().join(id.to_string())
     }
 
     /// The names and addresses of one network, written by the engine, read by the DNS responder of each shim.

@@ -47,23 +47,27 @@ pub fn parse(path: &str, bytes: &[u8]) -> Parsed {
 
 /// [`parse`], into a list of problems that others write to as well.
 pub(crate) fn read(path: &str, bytes: &[u8], problems: &mut Problems) -> Vec<Document> {
+    let Some(source) = read_text(path, bytes, problems) else { return Vec::new() };
+    let trees = yaml::load(&source, problems);
+    trees.into_iter().filter_map(|tree| document(&source, tree, problems)).collect()
+}
+
+/// The bytes of a file as text; `None` if they are too many or none.
+pub(crate) fn read_text(path: &str, bytes: &[u8], problems: &mut Problems) -> Option<Source> {
     if bytes.len() > FILE_BYTES_MAX {
         problems.push(Diagnostic::file(path, format!("the file has {} bytes, a manifest at most {FILE_BYTES_MAX}", bytes.len())));
-        return Vec::new();
+        return None;
     }
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text,
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Some(Source::new(path, text)),
         Err(error) => {
             let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
             let source = Source::new(path, &valid);
             let at = Span { start: valid.len(), end: valid.len() };
             problems.push(source.error(at, "the file is not UTF-8 text from here on").help("save it as UTF-8".to_owned()));
-            return Vec::new();
+            None
         }
-    };
-    let source = Source::new(path, text);
-    let trees = yaml::load(&source, problems);
-    trees.into_iter().filter_map(|tree| document(&source, tree, problems)).collect()
+    }
 }
 
 /// Reads one document; `None` if it is empty or not even its kind can be told.
@@ -82,7 +86,7 @@ fn document(source: &Source, tree: Tree, problems: &mut Problems) -> Option<Docu
     let mut cut = BTreeSet::new();
     let mut reader = Reader { source, tree: &tree, cut: &mut cut, problems };
     let manifest = match kind {
-        Kind::Image => reader.required(Spec::Image as fn(Image) -> Spec),
+        Kind::Image => reader.required(|image: Image| Spec::Image(Box::new(image))),
         Kind::Container => reader.required(|container: Container| Spec::Container(Box::new(container))),
         Kind::Volume => reader.optional(Spec::Volume as fn(Volume) -> Spec),
         Kind::Network => reader.optional(Spec::Network as fn(Network) -> Spec),

@@ -59,7 +59,7 @@ pub(super) fn carry_out(session: &Session, source: &str, site: &Site, policy: &P
     let cycle = converge(&LinuxHost::new(&engine, &ledger, site), &site.desired, policy, &AtomicBool::new(false), &progress)?;
     progress.end();
     let mut ledger = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
-    clear_up(&engine, &mut ledger, &cycle, now())?;
+    clear_up(&engine, &mut ledger, &site.id, &cycle, now())?;
     record(&mut ledger, source, site, &cycle, started, now())?;
     summary(session, &cycle, telling.done)
 }

@@ -10,7 +10,7 @@ use spec::value::Digest;
 use std::path::PathBuf;
 
 /// `PATH` of an image that says none, as Docker has it.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A stage in the making, or made.
 #[derive(Debug, Clone)]

@@ -1,15 +1,23 @@
 //! Limits of a group: written, changed while it runs, and read back as the kernel keeps them.
 
-use super::{Cgroup, CgroupError, read, write};
+use super::{Cgroup, CgroupError, Layout, read, write};
 use crate::container::config::ResourceLimits;
+use crate::places::Places;
+use crate::store::small;
 use crate::sys;
-use spec::value::{ByteSize, Cpus};
-use std::path::Path;
+use rustix::fs::{Mode, OFlags};
+use spec::value::{ByteSize, ContainerId, Cpus};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 /// The period in which a share of processor time is handed out, in microseconds: the kernel's and Docker's default.
 const CPU_PERIOD_US: u64 = 100_000;
 /// cgroup v1 says "no limit" with the largest multiple of a page; whatever comes near it is none.
 const V1_UNLIMITED: u64 = 1 << 62;
+/// Longest value read: two numbers.
+const VALUE_BYTES_MAX: usize = 4 * 1024;
 
 impl Cgroup {
     /// Sets all limits, also while processes run in it.
@@ -24,23 +32,8 @@ impl Cgroup {
 
     /// The limits as the kernel has them now.
     pub fn read_limits(&self) -> Result<ResourceLimits, CgroupError> {
-        let v2 = self.layout.is_unified();
-        let memory =
-            self.directory("memory").map(|at| read(&at.join(if v2 { "memory.max" } else { "memory.limit_in_bytes" }))).transpose()?;
-        let pids = self.directory("pids").map(|at| read(&at.join("pids.max"))).transpose()?;
-        let cpus = match self.directory("cpu") {
-            None => None,
-            Some(at) if v2 => parse_cpu_max(&read(&at.join("cpu.max"))?),
-            Some(at) => match read(&at.join("cpu.cfs_quota_us"))?.trim() {
-                "-1" => None,
-                quota => parse_cpu_max(&format!("{quota} {}", read(&at.join("cpu.cfs_period_us"))?)),
-            },
-        };
-        Ok(ResourceLimits {
-            memory: memory.and_then(|text| number(&text)).filter(|bytes| *bytes < V1_UNLIMITED).map(ByteSize::from_bytes),
-            cpus,
-            pids: pids.and_then(|text| number(&text)).and_then(|count| u32::try_from(count).ok()),
-        })
+        let has = |controller: &str| self.directory(controller);
+        read_limits(self.layout.is_unified(), |controller, file| has(controller).map(|at| read(&at.join(file))).transpose())
     }
 
     fn apply_memory(&self, memory: Option<ByteSize>) -> Result<(), CgroupError> {
@@ -76,6 +69,93 @@ impl Cgroup {
         let Some(at) = self.directory("pids") else { return absent("pids", pids.is_some()) };
         write(&at.join("pids.max"), &pids.map_or_else(|| "max".to_owned(), |count| count.to_string()))
     }
+}
+
+/// The files a limit is kept in, on v2 and v1: who writes one of them changes a limit.
+pub const LIMIT_FILES: [&str; 8] = [
+    "cpu.max",
+    "memory.max",
+    "memory.swap.max",
+    "pids.max",
+    "cpu.cfs_period_us",
+    "cpu.cfs_quota_us",
+    "memory.limit_in_bytes",
+    "memory.memsw.limit_in_bytes",
+];
+
+/// The groups of all containers of an instance, for many looks: each hierarchy's directory is opened once.
+#[derive(Debug)]
+pub struct Groups {
+    is_unified: bool,
+    /// By controller, where the host has it.
+    directories: BTreeMap<&'static str, Directory>,
+}
+
+/// The instance's directory in one hierarchy; without a descriptor if it is not there.
+#[derive(Debug)]
+struct Directory {
+    path: PathBuf,
+    descriptor: Option<OwnedFd>,
+}
+
+impl Groups {
+    /// Those of this instance, whether or not there are any.
+    pub fn open(places: &Places) -> Result<Self, CgroupError> {
+        let layout = Layout::detect()?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = |controller| {
+            let path = layout.with_controller(controller)?.mount.join(places.instance());
+            let descriptor = rustix::fs::open(&path, flags, Mode::empty()).ok();
+            Some((controller, Directory { path, descriptor }))
+        };
+        Ok(Self { is_unified: layout.is_unified(), directories: ["memory", "cpu", "pids"].into_iter().filter_map(directory).collect() })
+    }
+
+    /// Where the [`LIMIT_FILES`] of a container are, whether or not it has groups now.
+    pub fn directories_of(&self, id: &ContainerId) -> BTreeSet<PathBuf> {
+        self.directories.values().map(|directory| directory.path.join(id.to_string())).collect()
+    }
+
+    /// The limits of a container as the kernel has them now.
+    pub fn read_limits(&self, id: &ContainerId) -> Result<ResourceLimits, CgroupError> {
+        read_limits(self.is_unified, |controller, file| {
+            self.directories.get(controller).map(|directory| directory.read(&format!("{id}/{file}"))).transpose()
+        })
+    }
+}
+
+impl Directory {
+    fn read(&self, file: &str) -> Result<String, CgroupError> {
+        let path = || self.path.join(file);
+        let bytes = match &self.descriptor {
+            Some(descriptor) => small::read_at(descriptor, file, VALUE_BYTES_MAX),
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into()));
+        text.map_err(|source| CgroupError::Read { path: path(), source })
+    }
+}
+
+/// Reads what limits a group, by a reader of one file of one controller; `None` if the host lacks that.
+fn read_limits(
+    is_unified: bool,
+    read: impl Fn(&'static str, &'static str) -> Result<Option<String>, CgroupError>,
+) -> Result<ResourceLimits, CgroupError> {
+    let memory = read("memory", if is_unified { "memory.max" } else { "memory.limit_in_bytes" })?;
+    let cpus = if is_unified {
+        read("cpu", "cpu.max")?
+    } else {
+        match read("cpu", "cpu.cfs_quota_us")? {
+            Some(quota) if quota.trim() != "-1" => read("cpu", "cpu.cfs_period_us")?.map(|period| format!("{} {period}", quota.trim())),
+            Some(_) | None => None,
+        }
+    };
+    let pids = read("pids", "pids.max")?;
+    Ok(ResourceLimits {
+        memory: memory.and_then(|text| number(&text)).filter(|bytes| *bytes < V1_UNLIMITED).map(ByteSize::from_bytes),
+        cpus: cpus.and_then(|text| parse_cpu_max(&text)),
+        pids: pids.and_then(|text| number(&text)).and_then(|count| u32::try_from(count).ok()),
+    })
 }
 
 /// The limits as [`Cgroup::read_limits`] gives them back once applied: the kernel counts memory in whole pages.

@@ -3,13 +3,14 @@
 //! Everything is read and written as files. Device rules sit on the instance's own group, above all containers.
 
 mod devices;
+mod freeze;
 mod kill;
 mod layout;
 mod limits;
 mod stats;
 
 pub use layout::Layout;
-pub use limits::settled;
+pub use limits::{Groups, LIMIT_FILES, settled};
 pub use stats::Stats;
 
 use crate::container::config::ResourceLimits;
@@ -125,11 +126,6 @@ impl Cgroup {
     /// The group of a container of this instance, on this host's layout.
     pub fn of_container(places: &Places, id: &ContainerId) -> Result<Self, CgroupError> {
         Self::named(places, &id.to_string())
-    }
-
-    /// The same, on a layout that is known: the mount table, which has a line for every container, is then not read for each of them.
-    pub fn within(layout: &Layout, places: &Places, id: &ContainerId) -> Self {
-        Self { layout: layout.clone(), path: Path::new(&places.instance()).join(id.to_string()) }
     }
 
     /// The group of all shims of this instance. They are not left where whoever spawned them runs: a service or session takes its own

@@ -1,18 +1,19 @@
 //! JSON files that are there whole or not at all: written beside their place, then renamed into it.
 
 use super::error::ContainerError;
+use crate::store::small;
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat};
+use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Longest file read: a thousand times what a large configuration takes.
-const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
-/// What nearly every file fits into, read with one call.
-const FILE_BYTES_USUAL: usize = 4 * 1024;
+const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// How much a file is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,16 +24,59 @@ pub(crate) enum Lasting {
     Passing,
 }
 
+/// A directory that files are read from, opened once for many: the kernel then walks a name or two instead of a whole path.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+    /// `None` if it was not there: then nothing is in it either.
+    descriptor: Option<OwnedFd>,
+}
+
+impl Directory {
+    /// Opens it; fine if it is absent.
+    pub(crate) fn open(path: PathBuf) -> Result<Self, ContainerError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(descriptor) => Ok(Self { path, descriptor: Some(descriptor) }),
+            Err(Errno::NOENT) => Ok(Self { path, descriptor: None }),
+            Err(error) => Err(ContainerError::file("open", path)(error.into())),
+        }
+    }
+
+    /// Reads a file in it; `Ok(None)` if it is absent.
+    pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, ContainerError> {
+        match &self.descriptor {
+            Some(descriptor) => read_at(descriptor, name, || self.path.join(name)),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether there is something of this name in it.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.descriptor.as_ref().is_some_and(|descriptor| accessat(descriptor, name, Access::EXISTS, AtFlags::empty()).is_ok())
+    }
+
+    /// The path of a file in it.
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
 /// Reads a file; `Ok(None)` if it is absent.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ContainerError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(ContainerError::file("open", path)(error)),
-    };
-    let mut bytes = Vec::with_capacity(FILE_BYTES_USUAL);
-    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(ContainerError::file("read", path))?;
-    serde_json::from_slice(&bytes).map(Some).map_err(|source| ContainerError::Corrupt { path: path.to_owned(), source })
+    read_at(CWD, path, || path.to_owned())
+}
+
+fn read_at<T: DeserializeOwned>(
+    directory: impl AsFd,
+    name: impl AsRef<Path>,
+    path: impl FnOnce() -> PathBuf,
+) -> Result<Option<T>, ContainerError> {
+    match small::read_at(directory, name, FILE_BYTES_MAX) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|source| ContainerError::Corrupt { path: path(), source }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ContainerError::file("read", path())(error)),
+    }
 }
 
 /// Replaces a file by this value. Only one process writes a given file at a time: its lock or its shim sees to that.

@@ -2,24 +2,28 @@
 
 use super::config::ContainerConfig;
 use super::error::ContainerError;
-use super::file;
+use super::file::{self, Directory};
 use super::liveness::{self, Liveness};
 use super::state::{ContainerState, Exit, ExitCause, Phase, ProcessRef};
 use crate::places::Places;
-use spec::value::ContainerId;
+use serde::de::DeserializeOwned;
+use spec::value::{ContainerId, Name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 /// How a container last ended for good: beside its configuration, since the run directory is gone after a boot.
 pub(crate) const LAST_EXIT: &str = "exit.json";
 
-/// A container at one moment.
+/// The state of a container without one on this boot.
+const NEVER_STARTED: ContainerState = ContainerState { phase: Phase::Created, restarts: 0, shim: None };
+
+/// A container at one moment. `A` is what the caller keeps beside it, as a type of its own where it says which.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
+pub struct Snapshot<A = serde_json::Value> {
     /// What it was told to be.
     pub config: ContainerConfig,
     /// What the caller keeps beside it.
-    pub annotations: serde_json::Value,
+    pub annotations: A,
     /// What it is. A process that is gone is never shown as running.
     pub state: ContainerState,
     /// Whether its shim lives. If not, and the phase is `Running` or `Restarting`, it wants to be adopted.
@@ -30,10 +34,47 @@ pub struct Snapshot {
     pub stopped_by_user: bool,
 }
 
+/// Where all containers' files are, for many looks.
+#[derive(Debug)]
+pub struct Shelves {
+    lasting: Directory,
+    passing: Directory,
+}
+
+impl Shelves {
+    /// Those at these places, whether or not there are containers.
+    pub fn open(places: &Places) -> Result<Self, ContainerError> {
+        Ok(Self { lasting: Directory::open(places.containers())?, passing: Directory::open(places.containers_run())? })
+    }
+
+    /// One container. What is kept beside it is read as `A`, from null if there is nothing.
+    ///
+    /// Errors: [`ContainerError::NotFound`], [`ContainerError::Corrupt`].
+    pub fn inspect<A: DeserializeOwned>(&self, id: &ContainerId) -> Result<Snapshot<A>, ContainerError> {
+        let of = |name: &str| format!("{id}/{name}");
+        let absent = |name: &str| match self.lasting.has(&id.to_string()) {
+            true => ContainerError::file("open", self.lasting.join(&of(name)))(io::ErrorKind::NotFound.into()),
+            false => ContainerError::NotFound { id: id.clone() },
+        };
+        let config = self.lasting.read(&of("config.json"))?.ok_or_else(|| absent("config.json"))?;
+        let nothing = || {
+            let path = self.lasting.join(&of("annotations.json"));
+            serde_json::from_value(serde_json::Value::Null).map_err(|source| ContainerError::Corrupt { path, source })
+        };
+        let annotations = self.lasting.read(&of("annotations.json"))?.map_or_else(nothing, Ok)?;
+        let recorded = self.passing.read(&of("state.json"))?.unwrap_or(NEVER_STARTED);
+        let shim_alive = recorded.shim.is_some_and(|shim| liveness::of(shim) == Liveness::Alive);
+        let state = if shim_alive { recorded } else { as_it_is(recorded) };
+        let last_exit = self.lasting.read(&of(LAST_EXIT))?;
+        Ok(Snapshot { config, annotations, state, shim_alive, last_exit, stopped_by_user: self.lasting.has(&of("stopped")) })
+    }
+}
+
 /// All containers, the unreadable ones with the reason.
 pub fn list(places: &Places) -> Result<BTreeMap<ContainerId, Result<Snapshot, ContainerError>>, ContainerError> {
+    let shelves = Shelves::open(places)?;
     let snapshots = ids(places)?.into_iter().map(|id| {
-        let snapshot = inspect(places, &id);
+        let snapshot = shelves.inspect(&id);
         (id, snapshot)
     });
     // Removed while we looked.
@@ -42,6 +83,15 @@ pub fn list(places: &Places) -> Result<BTreeMap<ContainerId, Result<Snapshot, Co
 
 /// Who there is, without a look at any of them. Directories whose name is no container id are not ours.
 pub fn ids(places: &Places) -> Result<BTreeSet<ContainerId>, ContainerError> {
+    ids_that(places, |_| true)
+}
+
+/// Those of one name.
+pub fn incarnations(places: &Places, name: &Name) -> Result<BTreeSet<ContainerId>, ContainerError> {
+    ids_that(places, |file| file.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('@')))
+}
+
+fn ids_that(places: &Places, matches: impl Fn(&str) -> bool) -> Result<BTreeSet<ContainerId>, ContainerError> {
     let path = places.containers();
     let entries = match std::fs::read_dir(&path) {
         Ok(entries) => entries,
@@ -51,25 +101,14 @@ pub fn ids(places: &Places) -> Result<BTreeSet<ContainerId>, ContainerError> {
     let mut found = BTreeSet::new();
     for entry in entries {
         let name = entry.map_err(ContainerError::file("list", &path))?.file_name();
-        found.extend(name.to_str().and_then(|name| name.parse::<ContainerId>().ok()));
+        found.extend(name.to_str().filter(|name| matches(name)).and_then(|name| name.parse::<ContainerId>().ok()));
     }
     Ok(found)
 }
 
 /// One container. Errors: [`ContainerError::NotFound`], [`ContainerError::Corrupt`].
 pub fn inspect(places: &Places, id: &ContainerId) -> Result<Snapshot, ContainerError> {
-    let directory = places.container(id);
-    let absent = |name: &str| match directory.try_exists() {
-        Ok(true) => ContainerError::file("open", directory.join(name))(io::ErrorKind::NotFound.into()),
-        Ok(false) | Err(_) => ContainerError::NotFound { id: id.clone() },
-    };
-    let config = file::read(&directory.join("config.json"))?.ok_or_else(|| absent("config.json"))?;
-    let annotations = file::read(&directory.join("annotations.json"))?.unwrap_or(serde_json::Value::Null);
-    let recorded = read_state(places, id)?;
-    let shim_alive = recorded.shim.is_some_and(|shim| liveness::of(shim) == Liveness::Alive);
-    let state = if shim_alive { recorded } else { as_it_is(recorded) };
-    let last_exit = file::read(&directory.join(LAST_EXIT))?;
-    Ok(Snapshot { config, annotations, state, shim_alive, last_exit, stopped_by_user: directory.join("stopped").exists() })
+    Shelves::open(places)?.inspect(id)
 }
 
 /// The configuration alone.
@@ -81,7 +120,7 @@ pub(crate) fn read_config(places: &Places, id: &ContainerId) -> Result<Container
 /// The state as its shim wrote it; `Created` if there is none on this boot.
 pub(crate) fn read_state(places: &Places, id: &ContainerId) -> Result<ContainerState, ContainerError> {
     let recorded = file::read(&places.container_run(id).join("state.json"))?;
-    Ok(recorded.unwrap_or(ContainerState { phase: Phase::Created, restarts: 0, shim: None }))
+    Ok(recorded.unwrap_or(NEVER_STARTED))
 }
 
 /// The first process, if it runs.

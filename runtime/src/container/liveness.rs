@@ -1,7 +1,11 @@
 //! Whether a process is still the one it was: by its number and its start time.
 
 use super::state::ProcessRef;
-use std::fs;
+use crate::store::small;
+use rustix::fs::CWD;
+
+/// Longest `stat` read: 52 numbers and a name.
+const STAT_BYTES_MAX: usize = 4 * 1024;
 
 /// What became of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +49,7 @@ struct Stat {
 }
 
 fn stat(pid: i32) -> Option<Stat> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = small::read_at(CWD, format!("/proc/{pid}/stat"), STAT_BYTES_MAX).ok()?;
     // The command (field 2) is in parentheses and may hold anything, parentheses too: fields count from the last one.
     let after = text.iter().rposition(|byte| *byte == b')')?;
     let fields = std::str::from_utf8(text.get(after + 2..)?).ok()?;

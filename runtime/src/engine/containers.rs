@@ -4,8 +4,8 @@ use super::{Engine, EngineError, Keep, traffic};
 use crate::container::config::{ContainerConfig, NetworkConfig};
 use crate::container::state::{ContainerState, Phase};
 use crate::container::{self, ContainerError, Snapshot, StopBy, WhileRunning};
-use crate::network;
-use spec::value::{ContainerId, Name};
+use crate::network::{self, TrafficChange};
+use spec::value::{ContainerId, Name, PortMapping};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl Engine {
     /// Makes a container's files. It serves nobody until it is started or traffic is switched to it: what serves is what also runs.
     pub fn create_container(&self, config: &ContainerConfig, annotations: serde_json::Value) -> Result<(), EngineError> {
         // Without another incarnation there is nothing to switch from: noted now, it need not be noted at the start.
-        let serving = !self.container_ids()?.iter().any(|id| id.name == config.id.name);
+        let serving = container::incarnations(&self.places, &config.id.name)?.is_empty();
         Ok(container::create(&self.places, config, &Keep { serving, annotations }.to_value())?)
     }
 
@@ -65,9 +65,7 @@ impl Engine {
     /// Stops a container. Its links stay until it is removed or started again, its ports and name do not.
     pub fn stop_container(&self, id: &ContainerId, grace: Option<Duration>, by: StopBy) -> Result<ContainerState, EngineError> {
         let state = container::stop(&self.places, id, grace, by)?;
-        self.change_traffic(|traffic| {
-            traffic.remove(id);
-        })?;
+        self.change_traffic(TrafficChange::from([(id.clone(), None)]))?;
         Ok(state)
     }
 
@@ -87,9 +85,7 @@ impl Engine {
             // What is left is removed below, running or not. By the user: else a watch would start it again meanwhile.
             let _ = container::stop(&self.places, id, Some(Duration::ZERO), StopBy::User);
         }
-        self.change_traffic(|traffic| {
-            traffic.remove(id);
-        })?;
+        self.change_traffic(TrafficChange::from([(id.clone(), None)]))?;
         if let Some(network) = network {
             self.disconnect(id, &network)?;
         }
@@ -102,10 +98,8 @@ impl Engine {
         if let Some(from) = from {
             self.marked(from, false)?;
         }
-        self.change_traffic(|traffic| {
-            from.map(|from| traffic.remove(from));
-            traffic.extend(serving.map(|serving| (to.clone(), serving)));
-        })
+        let ending = from.map(|from| (from.clone(), None));
+        self.change_traffic(ending.into_iter().chain(serving.map(|serving| (to.clone(), Some(serving)))).collect())
     }
 
     /// Changes how a container is connected, live: links that go, links that come, ports.
@@ -116,10 +110,7 @@ impl Engine {
         }
         container::reconnect(&self.places, id, network)?;
         let serving = traffic::served(&container::inspect(&self.places, id)?);
-        self.change_traffic(|traffic| match serving {
-            Some(serving) => drop(traffic.insert(id.clone(), serving)),
-            None => drop(traffic.remove(id)),
-        })
+        self.change_traffic(TrafficChange::from([(id.clone(), serving)]))
     }
 
     /// Gives a container whose shim died a new one.
@@ -135,7 +126,7 @@ impl Engine {
 
     /// The incarnation of a name that users mean: the one that serves, else the youngest.
     pub fn current(&self, name: &Name) -> Result<Option<ContainerId>, EngineError> {
-        let incarnations = self.container_ids()?.into_iter().filter(|id| id.name == *name);
+        let incarnations = container::incarnations(&self.places, name)?.into_iter();
         let serves = |id: &ContainerId| container::inspect(&self.places, id).is_ok_and(|it| Keep::of(&it.annotations).serving);
         Ok(incarnations.max_by_key(|id| (serves(id), id.generation)))
     }
@@ -145,24 +136,23 @@ impl Engine {
         let serving = traffic::served(&self.marked(id, true)?);
         let ports = serving.as_ref().map(|serving| serving.ports.clone()).unwrap_or_default();
         let dead = self.dead_holders(id, &ports)?;
-        self.change_traffic(|traffic| {
-            traffic.retain(|id, _| !dead.contains(id));
-            traffic.extend(serving.map(|serving| (id.clone(), serving)));
-        })
+        let ending = dead.into_iter().map(|id| (id, None));
+        self.change_traffic(ending.chain(serving.map(|serving| (id.clone(), Some(serving)))).collect())
     }
 
     /// Containers that ended by themselves and still hold one of these ports.
-    fn dead_holders(&self, id: &ContainerId, ports: &[spec::value::PortMapping]) -> Result<Vec<ContainerId>, EngineError> {
+    fn dead_holders(&self, id: &ContainerId, ports: &[PortMapping]) -> Result<Vec<ContainerId>, EngineError> {
         if ports.is_empty() {
             return Ok(Vec::new());
         }
-        let traffic = self.traffic()?;
-        let holders = traffic.into_iter().filter(|(other, held)| {
-            other != id
-                && held.ports.iter().any(|held| ports.iter().any(|port| (held.host_port, held.protocol) == (port.host_port, port.protocol)))
-        });
-        let dead = holders.filter(|(other, _)| container::inspect(&self.places, other).map_or(true, |it| traffic::served(&it).is_none()));
-        Ok(dead.map(|(id, _)| id).collect())
+        let asked = |held: &PortMapping| ports.iter().any(|port| (held.host_port, held.protocol) == (port.host_port, port.protocol));
+        let holders: Vec<ContainerId> = {
+            let mut journal = self.journal();
+            let others = journal.read()?.iter().filter(|(other, _)| *other != id);
+            others.filter(|(_, held)| held.ports.iter().any(asked)).map(|(other, _)| other.clone()).collect()
+        };
+        let is_dead = |other: &ContainerId| container::inspect(&self.places, other).map_or(true, |it| traffic::served(&it).is_none());
+        Ok(holders.into_iter().filter(is_dead).collect())
     }
 
     /// The container after it was noted whether it serves.
@@ -189,9 +179,9 @@ impl Engine {
     fn disconnect(&self, id: &ContainerId, network: &NetworkConfig) -> Result<(), EngineError> {
         match network {
             NetworkConfig::Host | NetworkConfig::None => Ok(()),
-            NetworkConfig::Bridged { .. } => {
+            NetworkConfig::Bridged { endpoints, .. } => {
                 let _lock = self.network_lock()?;
-                Ok(network::disconnect(&self.places, id)?)
+                Ok(network::disconnect(&self.places, id, endpoints)?)
             }
         }
     }

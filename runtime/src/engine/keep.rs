@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Beside the configuration: who serves, and what the engine's user wants remembered.
+/// Beside the configuration: who serves, and what the engine's user wants remembered, as a type of its own where it says which.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Keep {
+pub struct Keep<A = serde_json::Value> {
     /// Whether published ports and names lead to it while it runs. In a replacement the old one has this until the switch.
     pub serving: bool,
     /// The user's own; never looked at here.
-    pub annotations: serde_json::Value,
+    pub annotations: A,
 }
 
 impl Keep {
@@ -24,12 +24,6 @@ impl Keep {
             Some(keep) => keep.get("serving").is_some_and(|serving| serving.as_bool().unwrap_or(true)),
             None => true,
         }
-    }
-
-    /// Only what the user wants remembered, without a copy; null if there is nothing.
-    pub fn annotations_of(annotations: &serde_json::Value) -> &serde_json::Value {
-        static NOTHING: serde_json::Value = serde_json::Value::Null;
-        annotations.get("annotations").unwrap_or(&NOTHING)
     }
 
     /// As it is stored.

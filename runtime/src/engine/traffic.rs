@@ -1,44 +1,32 @@
-//! What leads where, remembered: the last traffic that was set is kept in the run directory, which is gone after a boot just
-//! as the kernel's tables are. A change therefore costs what it changes, however many containers there are.
+//! What leads where: changes of it, in the kernel and in the record ([`super::journal`]), together.
 
+use super::journal::Journal;
 use super::{Engine, EngineError};
-use crate::container::config::{Endpoint, NetworkConfig};
+use crate::container::config::NetworkConfig;
 use crate::container::state::Phase;
 use crate::container::{self, Snapshot};
-use crate::network::{self, NetworkRecord, Serving, Traffic};
-use crate::store::{FileError, atomic};
-use spec::value::{ContainerId, Name, PortMapping};
+use crate::network::{self, Serving, Traffic, TrafficChange};
+use spec::value::Name;
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::path::PathBuf;
-
-/// As it is stored: endpoints and ports of each container.
-type Stored = BTreeMap<ContainerId, (Vec<Endpoint>, Vec<PortMapping>)>;
+use std::sync::{MutexGuard, PoisonError};
 
 impl Engine {
     /// What ports and names lead to, as last set.
     pub fn traffic(&self) -> Result<Traffic, EngineError> {
-        let path = self.traffic_path();
-        let bytes = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Traffic::new()),
-            bytes => bytes.map_err(FileError::of("read", &path))?,
-        };
-        let stored: Stored = serde_json::from_slice(&bytes).map_err(|error| FileError::of("read", &path)(io::Error::from(error)))?;
-        Ok(stored.into_iter().map(|(id, (endpoints, ports))| (id, Serving { endpoints, ports })).collect())
+        Ok(self.journal().read()?.clone())
     }
 
-    /// Changes it, in the kernel and in the record, in one transaction. Does nothing if the change changes nothing.
-    pub(super) fn change_traffic(&self, change: impl FnOnce(&mut Traffic)) -> Result<(), EngineError> {
+    /// Changes it, in the kernel in one transaction and in the record. Does nothing if the change changes nothing.
+    pub(super) fn change_traffic(&self, mut change: TrafficChange) -> Result<(), EngineError> {
         let _lock = self.network_lock()?;
-        let before = self.traffic()?;
-        let mut after = before.clone();
-        change(&mut after);
-        if after == before {
+        let mut journal = self.journal();
+        let before = journal.read()?;
+        change.retain(|id, serving| before.get(id) != serving.as_ref());
+        if change.is_empty() {
             return Ok(());
         }
-        network::set_traffic(&self.places, &self.readable_networks()?, &before, &after)?;
-        self.remember(&after)
+        network::set_traffic(&self.places, before, &change)?;
+        Ok(journal.write(&change)?)
     }
 
     /// Writes the whole table and all names anew: after a flush, a deletion, or a crash between kernel and record.
@@ -54,22 +42,13 @@ impl Engine {
         let networks = network::list_networks(&self.places)?.into_iter().map(|(name, record)| Ok((name, record?)));
         let networks = networks.collect::<Result<_, network::NetworkError>>()?;
         network::rebuild_firewall(&self.places, &networks, &after)?;
-        self.remember(&after)
+        Ok(self.journal().replace(after)?)
     }
 
-    /// Every network whose record can be read.
-    pub(super) fn readable_networks(&self) -> Result<BTreeMap<Name, NetworkRecord>, EngineError> {
-        let records = network::list_networks(&self.places)?;
-        Ok(records.into_iter().filter_map(|(name, record)| Some((name, record.ok()?))).collect())
-    }
-
-    fn remember(&self, traffic: &Traffic) -> Result<(), EngineError> {
-        let stored: Stored = traffic.iter().map(|(id, serving)| (id.clone(), (serving.endpoints.clone(), serving.ports.clone()))).collect();
-        Ok(atomic::write_json(&self.traffic_path(), &stored)?)
-    }
-
-    fn traffic_path(&self) -> PathBuf {
-        self.places.run.join("traffic.json")
+    /// What is known of the record. Held while it is changed: threads share it.
+    pub(super) fn journal(&self) -> MutexGuard<'_, Journal> {
+        // A thread that panicked has left it at one whole document or another.
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,7 +59,7 @@ fn leave_the_youngest(traffic: &mut Traffic) {
 }
 
 /// Whether a container runs, or is about to again.
-pub(super) fn is_alive(snapshot: &Snapshot) -> bool {
+pub(super) fn is_alive<A>(snapshot: &Snapshot<A>) -> bool {
     match snapshot.state.phase {
         Phase::Running { .. } | Phase::Restarting { .. } => true,
         Phase::Created | Phase::Exited { .. } => false,
@@ -88,9 +67,14 @@ pub(super) fn is_alive(snapshot: &Snapshot) -> bool {
 }
 
 /// What should lead to a container: its endpoints and ports while it runs, or is about to again, and serves.
-pub fn served(snapshot: &Snapshot) -> Option<Serving> {
+pub(super) fn served(snapshot: &Snapshot) -> Option<Serving> {
+    if super::Keep::serves(&snapshot.annotations) { servable(snapshot) } else { None }
+}
+
+/// What would lead to a container if it served: its endpoints and ports while it runs, or is about to again.
+pub fn servable<A>(snapshot: &Snapshot<A>) -> Option<Serving> {
     match &snapshot.config.network {
-        NetworkConfig::Bridged { endpoints, ports } if is_alive(snapshot) && super::Keep::serves(&snapshot.annotations) => {
+        NetworkConfig::Bridged { endpoints, ports } if is_alive(snapshot) => {
             Some(Serving { endpoints: endpoints.clone(), ports: ports.clone() })
         }
         NetworkConfig::Bridged { .. } | NetworkConfig::Host | NetworkConfig::None => None,

@@ -69,16 +69,20 @@ pub fn connect(places: &Places, id: &ContainerId, endpoints: &[Endpoint]) -> Res
                 rewire(&mut Ends { host: &mut host, inside: &mut inside, pinned }, id, &wiring, &[])
             });
             // The namespace takes the links with it, but only when the kernel comes to it.
-            connected.inspect_err(|_| drop(disconnect(places, id)))
+            connected.inspect_err(|_| drop(disconnect(places, id, endpoints)))
         }
     }
 }
 
-/// Removes the container's links and the pin of its namespace, which ends with its last process. Fine if there is none.
-pub fn disconnect(places: &Places, id: &ContainerId) -> Result<(), NetworkError> {
+/// Removes the links of these endpoints and the pin of the container's namespace, which ends with its last process, and with it
+/// whatever else is left of links. Fine if there is none.
+pub fn disconnect(places: &Places, id: &ContainerId, endpoints: &[Endpoint]) -> Result<(), NetworkError> {
     let mut host = open()?;
-    let requests: Vec<Request> = own_links(places, id, &mut host)?.iter().map(|link| link::delete(link.index)).collect();
-    delete(&mut host, &requests, id)?;
+    let names: Vec<String> = endpoints.iter().map(|endpoint| link_name(places, id, &endpoint.network)).collect();
+    let found = names.iter().map(|name| find(&mut host, name)).collect::<Result<Vec<_>, _>>()?;
+    let prefix = container_alias_prefix(places, id);
+    let ours = found.into_iter().flatten().filter(|link| link.alias.starts_with(&prefix));
+    delete(&mut host, &ours.map(|link| link::delete(link.index)).collect::<Vec<_>>(), id)?;
     namespace::remove(places, id)
 }
 
@@ -204,13 +208,17 @@ fn own_links(places: &Places, id: &ContainerId, host: &mut Socket) -> Result<Vec
 /// Deletes links of this container by name, and refuses if one is not.
 fn remove_stale<'a>(host: &mut Socket, names: impl Iterator<Item = &'a str>, prefix: &str, id: &ContainerId) -> Result<(), NetworkError> {
     for name in names {
-        match link::find(host, name).map_err(NetworkError::netlink(format!("find link {name}"), Feature::Links))? {
+        match find(host, name)? {
             None => {}
             Some(link) if link.alias.starts_with(prefix) => delete(host, &[link::delete(link.index)], id)?,
             Some(link) => return Err(NetworkError::ForeignLink { link: link.name }),
         }
     }
     Ok(())
+}
+
+fn find(host: &mut Socket, name: &str) -> Result<Option<Link>, NetworkError> {
+    link::find(host, name).map_err(NetworkError::netlink(format!("find link {name}"), Feature::Links))
 }
 
 /// Deletes links that may be going by themselves, as those of a namespace that ends do.

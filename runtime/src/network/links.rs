@@ -3,7 +3,7 @@
 
 use super::error::NetworkError;
 use super::link::{self, Address, Link, Route};
-use super::naming::{alias_prefix, bridge_alias, bridge_name, link_alias, link_name};
+use super::naming::{alias_prefix, bridge_alias, bridge_name, link_alias, link_name_of};
 use super::netlink::{Family, Socket};
 use super::probe::Feature;
 use super::record::NetworkRecord;
@@ -60,11 +60,9 @@ impl Links {
     pub fn link_faults(&self, id: &ContainerId, endpoints: &[Endpoint]) -> BTreeSet<Name> {
         let sound = |endpoint: &&Endpoint| {
             let bridge = self.links.get(&bridge_name(&self.places, &endpoint.network)).map(|bridge| bridge.index);
-            let link = self.links.get(&link_name(&self.places, id, &endpoint.network));
-            link.is_some_and(|link| {
-                let ours = link.alias == link_alias(&self.places, id, &endpoint.network);
-                ours && link.up && link.carrier && link.bridge.is_some() && link.bridge == bridge
-            })
+            let alias = link_alias(&self.places, id, &endpoint.network);
+            let link = self.links.get(&link_name_of(&alias));
+            link.is_some_and(|link| link.alias == alias && link.up && link.carrier && link.bridge.is_some() && link.bridge == bridge)
         };
         endpoints.iter().filter(|endpoint| !sound(endpoint)).map(|endpoint| endpoint.network.clone()).collect()
     }

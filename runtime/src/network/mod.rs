@@ -49,7 +49,7 @@ pub use naming::bridge_name;
 pub use netlink::NetlinkError;
 pub use probe::{Feature, missing_features};
 pub use record::{NetworkRecord, list_networks, read_network};
-pub use traffic::{Serving, Traffic, set_traffic};
+pub use traffic::{Serving, Traffic, TrafficChange, set_traffic};
 
 /// Where the DNS responder of a container's shim listens, in the container's namespace, on UDP and TCP.
 pub const RESOLVER: std::net::SocketAddrV4 = std::net::SocketAddrV4::new(RESOLVER_ADDRESS, 10053);

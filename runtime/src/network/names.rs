@@ -6,10 +6,10 @@
 
 use super::error::NetworkError;
 use super::record::{self, Durability, NetworkRecord};
-use super::traffic::Traffic;
+use super::traffic::{self, Serving, Traffic, TrafficChange};
 use crate::places::Places;
 use serde::{Deserialize, Serialize};
-use spec::value::Name;
+use spec::value::{ContainerId, Name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
@@ -23,12 +23,20 @@ pub struct DnsRecords {
     pub forward: bool,
 }
 
+/// As they are written.
+#[derive(Serialize)]
+struct Written<'a> {
+    domain: Domain<'a>,
+    forward: bool,
+}
+
+/// Addresses by name.
+type Domain<'a> = BTreeMap<&'a Name, BTreeSet<Ipv4Addr>>;
+
 /// Writes the names of every network as the traffic says, where the files differ: after a boot, and when one was found wrong.
 pub fn write_names(places: &Places, networks: &BTreeMap<Name, NetworkRecord>, traffic: &Traffic) -> Result<(), NetworkError> {
-    for (name, wanted) in all(networks, traffic) {
-        if read(places, &name).as_ref() != Some(&wanted) {
-            write(places, &name, &wanted)?;
-        }
+    for network in differing(places, networks, traffic).iter().filter_map(|name| networks.get(name)) {
+        write(places, network, names(&network.name, traffic.iter()))?;
     }
     Ok(())
 }
@@ -38,25 +46,39 @@ pub(super) fn change(
     places: &Places,
     networks: &BTreeMap<Name, NetworkRecord>,
     before: &Traffic,
-    after: &Traffic,
+    change: &TrafficChange,
 ) -> Result<(), NetworkError> {
-    let (old, new) = (all(networks, before), all(networks, after));
-    for (name, wanted) in &new {
-        if old.get(name) != Some(wanted) || (!wanted.domain.is_empty() && !places.records(name).exists()) {
-            write(places, name, wanted)?;
+    for (name, network) in networks {
+        let ending = names(name, change.keys().filter_map(|id| before.get_key_value(id)));
+        let beginning = names(name, change.iter().filter_map(|(id, serving)| Some((id, serving.as_ref()?))));
+        if ending != beginning || (!beginning.is_empty() && !places.records(name).exists()) {
+            write(places, network, names(name, traffic::after(before, change)))?;
         }
     }
     Ok(())
 }
 
+/// The names on one network.
+fn names<'a>(network: &Name, traffic: impl Iterator<Item = (&'a ContainerId, &'a Serving)>) -> Domain<'a> {
+    let mut names = Domain::new();
+    for (id, serving) in traffic {
+        for endpoint in serving.endpoints.iter().filter(|endpoint| endpoint.network == *network) {
+            for name in endpoint.aliases.iter().chain([&id.name]) {
+                names.entry(name).or_default().insert(endpoint.address);
+            }
+        }
+    }
+    names
+}
+
 /// Makes the flag that follows from the network's record right, and keeps the names.
 pub(super) fn ensure(places: &Places, network: &NetworkRecord) -> Result<(), NetworkError> {
     let found = read(places, &network.name);
-    let forward = !network.internal;
-    if found.as_ref().is_some_and(|records| records.forward == forward) {
+    if found.as_ref().is_some_and(|records| records.forward != network.internal) {
         return Ok(());
     }
-    write(places, &network.name, &DnsRecords { forward, ..found.unwrap_or_default() })
+    let kept = found.unwrap_or_default().domain;
+    write(places, network, kept.iter().map(|(name, addresses)| (name, addresses.clone())).collect())
 }
 
 /// Removes the names of a network; fine if there are none.
@@ -64,26 +86,22 @@ pub(super) fn remove(places: &Places, network: &Name) -> Result<(), NetworkError
     record::remove_file(&places.records(network))
 }
 
-/// The networks whose files do not say what the traffic says.
+/// The networks whose files do not say what the traffic says. A file that says it is compared as it is; one that does not may say
+/// it in another form, as an earlier version has.
 pub(super) fn differing(places: &Places, networks: &BTreeMap<Name, NetworkRecord>, traffic: &Traffic) -> BTreeSet<Name> {
-    all(networks, traffic).into_iter().filter(|(name, wanted)| read(places, name).as_ref() != Some(wanted)).map(|(name, _)| name).collect()
+    let differs = |network: &&NetworkRecord| {
+        let wanted = Written { domain: names(&network.name, traffic.iter()), forward: !network.internal };
+        let Ok(found) = fs::read(places.records(&network.name)) else { return true };
+        let is_as_written = serde_json::to_vec(&wanted).is_ok_and(|wanted| wanted == found);
+        !is_as_written && !serde_json::from_slice::<DnsRecords>(&found).is_ok_and(|found| found.says(&wanted))
+    };
+    networks.values().filter(differs).map(|network| network.name.clone()).collect()
 }
 
-/// What all files should say.
-fn all(networks: &BTreeMap<Name, NetworkRecord>, traffic: &Traffic) -> BTreeMap<Name, DnsRecords> {
-    let mut all: BTreeMap<Name, DnsRecords> = networks
-        .values()
-        .map(|network| (network.name.clone(), DnsRecords { forward: !network.internal, ..DnsRecords::default() }))
-        .collect();
-    for (id, serving) in traffic {
-        for endpoint in &serving.endpoints {
-            let Some(records) = all.get_mut(&endpoint.network) else { continue };
-            for name in endpoint.aliases.iter().chain([&id.name]) {
-                records.domain.entry(name.clone()).or_default().insert(endpoint.address);
-            }
-        }
+impl DnsRecords {
+    fn says(&self, wanted: &Written<'_>) -> bool {
+        self.forward == wanted.forward && self.domain.iter().eq(wanted.domain.iter().map(|(name, addresses)| (*name, addresses)))
     }
-    all
 }
 
 /// `None` if there is no file, or it is not one of ours: it is then written anew.
@@ -91,8 +109,9 @@ fn read(places: &Places, network: &Name) -> Option<DnsRecords> {
     serde_json::from_slice(&fs::read(places.records(network)).ok()?).ok()
 }
 
-fn write(places: &Places, network: &Name, records: &DnsRecords) -> Result<(), NetworkError> {
-    let path = places.records(network);
-    let bytes = serde_json::to_vec(records).map_err(|source| NetworkError::Record { path: path.clone(), source })?;
+fn write(places: &Places, network: &NetworkRecord, domain: Domain<'_>) -> Result<(), NetworkError> {
+    let path = places.records(&network.name);
+    let written = Written { domain, forward: !network.internal };
+    let bytes = serde_json::to_vec(&written).map_err(|source| NetworkError::Record { path: path.clone(), source })?;
     record::write(&path, &bytes, Durability::Passing)
 }

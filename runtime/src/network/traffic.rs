@@ -7,7 +7,7 @@ use super::conntrack;
 use super::error::NetworkError;
 use super::firewall::{self, Contents};
 use super::names;
-use super::record::NetworkRecord;
+use super::record::{NetworkRecord, read_network, readable_networks};
 use crate::container::config::Endpoint;
 use crate::places::Places;
 use spec::value::{ContainerId, Name, PortMapping, Protocol};
@@ -25,6 +25,9 @@ pub struct Serving {
     /// Ports of the host. A container that is only on internal networks has none in effect, as with Docker.
     pub ports: Vec<PortMapping>,
 }
+
+/// A change of it: what leads to each of these containers from now on, nothing if `None`. The others stay as they are.
+pub type TrafficChange = BTreeMap<ContainerId, Option<Serving>>;
 
 /// A port of the host, as packets are matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,21 +49,43 @@ pub(super) struct Target {
     pub port: u16,
 }
 
-/// Makes ports and names lead where `after` says, given that they lead where `before` says. If the kernel shows that they do
-/// not, the table is mended as by [`super::rebuild_firewall`].
-pub fn set_traffic(
-    places: &Places,
-    networks: &BTreeMap<Name, NetworkRecord>,
-    before: &Traffic,
-    after: &Traffic,
-) -> Result<(), NetworkError> {
-    let (old, new) = (published(networks, before)?, published(networks, after)?);
+/// Makes ports and names lead where they do after a change, given that they lead where `before` says. What it costs follows the
+/// change, and the names on its networks. If the kernel shows that it is not as `before` says, the table is mended as by
+/// [`super::rebuild_firewall`].
+pub fn set_traffic(places: &Places, before: &Traffic, change: &TrafficChange) -> Result<(), NetworkError> {
+    let ending: Traffic = change.keys().filter_map(|id| before.get_key_value(id)).map(|(id, it)| (id.clone(), it.clone())).collect();
+    let beginning: Traffic = change.iter().filter_map(|(id, serving)| Some((id.clone(), serving.clone()?))).collect();
+    let networks = networks_of(places, ending.values().chain(beginning.values()))?;
+    let (old, new) = (published(&networks, &ending)?, published(&networks, &beginning)?);
     if old != new {
-        firewall::change(places, &Contents::new(places, networks, &old), &Contents::new(places, networks, &new))?;
+        let whole = || {
+            let networks = readable_networks(places)?;
+            let all = after(before, change).map(|(id, serving)| (id.clone(), serving.clone())).collect();
+            published(&networks, &all).map(|ports| Contents::new(places, &networks, &ports))
+        };
+        let mut staying = before.iter().filter(|(id, _)| !change.contains_key(*id)).flat_map(|(_, serving)| &serving.ports);
+        if staying.any(|port| new.contains_key(&host_port(port))) {
+            // A port that seems to be taken: looking at all of them tells by whom, if it is.
+            whole()?;
+        }
+        let contents = |ports| Contents::new(places, &networks, ports);
+        firewall::change(places, &contents(&old), &contents(&new), whole)?;
     }
     // Whoever resolves a name finds the ports ready.
-    names::change(places, networks, before, after)?;
+    names::change(places, &networks, before, change)?;
     conntrack::forget(&moved_flows(&old, &new))
+}
+
+/// Who serves after a change.
+pub(super) fn after<'a>(before: &'a Traffic, change: &'a TrafficChange) -> impl Iterator<Item = (&'a ContainerId, &'a Serving)> {
+    let staying = before.iter().filter(|(id, _)| !change.contains_key(*id));
+    staying.chain(change.iter().filter_map(|(id, serving)| Some((id, serving.as_ref()?))))
+}
+
+/// The networks these are on, as far as their records can be read.
+fn networks_of<'a>(places: &Places, serving: impl Iterator<Item = &'a Serving>) -> Result<BTreeMap<Name, NetworkRecord>, NetworkError> {
+    let names: BTreeSet<&Name> = serving.flat_map(|serving| &serving.endpoints).map(|endpoint| &endpoint.network).collect();
+    Ok(names.into_iter().filter_map(|name| Some((name.clone(), read_network(places, name).ok()??))).collect())
 }
 
 /// Where each published port leads.

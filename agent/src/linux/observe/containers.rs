@@ -3,42 +3,52 @@
 use super::super::record::Applied;
 use crate::host::chain;
 use crate::plan::actual::{ActualContainer, ContainerFault, Observed};
-use runtime::cgroup::{Cgroup, CgroupError, Layout, settled};
+use runtime::cgroup::{CgroupError, Groups, settled};
 use runtime::container::config::{Endpoint, NetworkConfig};
 use runtime::container::state::{ExitCause, Phase, ProcessRef};
-use runtime::container::{ContainerError, Snapshot, inspect};
-use runtime::engine::{Engine, Keep, served};
+use runtime::container::{ContainerError, Shelves};
+use runtime::engine::{Engine, Keep, servable};
 use runtime::network::{Links, Serving, Traffic};
 use spec::desired::Container;
 use spec::value::ContainerId;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// So many containers are worth a thread of their own: starting one costs as much as looking at a few.
 const CONTAINERS_A_THREAD: usize = 32;
 
+/// A container with what we keep beside it; `None` for one that was not made by us.
+type Snapshot = runtime::container::Snapshot<Option<Keep<Option<Applied<Container>>>>>;
+
 /// What is looked at once for all containers.
 struct Surroundings<'a> {
-    engine: &'a Engine,
+    shelves: Shelves,
     links: &'a Links,
-    layout: Result<Layout, CgroupError>,
+    groups: Result<Groups, CgroupError>,
 }
 
 /// A container as the planner sees it, and what should lead to it.
 type Seen = (Observed<ActualContainer>, Option<Serving>);
 
 /// Looks at all of them, on all processors: each is a handful of small files, most of them of the kernel's making.
-pub(super) fn look(engine: &Engine, links: &Links, ids: &[ContainerId]) -> (BTreeMap<ContainerId, Observed<ActualContainer>>, Traffic) {
-    let surroundings = &Surroundings { engine, links, layout: Layout::detect() };
+pub(super) fn look(
+    engine: &Engine,
+    links: &Links,
+    ids: &[ContainerId],
+) -> Result<(BTreeMap<ContainerId, Observed<ActualContainer>>, Traffic), ContainerError> {
+    let places = engine.places();
+    let surroundings = &Surroundings { shelves: Shelves::open(places)?, links, groups: Groups::open(places) };
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(ids.len() / CONTAINERS_A_THREAD + 1);
-    let part = |ids: &[ContainerId]| -> Vec<(ContainerId, Seen)> {
-        ids.iter().filter_map(|id| Some((id.clone(), look_at(surroundings, id)?))).collect()
+    // Whoever is ready takes the next few: another thread of ours may be busy with the site meanwhile.
+    let (next, parts) = (&AtomicUsize::new(0), &ids.chunks(CONTAINERS_A_THREAD).collect::<Vec<_>>());
+    let work = || -> Vec<(ContainerId, Seen)> {
+        let taken = std::iter::from_fn(|| parts.get(next.fetch_add(1, Ordering::Relaxed)));
+        taken.flat_map(|ids| ids.iter()).filter_map(|id| Some((id.clone(), look_at(surroundings, id)?))).collect()
     };
     let (mut seen, mut traffic) = (BTreeMap::new(), Traffic::new());
     std::thread::scope(|scope| {
-        let mut parts = ids.chunks(ids.len().div_ceil(workers).max(1));
-        let first = parts.next().unwrap_or_default();
-        let others: Vec<_> = parts.map(|ids| scope.spawn(move || part(ids))).collect();
-        let others = std::iter::once(part(first)).chain(others.into_iter().map(|part| match part.join() {
+        let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+        let others = std::iter::once(work()).chain(others.into_iter().map(|part| match part.join() {
             Ok(part) => part,
             Err(panic) => std::panic::resume_unwind(panic),
         }));
@@ -47,12 +57,12 @@ pub(super) fn look(engine: &Engine, links: &Links, ids: &[ContainerId]) -> (BTre
             seen.insert(id, observed);
         }
     });
-    (seen, traffic)
+    Ok((seen, traffic))
 }
 
 /// One container; `None` if it was removed while we looked.
 fn look_at(surroundings: &Surroundings<'_>, id: &ContainerId) -> Option<Seen> {
-    let look = || match inspect(surroundings.engine.places(), id) {
+    let look = || match surroundings.shelves.inspect::<Option<Keep<_>>>(id) {
         Err(ContainerError::NotFound { .. }) => None,
         found => Some(found.map_err(|error| (Observed::Unreadable { why: chain(&error) }, None))),
     };
@@ -72,21 +82,22 @@ fn look_at(surroundings: &Surroundings<'_>, id: &ContainerId) -> Option<Seen> {
             Err(unreadable) => return Some(unreadable),
         }
     };
-    let serving = served(&snapshot);
+    let serves = snapshot.annotations.as_ref().is_none_or(|keep| keep.serving);
+    let serving = if serves { servable(&snapshot) } else { None };
     Some((observed(snapshot, faults), serving))
 }
 
 fn observed(snapshot: Snapshot, faults: BTreeSet<ContainerFault>) -> Observed<ActualContainer> {
-    let record = match Applied::<Container>::read(Keep::annotations_of(&snapshot.annotations)) {
-        Ok(record) => record,
-        Err(why) => return Observed::Unreadable { why },
+    let (endpoints, completed) = (endpoints(&snapshot).to_vec(), completed(&snapshot));
+    let Some(Keep { serving, annotations: Some(record) }) = snapshot.annotations else {
+        return Observed::Unreadable { why: "it was not made by this agent".to_owned() };
     };
     Observed::Present(ActualContainer {
         image: snapshot.config.image,
-        endpoints: endpoints(&snapshot).to_vec(),
-        completed: completed(&snapshot),
+        endpoints,
+        completed,
         stopped_by_user: snapshot.stopped_by_user,
-        serving: Keep::serves(&snapshot.annotations),
+        serving,
         owner: record.owner,
         applied: record.applied,
         written: record.written,
@@ -131,9 +142,8 @@ fn faults(surroundings: &Surroundings<'_>, id: &ContainerId, snapshot: &Snapshot
         faults.insert(ContainerFault::Shim);
     }
     let wanted = settled(&snapshot.config.updatable.resources);
-    let places = surroundings.engine.places();
-    let found = match &surroundings.layout {
-        Ok(layout) => Cgroup::within(layout, places, id).read_limits().map_err(|error| chain(&error)),
+    let found = match &surroundings.groups {
+        Ok(groups) => groups.read_limits(id).map_err(|error| chain(&error)),
         Err(error) => Err(chain(error)),
     };
     match found {

@@ -3,26 +3,34 @@
 mod containers;
 
 use super::record::{Applied, AppliedImage};
+use super::registries::registry_settings;
 use crate::host::{HostError, chain};
 use crate::ledger::{Ledger, OwnedState};
 use crate::plan::actual::{Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, ContainerFault, Firewall, Observed, Owner};
 use runtime::container::state::Phase;
 use runtime::engine::Engine;
+use runtime::image::registry::{Settings, policy};
 use runtime::network::{FirewallState, Links, NetworkRecord, Traffic, list_networks};
 use runtime::volume::{VolumeRecord, list_volumes};
 use spec::desired::{Desired, Image, ImageKey, ImageSource, Kind, Network, Volume};
 use spec::value::{ContainerId, Name, PortMapping};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 type Result<T> = std::result::Result<T, HostError>;
 
 pub(super) fn observe(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result<Actual> {
+    Ok(Actual { images: images(engine, ledger, desired)?, ..all_but_images(engine)? })
+}
+
+/// What there is whatever a site names.
+pub(super) fn all_but_images(engine: &Engine) -> Result<Actual> {
     let failed = |what: &str, error: Box<dyn std::error::Error + Send + Sync>| HostError::new(format!("look at the {what}"), error);
     let links = Links::read(engine.places()).map_err(|error| failed("links", error.into()))?;
     let records = list_networks(engine.places()).map_err(|error| failed("networks", error.into()))?;
     let volumes = list_volumes(engine.places()).map_err(|error| failed("volumes", error.into()))?;
     let ids = engine.container_ids().map_err(|error| failed("containers", error.into()))?;
-    let (mut containers, expected) = containers::look(engine, &links, &ids.into_iter().collect::<Vec<_>>());
+    let looked = containers::look(engine, &links, &ids.into_iter().collect::<Vec<_>>());
+    let (mut containers, expected) = looked.map_err(|error| failed("containers", error.into()))?;
 
     let readable: BTreeMap<Name, NetworkRecord> =
         records.iter().filter_map(|(name, record)| Some((name.clone(), record.as_ref().ok()?.clone()))).collect();
@@ -33,7 +41,7 @@ pub(super) fn observe(engine: &Engine, ledger: Option<&Ledger>, desired: &Desire
         }
     }
     Ok(Actual {
-        images: images(engine, ledger, desired)?,
+        images: BTreeMap::new(),
         containers,
         networks: records.into_iter().map(|(name, record)| (name, network(record, &links))).collect(),
         volumes: volumes.into_iter().map(|(name, record)| (name, volume(record))).collect(),
@@ -86,8 +94,9 @@ fn volume(record: std::result::Result<VolumeRecord, runtime::volume::VolumeError
 }
 
 /// Images that the site names, and images the ledger says were obtained.
-fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result<BTreeMap<ImageKey, Observed<ActualImage>>> {
+pub(super) fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result<BTreeMap<ImageKey, Observed<ActualImage>>> {
     let failed = |error: crate::ledger::LedgerError| HostError::new("look at the images", error);
+    let settings = registry_settings(&engine.places().config).map_err(|error| HostError::new("look at the images", error))?;
     let mut found = BTreeMap::new();
     let owned = ledger.map(|ledger| ledger.owned_of(Kind::Image)).transpose().map_err(failed)?;
     for owned in owned.into_iter().flatten() {
@@ -96,7 +105,7 @@ fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result
         }
         let Some(key) = super::image::key_of(&owned.resource.name) else { continue };
         let Ok(applied) = serde_json::from_value::<AppliedImage>(owned.applied) else { continue };
-        if let Some(observed) = look_at(engine, &key, applied, Owner::Site(owned.site)) {
+        if let Some(observed) = look_at(engine, &key, applied, Owner::Site(owned.site)).filter(|it| may_be_used(engine, &settings, it)) {
             found.insert(key, observed);
         }
     }
@@ -104,9 +113,10 @@ fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result
         // Pulled, built or imported by hand: what is here under that name is used as it is.
         let ImageKey::Reference(reference) = key else { continue };
         if !found.contains_key(key) {
-            let image = Image { source: ImageSource::Pull { reference: reference.clone() } };
-            let applied = AppliedImage { image, bases: BTreeMap::new(), written: None };
-            found.extend(look_at(engine, key, applied, Owner::Hand).map(|observed| (key.clone(), observed)));
+            let image = Image { source: ImageSource::Pull { reference: reference.clone() }, push: BTreeSet::new() };
+            let applied = AppliedImage { image, bases: BTreeMap::new(), written: None, published: BTreeMap::new() };
+            let here = look_at(engine, key, applied, Owner::Hand).filter(|it| may_be_used(engine, &settings, it));
+            found.extend(here.map(|observed| (key.clone(), observed)));
         }
     }
     Ok(found)
@@ -126,10 +136,22 @@ fn look_at(engine: &Engine, key: &ImageKey, applied: AppliedImage, owner: Owner)
         Ok(Some(image)) => {
             let has_healthcheck =
                 image.config.config.healthcheck.is_some_and(|check| check.test.first().is_some_and(|word| word != "NONE"));
-            let AppliedImage { image: applied, bases, written } = applied;
-            Observed::Present(ActualImage { digest: image.id, applied, bases, owner, written, has_healthcheck })
+            let AppliedImage { image: applied, bases, written, published } = applied;
+            Observed::Present(ActualImage { digest: image.id, applied, bases, published, owner, written, has_healthcheck })
         }
     })
+}
+
+/// Whether the policy of this host takes an image of a registry as it is known here. One that it does not take counts as absent: to
+/// obtain it is then to have it verified, or refused with the reason.
+fn may_be_used(engine: &Engine, settings: &Settings, observed: &Observed<ActualImage>) -> bool {
+    match observed {
+        Observed::Present(ActualImage { applied: Image { source: ImageSource::Pull { reference }, .. }, digest, .. }) => {
+            // A record of verdicts that cannot be read proves nothing.
+            policy::is_settled(settings, engine.images(), reference, digest).unwrap_or(false)
+        }
+        Observed::Present(_) | Observed::Unreadable { .. } => true,
+    }
 }
 
 /// The bare name that a reference was completed from, as Docker completes it: an image of a site is found by it.

@@ -51,9 +51,9 @@ pub(super) struct ImageRecord {
 
 /// `records/<digest of the key>.json`.
 #[derive(Debug, Serialize, Deserialize)]
-struct NameRecord {
-    key: String,
-    id: ImageId,
+pub(super) struct NameRecord {
+    pub(super) key: String,
+    pub(super) id: ImageId,
 }
 
 impl ImageStore {
@@ -171,6 +171,11 @@ impl ImageStore {
         Ok(names)
     }
 
+    /// The digest of the manifest an image was pulled by, or first published by.
+    pub fn manifest_digest(&self, id: &ImageId) -> Result<Option<Digest>, StoreError> {
+        Ok(self.record(id)?.manifest)
+    }
+
     /// Removes an image and its names; layers and blobs that nothing else uses go with the next [`Self::gc`]. Fine if it is absent.
     pub fn remove(&self, id: &ImageId) -> Result<(), StoreError> {
         for (key, named) in self.names_of_images()? {
@@ -178,7 +183,8 @@ impl ImageStore {
                 self.untag(&key)?;
             }
         }
-        Ok(atomic::remove_file(&self.image_path(id))?)
+        atomic::remove_file(&self.image_path(id))?;
+        self.remove_verdicts(id)
     }
 
     /// The manifest an image was pulled by, or first published by, with its bytes; `None` if it has none, or it is gone.
@@ -198,6 +204,11 @@ impl ImageStore {
             atomic::write_json(&self.image_path(id), &ImageRecord { manifest: Some(digest), ..record })?;
         }
         Ok(digest)
+    }
+
+    /// Forgets the manifest of an image: it is published by a new one.
+    pub(super) fn forget_manifest(&self, id: &ImageId) -> Result<(), StoreError> {
+        Ok(atomic::write_json(&self.image_path(id), &ImageRecord { manifest: None, ..self.record(id)? })?)
     }
 
     pub(super) fn record(&self, id: &ImageId) -> Result<ImageRecord, StoreError> {

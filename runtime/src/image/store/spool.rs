@@ -81,15 +81,21 @@ impl ImageStore {
         }
     }
 
-    /// Removes beginnings of blobs that nobody came back for. Only with the `use` lock held exclusively: then nobody fetches.
+    /// Removes beginnings of blobs that nobody came back for; returns their bytes. Only with the `use` lock held exclusively: then nobody
+    /// fetches.
     pub(super) fn remove_stale_partials(&self, now: SystemTime) -> Result<u64, StoreError> {
+        // One from the future is as old as now.
+        let is_old = |modified| now.duration_since(modified).is_ok_and(|age| age >= PARTIAL_AGE_MAX);
+        self.remove_partials(|found| found.len() == 0 || found.modified().is_ok_and(is_old))
+    }
+
+    /// Removes the beginnings of blobs for which this is so. As [`Self::remove_stale_partials`].
+    pub(super) fn remove_partials(&self, goes: impl Fn(&fs::Metadata) -> bool) -> Result<u64, StoreError> {
         let mut bytes = 0;
         for digest in self.digests("partial", "")? {
             let path = self.directory.join("partial").join(digest.hex());
             let found = fs::metadata(&path).map_err(FileError::of("stat", &path))?;
-            let modified = found.modified().map_err(FileError::of("stat", &path))?;
-            // One from the future is as old as now.
-            if now.duration_since(modified).is_ok_and(|age| age >= PARTIAL_AGE_MAX) || found.len() == 0 {
+            if goes(&found) {
                 bytes += found.len();
                 atomic::remove_file(&path)?;
             }
@@ -153,3 +159,6 @@ impl<R: Read> Read for Spooling<'_, R> {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,11 +130,16 @@ pub fn remove_firewall(places: &Places) -> Result<(), NetworkError> {
     }
 }
 
-/// Turns one content into another in one transaction, without looking at what is there. If the kernel shows that it is not what
-/// was thought, that is looked at after all.
-pub(super) fn change(places: &Places, before: &Contents, after: &Contents) -> Result<(), NetworkError> {
+/// Turns what is different between two contents into one transaction, without looking at what is there. If the kernel shows that
+/// it is not what was thought, that is looked at after all, and the table made to hold the `whole`.
+pub(super) fn change(
+    places: &Places,
+    before: &Contents,
+    after: &Contents,
+    whole: impl FnOnce() -> Result<Contents, NetworkError>,
+) -> Result<(), NetworkError> {
     match difference(&places.instance(), before, after).commit(&mut open()?) {
-        Err(NetlinkError::Refused { .. }) => converge(places, after),
+        Err(NetlinkError::Refused { .. }) => converge(places, &whole()?),
         other => other.map_err(changing(places)),
     }
 }

@@ -1,8 +1,8 @@
 //! Changes by other hands are heard of, and those of others are not.
 
 use super::super::ChangeWatch;
-use super::super::{bridge_name, set_traffic};
-use super::host::{endpoint, on_a_host, traffic};
+use super::super::bridge_name;
+use super::host::{endpoint, on_a_host, set_traffic, traffic};
 use std::process::Command;
 
 fn run(words: &str) {
@@ -17,7 +17,7 @@ fn what_is_done_to_ours_is_heard_and_what_is_done_to_others_is_not() {
         let shop = host.network("shop", "10.77.0.0/24", false);
         let at = [endpoint("shop", "10.77.0.2")];
         host.container("web@1", &at);
-        set_traffic(&host.places, &host.networks, &traffic(&[]), &traffic(&[("web@1", &at, &["8080:80"])])).unwrap();
+        set_traffic(&host.places, &traffic(&[]), &traffic(&[("web@1", &at, &["8080:80"])])).unwrap();
         let (links, firewall) = (ChangeWatch::links(&host.places).unwrap(), ChangeWatch::firewall(&host.places).unwrap());
         let heard = || (links.read().unwrap(), firewall.read().unwrap());
         assert_eq!(heard(), (false, false), "nothing happened");

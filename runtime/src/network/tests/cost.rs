@@ -1,7 +1,7 @@
 //! What things cost; a measurement, not a test: `cargo test -p runtime network::tests::cost -- --ignored --nocapture`.
 
-use super::super::{FirewallState, Links, connect, disconnect, set_traffic};
-use super::host::{endpoint, on_a_host, traffic};
+use super::super::{FirewallState, Links, connect, disconnect};
+use super::host::{endpoint, on_a_host, set_traffic, traffic};
 use spec::value::ContainerId;
 use std::time::{Duration, Instant};
 
@@ -31,11 +31,11 @@ fn of_connecting_and_of_moving_ports() {
         print("connect what is connected", again);
         print("look at 50 links", (0..ROUNDS).map(|_| time(|| Links::read(&host.places).unwrap()).0).collect());
         let serving = |index: usize| traffic(&[("web@1", &at(index), &["8080:80"])]);
-        let moved = (0..ROUNDS)
-            .map(|index| time(|| set_traffic(&host.places, &host.networks, &serving(index.saturating_sub(1)), &serving(index)).unwrap()).0);
+        let moved =
+            (0..ROUNDS).map(|index| time(|| set_traffic(&host.places, &serving(index.saturating_sub(1)), &serving(index)).unwrap()).0);
         print("move a port and a name", moved.collect());
         print("look at the firewall", (0..ROUNDS).map(|_| time(|| FirewallState::read(&host.places).unwrap()).0).collect());
-        let disconnected = (0..ROUNDS).map(|index| time(|| disconnect(&host.places, &id(index)).unwrap()).0).collect();
+        let disconnected = (0..ROUNDS).map(|index| time(|| disconnect(&host.places, &id(index), &at(index)).unwrap()).0).collect();
         print("disconnect", disconnected);
     });
 }

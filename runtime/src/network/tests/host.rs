@@ -2,8 +2,9 @@
 
 use super::super::link::{self, Address, Pair};
 use super::super::netlink::{Family, Socket};
-use super::super::{Links, NetworkRecord, Serving, Traffic, connect, ensure_network, namespace};
+use super::super::{Links, NetworkError, NetworkRecord, Serving, Traffic, connect, ensure_network, namespace};
 use crate::container::config::Endpoint;
+use crate::network;
 use crate::places::Places;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
@@ -141,6 +142,12 @@ pub(super) fn traffic(serving: &[(&str, &[Endpoint], &[&str])]) -> Traffic {
         (id.parse().unwrap(), Serving { endpoints: endpoints.to_vec(), ports })
     };
     serving.iter().map(one).collect()
+}
+
+/// Changes the traffic from one whole to another.
+pub(super) fn set_traffic(places: &Places, before: &Traffic, after: &Traffic) -> Result<(), NetworkError> {
+    let ids = before.keys().chain(after.keys()).filter(|id| before.get(id) != after.get(id));
+    network::set_traffic(places, before, &ids.map(|id| (id.clone(), after.get(id).cloned())).collect())
 }
 
 /// Listens in a namespace, at all its addresses.

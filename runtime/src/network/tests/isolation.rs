@@ -2,8 +2,8 @@
 
 use super::super::link::{self, Address};
 use super::super::netlink::{Family, Socket};
-use super::super::{DnsRecords, ensure_network, set_traffic};
-use super::host::{OUTSIDE, UPLINK, ask_tcp, endpoint, inside, on_a_host, record, serve, traffic, try_tcp};
+use super::super::{DnsRecords, ensure_network};
+use super::host::{OUTSIDE, UPLINK, ask_tcp, endpoint, inside, on_a_host, record, serve, set_traffic, traffic, try_tcp};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -31,7 +31,7 @@ fn published_ports_are_the_door_between_networks() {
         let at = [endpoint("two", "10.78.0.2")];
         let two = host.container("b@1", &at);
         serve(&two, "b", 80);
-        set_traffic(&host.places, &host.networks, &traffic(&[]), &traffic(&[("b@1", &at, &["8080:80"])])).unwrap();
+        set_traffic(&host.places, &traffic(&[]), &traffic(&[("b@1", &at, &["8080:80"])])).unwrap();
         assert!(ask_tcp(&one, UPLINK, 8080).is_some());
         assert_eq!(try_tcp(&one, Ipv4Addr::new(10, 78, 0, 2), 80), None, "not past the door");
     });
@@ -45,7 +45,7 @@ fn another_host_does_not_reach_containers_but_by_published_ports() {
         let web = host.container("web@1", &at);
         serve(&web, "web", 80);
         serve(&web, "admin", 81);
-        set_traffic(&host.places, &host.networks, &traffic(&[]), &traffic(&[("web@1", &at, &["8080:80"])])).unwrap();
+        set_traffic(&host.places, &traffic(&[]), &traffic(&[("web@1", &at, &["8080:80"])])).unwrap();
         // It knows a way to the containers' subnet, as any neighbour of a host may.
         inside(&host.outside, || Socket::open(Family::Route).unwrap().transact(&[link::set_default_route(UPLINK)]).unwrap());
         assert_eq!(try_tcp(&host.outside, Ipv4Addr::new(10, 77, 0, 2), 80), None);
@@ -67,7 +67,7 @@ fn an_internal_network_has_no_way_out_and_none_in() {
         serve(&web, "web", 80);
         serve(&host.outside, "outside", 80);
         let serving = traffic(&[("db@1", &at, &["5432:5432"]), ("web@1", &front_at, &["8080:80"])]);
-        set_traffic(&host.places, &host.networks, &traffic(&[]), &serving).unwrap();
+        set_traffic(&host.places, &traffic(&[]), &serving).unwrap();
         let address = Ipv4Addr::new(10, 79, 0, 2);
         assert!(ask_tcp(&client, address, 5432).is_some(), "neighbours see each other");
         for way_out in [(OUTSIDE, 80), (Ipv4Addr::new(10, 77, 0, 2), 80), (UPLINK, 8080)] {

@@ -1,8 +1,10 @@
 //! Published ports: from everywhere, moved without a gap, many at once.
 
 use super::super::sysctl::{self, Missing};
-use super::super::{FirewallState, NetworkError, rebuild_firewall, set_traffic};
-use super::host::{Host, OUTSIDE, UPLINK, ask_again, ask_tcp, ask_udp, endpoint, inside, nft_ruleset, on_a_host, serve, traffic, try_tcp};
+use super::super::{FirewallState, NetworkError, rebuild_firewall};
+use super::host::{
+    Host, OUTSIDE, UPLINK, ask_again, ask_tcp, ask_udp, endpoint, inside, nft_ruleset, on_a_host, serve, set_traffic, traffic, try_tcp,
+};
 use crate::container::config::Endpoint;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -36,7 +38,7 @@ fn a_published_port_is_reached_from_everywhere_where_the_bridge_filters() {
 fn reached_from_everywhere(host: &mut Host) {
     let at = web_shop(host);
     let neighbour = host.container("db@1", &[endpoint("shop", "10.77.0.3")]);
-    set_traffic(&host.places, &host.networks, &traffic(&[]), &traffic(&[("web@1", &at, &["8080:80", "8080:80/udp"])])).unwrap();
+    set_traffic(&host.places, &traffic(&[]), &traffic(&[("web@1", &at, &["8080:80", "8080:80/udp"])])).unwrap();
     let itself = host.namespace("web@1");
     let (gateway, localhost) = (Ipv4Addr::new(10, 77, 0, 1), Ipv4Addr::LOCALHOST);
     let clients = [
@@ -60,7 +62,7 @@ fn a_port_of_one_address_is_reached_only_there() {
     on_a_host(|host| {
         let at = web_shop(host);
         let ports = ["127.0.0.1:8080:80", "192.0.2.1:9090:80"];
-        set_traffic(&host.places, &host.networks, &traffic(&[]), &traffic(&[("web@1", &at, &ports)])).unwrap();
+        set_traffic(&host.places, &traffic(&[]), &traffic(&[("web@1", &at, &ports)])).unwrap();
         assert!(ask_tcp(&host.here, Ipv4Addr::LOCALHOST, 8080).is_some());
         assert_eq!(try_tcp(&host.outside, UPLINK, 8080), None);
         assert_eq!(try_tcp(&host.here, UPLINK, 8080), None);
@@ -77,7 +79,7 @@ fn a_port_moves_without_one_failed_connection() {
         let new = host.container("web@2", &new_at);
         serve(&new, "new", 80);
         let (old, new) = (traffic(&[("web@1", &old_at, &["8080:80"])]), traffic(&[("web@2", &new_at, &["8080:80"])]));
-        set_traffic(&host.places, &host.networks, &traffic(&[]), &old).unwrap();
+        set_traffic(&host.places, &traffic(&[]), &old).unwrap();
         let (done, to_old, to_new) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             let client = scope.spawn(|| {
@@ -90,9 +92,9 @@ fn a_port_moves_without_one_failed_connection() {
                 }
             });
             for _ in 0..25 {
-                set_traffic(&host.places, &host.networks, &old, &new).unwrap();
+                set_traffic(&host.places, &old, &new).unwrap();
                 std::thread::sleep(std::time::Duration::from_millis(5));
-                set_traffic(&host.places, &host.networks, &new, &old).unwrap();
+                set_traffic(&host.places, &new, &old).unwrap();
                 rebuild_firewall(&host.places, &host.networks, &old).unwrap();
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
@@ -118,11 +120,11 @@ fn a_steady_udp_sender_follows_the_port() {
         client.connect((UPLINK, 8080)).unwrap();
         assert_eq!(ask_again(&client), None);
         for (before, after, answer) in [(&none, &old, "web 192.0.2.9"), (&old, &new, "new 192.0.2.9"), (&new, &old, "web 192.0.2.9")] {
-            set_traffic(&host.places, &host.networks, before, after).unwrap();
+            set_traffic(&host.places, before, after).unwrap();
             // The first may meet the refusal of an earlier packet.
             assert_eq!(ask_again(&client).or_else(|| ask_again(&client)).as_deref(), Some(answer));
         }
-        set_traffic(&host.places, &host.networks, &old, &none).unwrap();
+        set_traffic(&host.places, &old, &none).unwrap();
         assert_eq!(ask_again(&client).or_else(|| ask_again(&client)), None);
     });
 }
@@ -135,13 +137,13 @@ fn a_range_of_200_ports_is_one_transaction() {
         let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
         let (none, all) = (traffic(&[]), traffic(&[("web@1", &at, &ports)]));
         let begun = std::time::Instant::now();
-        set_traffic(&host.places, &host.networks, &none, &all).unwrap();
+        set_traffic(&host.places, &none, &all).unwrap();
         eprintln!("200 ports published in {:?}", begun.elapsed());
         assert!(ask_tcp(&host.outside, UPLINK, 20_000).is_some() && ask_tcp(&host.outside, UPLINK, 20_199).is_some());
         if let Some(ruleset) = nft_ruleset() {
             assert_eq!(ruleset.matches(": 10.77.0.2 . 80").count(), 200, "{ruleset}");
         }
-        set_traffic(&host.places, &host.networks, &all, &none).unwrap();
+        set_traffic(&host.places, &all, &none).unwrap();
         assert_eq!(try_tcp(&host.outside, UPLINK, 20_000), None);
     });
 }
@@ -166,9 +168,9 @@ fn a_port_of_two_containers_changes_nothing() {
         let at = web_shop(host);
         let other = [endpoint("shop", "10.77.0.3")];
         let one = traffic(&[("web@1", &at, &["8080:80"])]);
-        set_traffic(&host.places, &host.networks, &traffic(&[]), &one).unwrap();
+        set_traffic(&host.places, &traffic(&[]), &one).unwrap();
         let two = traffic(&[("web@1", &at, &["8080:80"]), ("other@1", &other, &["8080:80"])]);
-        let error = set_traffic(&host.places, &host.networks, &one, &two).unwrap_err();
+        let error = set_traffic(&host.places, &one, &two).unwrap_err();
         assert!(matches!(error, NetworkError::PortConflict { .. }), "{error}");
         assert!(ask_tcp(&host.outside, UPLINK, 8080).is_some());
     });
@@ -180,7 +182,7 @@ fn nft_reads_the_table_as_it_is_meant() {
         let at = web_shop(host);
         host.network("back", "10.79.0.0/24", true);
         let ports = ["8080:80", "127.0.0.1:53:53/udp"];
-        set_traffic(&host.places, &host.networks, &traffic(&[]), &traffic(&[("web@1", &at, &ports)])).unwrap();
+        set_traffic(&host.places, &traffic(&[]), &traffic(&[("web@1", &at, &ports)])).unwrap();
         let Some(ruleset) = nft_ruleset() else { return };
         for line in [
             "elements = { tcp . 8080 : 10.77.0.2 . 80 }",

@@ -1,9 +1,9 @@
 //! Who reaches whom without published ports.
 
-use super::super::{
-    FirewallState, RESOLVER, RESOLVER_ADDRESS, Traffic, disconnect, missing_features, remove_network, set_traffic, write_names,
+use super::super::{FirewallState, RESOLVER, RESOLVER_ADDRESS, Traffic, disconnect, missing_features, remove_network, write_names};
+use super::host::{
+    Host, OUTSIDE, UPLINK, ask_tcp, ask_udp, endpoint, inside, nft_ruleset, on_a_host, serve, serve_at, set_traffic, traffic,
 };
-use super::host::{Host, OUTSIDE, UPLINK, ask_tcp, ask_udp, endpoint, inside, nft_ruleset, on_a_host, serve, serve_at, traffic};
 use std::net::Ipv4Addr;
 
 #[test]
@@ -54,10 +54,11 @@ fn nothing_is_left_when_all_is_removed() {
         let before = host.links();
         host.network("shop", "10.77.0.0/24", false);
         host.network("back", "10.78.0.0/24", true);
-        host.container("web@1", &[endpoint("shop", "10.77.0.2"), endpoint("back", "10.78.0.2")]);
+        let at = [endpoint("shop", "10.77.0.2"), endpoint("back", "10.78.0.2")];
+        host.container("web@1", &at);
         assert_eq!(host.links().len(), before.len() + 4);
         for _ in 0..2 {
-            disconnect(&host.places, &"web@1".parse().unwrap()).unwrap();
+            disconnect(&host.places, &"web@1".parse().unwrap(), &at).unwrap();
             remove_network(&host.places, &"shop".parse().unwrap()).unwrap();
             remove_network(&host.places, &"back".parse().unwrap()).unwrap();
         }
@@ -97,11 +98,11 @@ fn names_follow_the_traffic() {
         let (one, two) = ([endpoint("shop", "10.77.0.2"), endpoint("back", "10.78.0.2")], [endpoint("shop", "10.77.0.9")]);
         let (db, steps) = ([db], [traffic(&[]), traffic(&[("web@1", &one, &[])]), traffic(&[("web@2", &two, &[])])]);
         let with_db = |step: &Traffic| step.clone().into_iter().chain(traffic(&[("db@1", &db, &[])])).collect::<Traffic>();
-        set_traffic(&host.places, &host.networks, &steps[0], &with_db(&steps[1])).unwrap();
+        set_traffic(&host.places, &steps[0], &with_db(&steps[1])).unwrap();
         assert_eq!(names(host, "shop"), r#"{"domain":{"web":["10.77.0.2"]},"forward":true}"#);
         let back = r#"{"domain":{"db":["10.78.0.3"],"postgres":["10.78.0.3"],"web":["10.78.0.2"]},"forward":false}"#;
         assert_eq!(names(host, "back"), back);
-        set_traffic(&host.places, &host.networks, &with_db(&steps[1]), &with_db(&steps[2])).unwrap();
+        set_traffic(&host.places, &with_db(&steps[1]), &with_db(&steps[2])).unwrap();
         assert_eq!(names(host, "shop"), r#"{"domain":{"web":["10.77.0.9"]},"forward":true}"#);
         std::fs::remove_file(host.places.records(&"back".parse().unwrap())).unwrap();
         let faults = FirewallState::read(&host.places).unwrap().faults(&host.places, &host.networks, &with_db(&steps[2])).unwrap();

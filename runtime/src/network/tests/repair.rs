@@ -4,9 +4,8 @@ use super::super::link::{self, Address};
 use super::super::netlink::{Family, Socket};
 use super::super::{
     FirewallState, Links, NetworkError, bridge_name, connect, disconnect, ensure_network, list_networks, rebuild_firewall, remove_network,
-    set_traffic,
 };
-use super::host::{Host, UPLINK, ask_tcp, endpoint, inside, on_a_host, record, serve, traffic, try_tcp};
+use super::host::{Host, UPLINK, ask_tcp, endpoint, inside, on_a_host, record, serve, set_traffic, traffic, try_tcp};
 use crate::places::Places;
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -28,7 +27,7 @@ fn doing_it_again_changes_nothing() {
         let at = [endpoint("shop", "10.77.0.2")];
         host.container("web@1", &at);
         let serving = traffic(&[("web@1", &at, &["8080:80"])]);
-        set_traffic(&host.places, &host.networks, &traffic(&[]), &serving).unwrap();
+        set_traffic(&host.places, &traffic(&[]), &serving).unwrap();
         let look = |host: &Host| {
             let mut socket = Socket::open(Family::Route).unwrap();
             let inner = inside(&host.namespace("web@1"), || link::links(&mut Socket::open(Family::Route).unwrap()).unwrap());
@@ -38,7 +37,7 @@ fn doing_it_again_changes_nothing() {
         let before = look(host);
         ensure_network(&host.places, &shop).unwrap();
         host.container("web@1", &at);
-        set_traffic(&host.places, &host.networks, &serving, &serving).unwrap();
+        set_traffic(&host.places, &serving, &serving).unwrap();
         let after = look(host);
         assert_eq!(before, after);
         assert_eq!(after.3.faults(&host.places, &host.networks, &serving).unwrap(), Default::default());
@@ -53,7 +52,7 @@ fn a_deleted_bridge_is_seen_and_made_again_with_its_links() {
         let at = [endpoint("shop", "10.77.0.2")];
         let web = host.container("web@1", &at);
         serve(&web, "web", 80);
-        set_traffic(&host.places, &host.networks, &traffic(&[]), &traffic(&[("web@1", &at, &["8080:80"])])).unwrap();
+        set_traffic(&host.places, &traffic(&[]), &traffic(&[("web@1", &at, &["8080:80"])])).unwrap();
         assert_eq!(network_faults(host, "shop"), [""; 0]);
         let bridge = bridge_name(&host.places, &shop.name);
         delete_link(&bridge);
@@ -157,7 +156,7 @@ fn a_flushed_or_altered_table_is_seen_and_written_anew() {
         let web = host.container("web@1", &at);
         serve(&web, "web", 80);
         let serving = traffic(&[("web@1", &at, &["8080:80"])]);
-        set_traffic(&host.places, &host.networks, &traffic(&[]), &serving).unwrap();
+        set_traffic(&host.places, &traffic(&[]), &serving).unwrap();
         let table = host.places.instance();
         let faults = |host: &Host| FirewallState::read(&host.places).unwrap().faults(&host.places, &host.networks, &serving).unwrap();
         assert_eq!(faults(host), Default::default());
@@ -189,9 +188,9 @@ fn a_change_over_a_flushed_table_writes_all_of_it() {
         host.network("shop", "10.77.0.0/24", false);
         let at = [endpoint("shop", "10.77.0.2")];
         let (one, two) = (traffic(&[("web@1", &at, &["8080:80"])]), traffic(&[("web@1", &at, &["8080:80", "8081:80"])]));
-        set_traffic(&host.places, &host.networks, &traffic(&[]), &one).unwrap();
+        set_traffic(&host.places, &traffic(&[]), &one).unwrap();
         super::super::remove_firewall(&host.places).unwrap();
-        set_traffic(&host.places, &host.networks, &one, &two).unwrap();
+        set_traffic(&host.places, &one, &two).unwrap();
         let state = FirewallState::read(&host.places).unwrap();
         assert_eq!(state.faults(&host.places, &host.networks, &two).unwrap(), Default::default());
     });
@@ -294,13 +293,13 @@ fn instances_on_one_host_do_not_meet() {
         let (web, other_web) = (host.container("web@1", &at), other.container("web@1", &other_at));
         serve(&web, "web", 80);
         serve(&other_web, "other", 80);
-        set_traffic(&host.places, &host.networks, &traffic(&[]), &traffic(&[("web@1", &at, &["8080:80"])])).unwrap();
-        set_traffic(&other.places, &other.networks, &traffic(&[]), &traffic(&[("web@1", &other_at, &["8081:80"])])).unwrap();
+        set_traffic(&host.places, &traffic(&[]), &traffic(&[("web@1", &at, &["8080:80"])])).unwrap();
+        set_traffic(&other.places, &traffic(&[]), &traffic(&[("web@1", &other_at, &["8081:80"])])).unwrap();
         assert_eq!(try_tcp(&web, Ipv4Addr::new(10, 78, 0, 2), 80), None);
         assert_eq!(try_tcp(&other_web, Ipv4Addr::new(10, 77, 0, 2), 80), None);
         assert_eq!(ask_tcp(&web, UPLINK, 8081).as_deref(), Some("other 10.78.0.1"));
         assert_eq!(ask_tcp(&other_web, UPLINK, 8080).as_deref(), Some("web 10.77.0.1"));
-        disconnect(&host.places, &"web@1".parse().unwrap()).unwrap();
+        disconnect(&host.places, &"web@1".parse().unwrap(), &at).unwrap();
         remove_network(&host.places, &"shop".parse().unwrap()).unwrap();
         assert_eq!(ask_tcp(&host.outside, UPLINK, 8081).as_deref(), Some("other 192.0.2.9"));
         assert_eq!(other.link_faults("web@1", &other_at), [""; 0]);
