@@ -17,7 +17,8 @@ pub(super) fn run(args: &InspectArgs, session: &Session) -> Outcome {
     let mut documents = Vec::new();
     for name in &args.images {
         let image = engine.images().image(&find(&engine, name)?)?;
-        documents.push(serde_json::json!({"id": image.id, "config": image.config, "layers": image.layers}));
+        let origins = engine.images().origins(&image.id)?;
+        documents.push(serde_json::json!({"id": image.id, "config": image.config, "layers": image.layers, "origins": origins}));
     }
     session.render.json_document(&documents);
     Ok(exit::DONE)
