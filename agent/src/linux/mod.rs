@@ -19,7 +19,7 @@ mod room;
 pub use build_progress::{BuildLines, BuildLog};
 pub use config::ConfigError;
 pub use context::BuildContext;
-pub use image::{Bases, build_request, build_with, image_key, pull};
+pub use image::{Bases, build_request, build_with, fetch, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots};
 pub use needed::{collect, needed};
 pub use record::Applied;

@@ -1,10 +1,10 @@
 //! `agent image build`.
 
-use super::find::name_result;
+use super::find::name;
 use super::given;
-use crate::cli::{Failure, Outcome, Session};
-use crate::linux::build_cache::{self, CacheTarget};
-use crate::linux::{Bases, BuildContext, BuildLog, build_request, build_with};
+use crate::cli::{Failure, Outcome, Session, exit};
+use crate::linux::build_cache::{self, CacheSource, CacheTarget};
+use crate::linux::{Bases, BuildContext, BuildLog, build_request, build_with, with_room};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use runtime::builder::file::RunNetwork;
@@ -131,20 +131,22 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
     let bases = if args.pull { Bases::Refresh } else { Bases::Keep };
     let log = BuildLog::new(&session.places.state);
     let quiet = args.quiet || args.progress == ProgressKind::Quiet;
-    let _lease = engine.images().lease()?;
     let say = |line: &str| {
         if !quiet {
             session.render.say(line);
         }
     };
-    for (source, text) in sources.iter().zip(&args.cache_from) {
-        match build_cache::import(&engine, source, &say) {
-            Ok(steps) => say(&format!("{steps} cached steps from {text}")),
-            // A cache only saves time: that there is none yet is how every one begins.
-            Err(error) => session.render.warn(format_args!("no cache from {text}: {error:#}")),
-        }
-    }
-    let built = build_with(&engine, &request, bases, &log, &say);
+    let import = |source: &CacheSource, text: &str| match build_cache::import(&engine, source, &say) {
+        Ok(steps) => say(&format!("{steps} cached steps from {text}")),
+        // A cache only saves time: that there is none yet is how every one begins.
+        Err(error) => session.render.warn(format_args!("no cache from {text}: {error:#}")),
+    };
+    let built = with_room(&engine, &say, &|| {
+        let _lease = engine.images().lease()?;
+        sources.iter().zip(&args.cache_from).for_each(|(source, text)| import(source, text));
+        let built = build_with(&engine, &request, bases, &log, &say)?;
+        name(&engine, built.image, &args.tag).map(|()| built)
+    });
     let built = built.context("build").map_err(|error| Failure::Error {
         error,
         hint: log.path().map(|path| format!("all that the build said is in {}", path.display())),
@@ -155,7 +157,8 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
     if let Some(path) = &args.iidfile {
         std::fs::write(path, built.image.to_string()).with_context(|| format!("write {}", path.display()))?;
     }
-    name_result(session, &engine, built.image, &args.tag)
+    session.render.line(built.image);
+    Ok(exit::DONE)
 }
 
 fn caching(args: &BuildArgs) -> Caching {

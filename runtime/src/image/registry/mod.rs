@@ -230,6 +230,12 @@ pub fn pull(store: &ImageStore, reference: &ImageReference, options: &PullOption
     }
 }
 
+/// Bytes that the layers which are not here will take at least: as they travel, and unpacked no smaller than that.
+fn least_bytes(store: &ImageStore, manifest: &Manifest, diff_ids: &[Digest]) -> u64 {
+    let missing = manifest.layers.iter().zip(diff_ids).filter(|(_, diff_id)| !store.has_layer(diff_id));
+    missing.map(|(layer, _)| layer.size.saturating_mul(2)).fold(0, u64::saturating_add)
+}
+
 struct Pull<'a> {
     store: &'a ImageStore,
     reference: &'a ImageReference,
@@ -249,6 +255,7 @@ impl Pull<'_> {
         } else {
             let config_bytes = self.config(&manifest)?;
             let config = self.check(&manifest, &config_bytes)?;
+            self.store.check_room(least_bytes(self.store, &manifest, &config.rootfs.diff_ids))?;
             self.layers(&manifest, &config.rootfs.diff_ids)?;
             self.store.put_image_bytes(&config_bytes, Some(&bytes))?
         };

@@ -90,7 +90,7 @@ pub enum StoreError {
     #[error("the image store is in use by a pull, an import or a build: try again when it is done")]
     Busy,
     /// It would take more disk than it may.
-    #[error(transparent)]
+    #[error("the image store takes no more")]
     NoRoom(#[from] NoRoom),
     /// A layer that could not be unpacked or packed.
     #[error(transparent)]
