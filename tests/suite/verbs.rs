@@ -213,8 +213,8 @@ fn the_system_is_shown_pruned_and_reset() -> Result<()> {
     let info = host.agent(&["system", "info"]).ok()?;
     assert!(info.contains(&host.places().instance()) && info.contains("all there"), "{info}");
     let sizes = host.json(&["system", "df"])?;
-    let images = sizes.iter().find(|row| row["what"] == "images").expect("images have a row");
-    assert!(images["size"].as_u64() > Some(1_000_000), "{images}");
+    let images = sizes.iter().find(|row| row["type"] == "Images").expect("images have a row");
+    assert!(images["sizeBytes"].as_u64() > Some(1_000_000), "{images}");
     host.agent(&["container", "run", "-d", "--name", "one", "-p", "8080:80", "box", "sleep", "1000"]).ok()?;
     assert_eq!(host.agent(&["system", "reset"]).code, 1);
     host.pid("one")?;

@@ -51,7 +51,10 @@ pub(super) fn obtain(host: &LinuxHost<'_>, key: &ImageKey, image: &Image, progre
         Ok(bases)
     };
     let bases = with_room(host.engine, progress, &|| named().map_err(|error: BoxError| HostError::new(tried(), error)))?;
-    let applied = AppliedImage { image: image.clone(), bases, written: host.written(&resource(key)) };
+    let before = host.ledger().find_owned(&resource(key)).map_err(|error| HostError::new(tried(), error))?;
+    let before = before.and_then(|owned| serde_json::from_value::<AppliedImage>(owned.applied).ok());
+    let published = before.map(|before| before.published).unwrap_or_default();
+    let applied = AppliedImage { image: image.clone(), bases, written: host.written(&resource(key)), published };
     host.record_applied(&resource(key), &serde_json::to_value(applied).expect("manifests have text keys and finite numbers"))
 }
 
@@ -64,24 +67,24 @@ fn obtained(
 ) -> std::result::Result<(ImageId, BTreeMap<Name, Digest>), BoxError> {
     let store = host.engine.images();
     let bases = bases(host, image)?;
-    let access = registry_access(host.engine.places())?;
-    let known = match &image.source {
-        // What the store has under that reference now comes first, if the policy takes it.
-        ImageSource::Pull { reference } => {
-            let found = store.find(&reference.to_string())?;
-            found
-                .map(|id| policy::is_settled(&access.settings, store, reference, &id).map(|settled| settled.then_some(id)))
-                .transpose()?
-                .flatten()
-        }
-        ImageSource::Build { .. } | ImageSource::Archive { .. } => None,
-    };
-    if let Some(id) = known.map_or_else(|| past(host, image, &bases), |id| Ok(Some(id)))? {
-        return Ok((id, bases));
-    }
     let id = match &image.source {
-        ImageSource::Build { .. } => build(host, image, &bases, progress)?,
-        ImageSource::Pull { reference } => fetch_if_absent(store, reference, &access, progress)?,
+        // The cache would give the same, as long as it is there.
+        ImageSource::Build { .. } => match past(host, image, &bases)? {
+            Some(id) => id,
+            None => build(host, image, &bases, progress)?,
+        },
+        ImageSource::Pull { reference } => {
+            let access = registry_access(host.engine.places())?;
+            // What the store has under that reference now comes first, then what it had; the policy has to admit both.
+            match past(host, image, &bases)? {
+                Some(id)
+                    if store.find(&reference.to_string())?.is_none() && policy::is_settled(&access.settings, store, reference, &id)? =>
+                {
+                    id
+                }
+                Some(_) | None => fetch_if_absent(store, reference, &access, progress)?,
+            }
+        }
         ImageSource::Archive { path, .. } => archive::import(store, &host.site.root.join(path))?,
     };
     Ok((id, bases))
@@ -91,7 +94,8 @@ fn obtained(
 fn past(host: &LinuxHost<'_>, image: &Image, bases: &BTreeMap<Name, Digest>) -> std::result::Result<Option<ImageId>, BoxError> {
     let generations = host.ledger().generations(&host.site.id, GENERATIONS_MAX)?;
     let is_same = |obtained: &Obtained| {
-        serde_json::from_value::<AppliedImage>(obtained.applied.clone()).is_ok_and(|it| it.image == *image && it.bases == *bases)
+        serde_json::from_value::<AppliedImage>(obtained.applied.clone())
+            .is_ok_and(|it| it.image.source == image.source && it.bases == *bases)
     };
     let same = generations.into_iter().flat_map(BTreeMap::into_values).find(|it| is_same(it) && host.engine.images().has_image(&it.id));
     Ok(same.map(|obtained| obtained.id))
@@ -172,7 +176,7 @@ pub(super) fn forget(host: &LinuxHost<'_>, key: &ImageKey) -> Result {
     host.ledger().confirm_removal(&resource(key)).map_err(|error| HostError::new(tried(), error))
 }
 
-fn resource(key: &ImageKey) -> ResourceId {
+pub(super) fn resource(key: &ImageKey) -> ResourceId {
     ResourceId { kind: Kind::Image, name: key.to_string() }
 }
 
@@ -210,8 +214,8 @@ fn build(
         if let Some(path) = log.path() {
             progress(&format!("all that the build said is in {}", path.display()));
         }
-    });
-    Ok(built?.image)
+    })?;
+    Ok(built.image)
 }
 
 /// A build by this engine, with nothing said but its context.

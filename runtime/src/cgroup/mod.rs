@@ -10,7 +10,7 @@ mod limits;
 mod stats;
 
 pub use layout::Layout;
-pub use limits::{Groups, settled};
+pub use limits::{Groups, LIMIT_FILES, settled};
 pub use stats::Stats;
 
 use crate::container::config::ResourceLimits;

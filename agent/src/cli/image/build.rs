@@ -62,7 +62,7 @@ pub(in crate::cli) struct BuildArgs {
     /// Take a build cache over first: an image, type=registry,ref=IMAGE or type=local,src=DIR
     #[arg(long, value_name = "CACHE")]
     cache_from: Vec<String>,
-    /// Leave the build cache behind: type=inline, or type=local,dest=DIR[,mode=max]
+    /// Leave the build cache behind: an image, type=registry,ref=IMAGE[,mode=max], type=local,dest=DIR[,mode=max] or type=inline
     #[arg(long, value_name = "CACHE")]
     cache_to: Vec<String>,
     /// Write the image's id to a file
@@ -152,7 +152,7 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
         hint: log.path().map(|path| format!("all that the build said is in {}", path.display())),
     })?;
     for target in &targets {
-        build_cache::export(&engine, &built, target).context("leave the build cache behind")?;
+        build_cache::export(&engine, &built, target, &say).context("leave the build cache behind")?;
     }
     if let Some(path) = &args.iidfile {
         std::fs::write(path, built.image.to_string()).with_context(|| format!("write {}", path.display()))?;

@@ -64,7 +64,7 @@ pub(super) fn run(args: &LsArgs, session: &Session) -> Outcome {
     let nameless = args.all || filters.contains(&Filter::Dangling(true));
     let mut rows = Vec::new();
     for image in engine.images().list()? {
-        let own = rows_of(&image).into_iter().filter(|row| nameless || row.name.is_some());
+        let own = rows_of(&image)?.into_iter().filter(|row| nameless || row.name.is_some());
         for row in own {
             if matches(&row, &filters, engine.images())? {
                 rows.push(row);
@@ -88,33 +88,24 @@ pub(super) fn run(args: &LsArgs, session: &Session) -> Outcome {
     let digest: &[&str] = if args.digests { &["digest"] } else { &[] };
     let headings = [&["repository", "tag"], digest, &["image id", "added", "size"]].concat();
     session.render.rows(&headings, &rows, |row| {
-        let added = format!("{} ago", age(now - row.added.as_second()));
         let mut cells = vec![row.repository.clone(), row.tag.clone()];
         if args.digests {
             cells.push(row.digest.map_or_else(|| "<none>".to_owned(), |digest| digest.to_string()));
         }
-        cells.extend([id(row), added, size(row.size)]);
+        cells.extend([id(row), format!("{} ago", age(now - row.added.as_second())), size(row.size)]);
         cells
     });
     Ok(exit::DONE)
 }
 
-fn rows_of(image: &ImageSummary) -> Vec<Row> {
+fn rows_of(image: &ImageSummary) -> Result<Vec<Row>, jiff::Error> {
+    let added = jiff::Timestamp::try_from(image.added)?;
     let row = |name: Option<&String>| {
         let (repository, tag) = name.map_or_else(|| ("<none>".to_owned(), "<none>".to_owned()), |name| split(name));
-        let ImageSummary { id, manifest, size_bytes, created, added, .. } = image;
-        Row {
-            name: name.cloned(),
-            repository,
-            tag,
-            id: *id,
-            digest: *manifest,
-            size: *size_bytes,
-            created: created.clone(),
-            added: jiff::Timestamp::try_from(*added).unwrap_or_default(),
-        }
+        let ImageSummary { id, manifest, size_bytes, created, .. } = image;
+        Row { name: name.cloned(), repository, tag, id: *id, digest: *manifest, size: *size_bytes, created: created.clone(), added }
     };
-    if image.keys.is_empty() { vec![row(None)] } else { image.keys.iter().map(|name| row(Some(name))).collect() }
+    Ok(if image.keys.is_empty() { vec![row(None)] } else { image.keys.iter().map(|name| row(Some(name))).collect() })
 }
 
 /// Repository and tag as Docker shows them. A site's own image has a bare name and no tag.

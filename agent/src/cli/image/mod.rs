@@ -14,6 +14,7 @@ mod logout;
 mod ls;
 mod prune;
 mod pull;
+mod push;
 mod rm;
 pub(super) mod save;
 mod tag;
@@ -35,6 +36,8 @@ pub(super) enum ImageCommand {
     Lint(lint::LintArgs),
     /// Fetch an image from a registry
     Pull(pull::PullArgs),
+    /// Publish an image in a registry
+    Push(push::PushArgs),
     /// Log in to a registry
     Login(login::LoginArgs),
     /// Forget the password for a registry
@@ -70,6 +73,7 @@ pub(super) fn run(command: &ImageCommand, session: &Session) -> Outcome {
         ImageCommand::Cache(command) => cache::run(command, session),
         ImageCommand::Lint(args) => lint::run(args, session),
         ImageCommand::Pull(args) => pull::run(args, session),
+        ImageCommand::Push(args) => push::run(args, session),
         ImageCommand::Login(args) => login::run(args, session),
         ImageCommand::Logout(args) => logout::run(args, session),
         ImageCommand::Import(args) => import::run(args, session),

@@ -3,7 +3,6 @@
 use super::find::reference;
 use crate::cli::render::{paint, style};
 use crate::cli::{Outcome, Session, exit};
-use crate::linux::registry_access;
 use clap::Args;
 use runtime::container::state::Phase;
 use runtime::engine::Engine;
@@ -93,6 +92,7 @@ fn repair(engine: &Engine, findings: &[Finding], session: &Session) -> Result<Ve
 
 /// Fetches an image again from a registry that one of its names is of: by digest where that is known, so that it is the same.
 fn fetch(engine: &Engine, lost: &Lost, session: &Session) -> Result<(), String> {
+    let access = crate::linux::registry_access(engine.places()).map_err(|error| crate::host::chain(&error))?;
     let named = lost.names.iter().filter(|name| name.contains(['/', ':', '@'])).filter_map(|name| reference(name));
     let mut why = "no name of it is one of a registry".to_owned();
     for name in named {
@@ -102,7 +102,6 @@ fn fetch(engine: &Engine, lost: &Lost, session: &Session) -> Result<(), String> 
         };
         let Ok(exact) = exact else { continue };
         session.render.say(format_args!("fetching {exact}"));
-        let access = registry_access(engine.places()).map_err(|error| crate::host::chain(&error))?;
         match crate::linux::fetch(engine.images(), &exact, &access, &|_| {}) {
             Ok(id) if id == lost.id => return Ok(()),
             Ok(_) => why = format!("{exact} is another image now"),

@@ -134,7 +134,7 @@ fn show(render: Render, preview: &Preview) {
         return render.json_document(&serde_json::json!({
             "containers": containers, "volumes": volumes, "store": garbage.store,
             "steps": garbage.steps.iter().map(|step| &step.record.instruction).collect::<Vec<_>>(),
-            "mounts": garbage.mounts.iter().map(|mount| &mount.name).collect::<Vec<_>>(),
+            "mounts": garbage.mounts.iter().map(|mount| &mount.id).collect::<Vec<_>>(),
             "bytes": preview.bytes(),
         }));
     }
@@ -157,7 +157,7 @@ fn show(render: Render, preview: &Preview) {
     sum(garbage.store.blobs.len(), "blob", garbage.store.blobs.values().sum());
     sum(usize::from(garbage.store.partial > 0), "interrupted pull", garbage.store.partial);
     sum(garbage.steps.len(), "cached build step", 0);
-    sum(garbage.mounts.len(), "cache mount", garbage.mounts.iter().map(|it| it.bytes).sum());
+    sum(garbage.mounts.len(), "cache mount", garbage.mounts.iter().map(|it| it.size_bytes).sum());
     render.line(format_args!("In all: {}", size(preview.bytes())));
 }
 

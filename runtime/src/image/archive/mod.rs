@@ -144,7 +144,7 @@ fn spool(scratch: &Scratch, mut source: impl Read) -> Result<PathBuf, ImportErro
 
 /// A root file system becomes an image of one layer that says nothing but its platform.
 fn import_root(store: &ImageStore, file: File) -> Result<ImageId, StoreError> {
-    let layer = store.import_layer(file)?;
+    let layer = store.import_files(file)?;
     let mut config = ImageConfig::empty(&Platform::host());
     config.rootfs.diff_ids.push(layer.diff_id);
     config.history.push(History { created_by: Some("import of a root file system".to_owned()), ..History::default() });

@@ -1,4 +1,4 @@
-//! Images from registries: the pull side of the distribution specification, OCI and Docker media types.
+//! Images from registries and to them ([`push`]): the distribution specification, OCI and Docker media types.
 //!
 //! Every byte is verified by digest before it counts. Layers are unpacked while they arrive, [`LAYERS_AT_ONCE`] at a time, and a layer
 //! that another process is just unpacking is waited for, not fetched twice. A connection that breaks is resumed from the byte reached.
@@ -13,11 +13,13 @@ mod http;
 mod login;
 mod patience;
 pub mod policy;
+mod push;
 mod retry;
 mod secret;
 pub mod settings;
 pub mod signature;
 mod token;
+mod upload;
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +31,7 @@ pub use error::RequestError;
 pub use login::{LoginError, verify_login};
 pub use patience::Patience;
 pub use policy::PolicyError;
+pub use push::{PushError, PushOptions, PushProgress, Pushed, Tagged, push};
 pub use retry::Retry;
 pub use secret::Secret;
 pub use settings::Settings;
@@ -364,6 +367,7 @@ impl Pull<'_> {
             return Ok(lock.remove()?);
         }
         self.store.unpack_blob(layer, diff_id, |position| Ok(BlobReader::new(&self.client, layer, position, cancelled)))?;
+        self.store.remember_place(&layer.digest, self.client.registry(), self.client.repository());
         (self.options.progress)(Progress::LayerDone { layer });
         Ok(lock.remove()?)
     }
