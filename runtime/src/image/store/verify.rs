@@ -24,7 +24,7 @@ const SEAL_FILE: &str = "seal";
 /// What may lie in a layer's directory.
 const LAYER_PARTS: [&str; 5] = ["root", "layer.json", "durable", DISK_FILE, SEAL_FILE];
 /// What may lie in the store's directory; the build cache has its own.
-const STORE_PARTS: [&str; 8] = ["blobs", "partial", "images", "layers", "records", "locks", "scratch", "build-cache"];
+const STORE_PARTS: [&str; 9] = ["blobs", "partial", "places", "images", "layers", "records", "locks", "scratch", "build-cache"];
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
