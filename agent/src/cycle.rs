@@ -204,7 +204,7 @@ fn converge_site(around: &Surroundings<'_>, wake: &Wake, newest: Newest, failed:
     }
     let recorded = {
         let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = clear_up(engine, &mut ledger, &cycle, now()) {
+        if let Err(error) = clear_up(engine, &mut ledger, &site.id, &cycle, now()) {
             warn!(error = error.chain(), "what is not needed any more stays");
         }
         // That the older revision is still in place is no news, and must not hide the refusal.

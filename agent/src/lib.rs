@@ -11,5 +11,6 @@ pub mod linux;
 pub mod plan;
 pub mod reconcile;
 pub mod record;
+pub mod settings;
 pub mod site;
 pub mod source;

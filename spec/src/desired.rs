@@ -83,6 +83,10 @@ pub struct Desired {
     pub containers: BTreeMap<Name, Container>,
     /// Where each resource and field was written. Shown, never compared: it is not part of [`Desired::digest`].
     pub origins: Origins,
+    /// Digest of each resource that has a manifest as it was written, with all it took from files beside it, and without a default.
+    /// What was made from the same still is what its manifest wants, whatever another version fills in.
+    /// It is no part of [`Desired::digest`] either.
+    pub written: BTreeMap<ResourceId, Digest>,
 }
 
 /// A position in a site's file; line and column count from 1.
@@ -139,6 +143,25 @@ impl Origins {
 pub struct Image {
     /// Its source.
     pub source: ImageSource,
+    /// The names it is published under in registries.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub push: BTreeSet<ImageReference>,
+}
+
+/// What the name of a build's context stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum BuildContextSource {
+    /// A directory of the site; its content is in the build's digest.
+    Directory {
+        /// Relative to the site's root.
+        path: String,
+    },
+    /// `docker-image://reference`, or a repository.
+    Elsewhere {
+        /// As written.
+        address: String,
+    },
 }
 
 /// The three ways to come by an image.
@@ -151,6 +174,12 @@ pub enum ImageSource {
         context: String,
         /// Dockerfile relative to the context.
         dockerfile: String,
+        /// The Dockerfile's text, if it stands in the manifest; `dockerfile` then names nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inline: Option<String>,
+        /// Further contexts: what names in `FROM` and `--from` mean.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        contexts: BTreeMap<String, BuildContextSource>,
         /// Build arguments.
         args: BTreeMap<String, String>,
         /// Stage to stop at; the last one if `None`.
@@ -208,6 +237,9 @@ pub struct Container {
     pub command: Option<Vec<String>>,
     /// Environment from `envFiles` and `env`, merged; the latter wins.
     pub env: BTreeMap<String, String>,
+    /// Variables whose values come from `envFiles`: they are never shown.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub env_from_files: BTreeSet<String>,
     /// Working directory.
     pub working_dir: Option<String>,
     /// User and group.

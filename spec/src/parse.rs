@@ -47,23 +47,27 @@ pub fn parse(path: &str, bytes: &[u8]) -> Parsed {
 
 /// [`parse`], into a list of problems that others write to as well.
 pub(crate) fn read(path: &str, bytes: &[u8], problems: &mut Problems) -> Vec<Document> {
+    let Some(source) = read_text(path, bytes, problems) else { return Vec::new() };
+    let trees = yaml::load(&source, problems);
+    trees.into_iter().filter_map(|tree| document(&source, tree, problems)).collect()
+}
+
+/// The bytes of a file as text; `None` if they are too many or none.
+pub(crate) fn read_text(path: &str, bytes: &[u8], problems: &mut Problems) -> Option<Source> {
     if bytes.len() > FILE_BYTES_MAX {
         problems.push(Diagnostic::file(path, format!("the file has {} bytes, a manifest at most {FILE_BYTES_MAX}", bytes.len())));
-        return Vec::new();
+        return None;
     }
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text,
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Some(Source::new(path, text)),
         Err(error) => {
             let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
             let source = Source::new(path, &valid);
             let at = Span { start: valid.len(), end: valid.len() };
             problems.push(source.error(at, "the file is not UTF-8 text from here on").help("save it as UTF-8".to_owned()));
-            return Vec::new();
+            None
         }
-    };
-    let source = Source::new(path, text);
-    let trees = yaml::load(&source, problems);
-    trees.into_iter().filter_map(|tree| document(&source, tree, problems)).collect()
+    }
 }
 
 /// Reads one document; `None` if it is empty or not even its kind can be told.
@@ -82,7 +86,7 @@ fn document(source: &Source, tree: Tree, problems: &mut Problems) -> Option<Docu
     let mut cut = BTreeSet::new();
     let mut reader = Reader { source, tree: &tree, cut: &mut cut, problems };
     let manifest = match kind {
-        Kind::Image => reader.required(Spec::Image as fn(Image) -> Spec),
+        Kind::Image => reader.required(|image: Image| Spec::Image(Box::new(image))),
         Kind::Container => reader.required(|container: Container| Spec::Container(Box::new(container))),
         Kind::Volume => reader.optional(Spec::Volume as fn(Volume) -> Spec),
         Kind::Network => reader.optional(Spec::Network as fn(Network) -> Spec),
@@ -208,6 +212,11 @@ impl Document {
         self.source.path()
     }
 
+    /// What it says, as bytes: equal for two documents exactly if they say the same, in whatever order and formatting.
+    pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
+        self.tree.encode(self.tree.root(), bytes);
+    }
+
     /// The place of the resource as a whole: its name.
     pub(crate) fn spot(&self) -> Spot<'_> {
         let key = first_key(&self.tree);
@@ -233,14 +242,14 @@ impl Document {
                 for entry in entries {
                     let path = dotted(&entry.key);
                     self.collect_fields(entry.value, &path, fields);
-                    fields.push((path, self.source.place(entry.key_span).location));
+                    fields.push((path, self.source.location(entry.key_span)));
                 }
             }
             Content::List(items) => {
                 for item in items {
                     if let Some(text) = scalar(&self.tree, *item) {
                         let key = text.split_once('=').map_or(text, |(key, _)| key);
-                        fields.push((dotted(key), self.source.place(self.tree.node(*item).span).location));
+                        fields.push((dotted(key), self.source.location(self.tree.node(*item).span)));
                     }
                 }
             }
@@ -306,7 +315,7 @@ impl<'a> Spot<'a> {
 
     /// The value's position.
     pub(crate) fn location(self) -> Location {
-        self.document.source.place(self.key).location
+        self.document.source.location(self.key)
     }
 
     /// A problem with the value.

@@ -5,8 +5,10 @@
 use crate::manifest::container::{CapabilityChoice, Condition, OrderWord};
 use crate::manifest::mounts::OctalMode;
 use crate::manifest::{API_VERSION, Address, Container, DurationText, Image, Metadata, Network, ShortMount, ShortTmpfs, Volume};
+use crate::registries::{REGISTRIES_KIND, Registry};
 use crate::value::{
-    ByteSize, Capability, Cpus, ImageReference, MountTarget, Name, PortRange, Protocol, RestartPolicy, Signal, Subnet, UserSpec,
+    ByteSize, Capability, Cpus, ImageReference, MountTarget, Name, PortRange, Protocol, RegistryLocation, RestartPolicy, Signal, Subnet,
+    UserSpec,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -52,6 +54,30 @@ pub fn schema() -> Value {
     })
 }
 
+/// The schema of `registries.yaml`.
+pub fn registries_schema() -> Value {
+    let mut generator = SchemaSettings::draft2020_12().into_generator();
+    let registry = generator.subschema_for::<Registry>();
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Registries of the host agent",
+        "description": "How this host reaches registries and which images it may use, by the beginning of the images' names.",
+        "type": "object",
+        "properties": {
+            "apiVersion": { "description": "The version of the language.", "const": API_VERSION },
+            "kind": { "const": REGISTRIES_KIND },
+            "spec": {
+                "description": "Rules by prefix: docker.io, registry.example/team, or * for all. Each field is taken from the longest prefix that has it.",
+                "type": "object",
+                "additionalProperties": registry,
+            },
+        },
+        "required": ["apiVersion", "kind"],
+        "additionalProperties": false,
+        "$defs": generator.take_definitions(true),
+    })
+}
+
 /// Values that are written as one text, or as the number it looks like.
 macro_rules! text_schema {
     ($($type:ty => $name:literal, $json:tt;)*) => {$(
@@ -80,6 +106,8 @@ text_schema! {
         "pattern": "^[0-9]{1,3}(\\.[0-9]{1,3}){3}/[0-9]{1,2}$", "examples": ["10.20.0.0/24"] };
     ImageReference => "ImageReference", { "description": "[registry/]repository[:tag][@sha256:…], completed as Docker does.",
         "type": "string", "examples": ["docker.io/library/nginx:1.29"] };
+    RegistryLocation => "RegistryLocation", { "description": "[https://]host[:port][/path]", "type": "string",
+        "examples": ["https://mirror.example", "10.0.0.5:5000/hub"] };
     Signal => "Signal", { "description": "A signal's name or number.", "type": ["string", "integer"], "examples": ["SIGTERM", "SIGINT"] };
     UserSpec => "User", { "description": "user[:group], names or numbers.", "type": ["string", "integer"], "examples": ["1000:1000", "www-data"] };
     RestartPolicy => "RestartPolicy", { "description": "no, always, unless-stopped, on-failure or on-failure:retries.", "type": "string",

@@ -1,10 +1,11 @@
-//! `make bench`: the agent side by side with crun, runc, podman and docker, in one run on one machine.
+//! `make bench`: the agent side by side with crun, runc, podman, docker, buildah and skopeo, in one run on one machine.
 //!
 //! Benchmarks, never timed tests: nothing fails because something is slow. Rounds are interleaved, so that whatever else the
 //! machine does falls on everybody alike. All of it happens in mount, network and process namespaces of its own, in a directory of
 //! its own; nothing of it outlives the run.
 
 mod ground;
+mod images;
 mod measure;
 mod memory;
 mod options;
@@ -61,6 +62,9 @@ fn measure(ground: &Ground, options: &Options, peers: &mut [Box<dyn Peer>]) -> R
     }
     if options.wants(Measurement::Plan) {
         plan::measure(ground, options)?;
+    }
+    if [Measurement::Pull, Measurement::Push, Measurement::Build].into_iter().any(|it| options.wants(it)) {
+        images::measure(ground, options, peers)?;
     }
     Ok(())
 }

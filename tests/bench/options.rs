@@ -7,8 +7,8 @@ usage: cargo run --release -p tests --bin bench -- [--quick] [--rounds N] [--onl
 
   --quick        few rounds, few containers: whether it works, not how fast
   --rounds N     rounds of the short measurements (default 20); long ones take a quarter
-  --only NAME    only this measurement: run, start, memory, plan
-  --peer NAME    only the agent and this peer: crun, runc, podman, docker";
+  --only NAME    only this measurement: run, start, memory, plan, pull, push, build
+  --peer NAME    only the agent and this peer: crun, runc, podman, docker, buildkit, buildah, skopeo";
 
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,12 @@ pub enum Measurement {
     Memory,
     /// A large site: applied, planned without changes, destroyed.
     Plan,
+    /// Images from a registry.
+    Pull,
+    /// Images to a registry.
+    Push,
+    /// Images from Dockerfiles.
+    Build,
 }
 
 /// What to measure, how often, against whom.
@@ -102,7 +108,10 @@ impl Measurement {
             "start" => Ok(Self::Start),
             "memory" => Ok(Self::Memory),
             "plan" => Ok(Self::Plan),
-            other => Err(Usage(format!("--only {other}: there are run, start, memory and plan"))),
+            "pull" => Ok(Self::Pull),
+            "push" => Ok(Self::Push),
+            "build" => Ok(Self::Build),
+            other => Err(Usage(format!("--only {other}: there are run, start, memory, plan, pull, push and build"))),
         }
     }
 }

@@ -123,7 +123,7 @@ fn the_hand_that_fails() -> Result<()> {
     let cycle = converge(&host, &site.desired, &Policy { site: site.id.clone(), volumes }, &AtomicBool::new(false), &Silent)?;
     let struck = host.begun.load(Ordering::SeqCst) >= at;
     let mut ledger = ledger.lock().expect("nobody else has it");
-    clear_up(&engine, &mut ledger, &cycle, now())?;
+    clear_up(&engine, &mut ledger, &site.id, &cycle, now())?;
     agent::record::record(&mut ledger, &source.describe(), &site, &cycle, started, now())?;
     ensure!(struck || cycle.converged(), "without a fault it converges: {:?}", cycle.rest);
     std::process::exit(if struck { i32::from(FAULTED) } else { 0 })

@@ -8,9 +8,14 @@ use clap::Args;
 /// Put `# yaml-language-server: $schema=PATH` on the first line of a manifest, or map the schema to your
 /// site's files in the editor's settings.
 #[derive(Debug, Args)]
-pub(super) struct SchemaArgs {}
+pub(super) struct SchemaArgs {
+    /// That of registries.yaml instead
+    #[arg(long)]
+    registries: bool,
+}
 
-pub(super) fn run(_: &SchemaArgs, session: &Session) -> Outcome {
-    session.render.json_document(&spec::schema());
+pub(super) fn run(args: &SchemaArgs, session: &Session) -> Outcome {
+    let schema = if args.registries { spec::registries_schema() } else { spec::schema() };
+    session.render.json_document(&schema);
     Ok(exit::DONE)
 }

@@ -2,8 +2,10 @@
 
 use super::{Failure, Global, render::Render};
 use crate::ledger::Ledger;
+use crate::linux::needed;
+use crate::settings::Settings;
 use runtime::container::state::Timestamp;
-use runtime::engine::Engine;
+use runtime::engine::{Engine, Needed};
 use runtime::places::Places;
 use tracing_subscriber::EnvFilter;
 
@@ -51,7 +53,17 @@ impl Session {
 
     /// The runtime at these places.
     pub(super) fn engine(&self) -> Result<Engine, Failure> {
-        Ok(Engine::open(&self.places)?)
+        Ok(Engine::open(&self.places)?.with_limits(self.settings()?.limits))
+    }
+
+    /// What the operator of this host decided.
+    pub(super) fn settings(&self) -> Result<Settings, Failure> {
+        Ok(Settings::read(&self.places.config)?)
+    }
+
+    /// What the sites of this host need.
+    pub(super) fn needed(&self) -> Result<Needed, Failure> {
+        Ok(needed(self.read_ledger()?.as_ref(), self.settings()?.generations)?)
     }
 
     /// The ledger, made if there is none.

@@ -50,7 +50,7 @@ fn ls(session: &Session) -> Outcome {
     for name in list_volumes(engine.places())?.into_keys() {
         let used_by = engine.volume_users(&name)?.iter().map(ToString::to_string).collect();
         let path = engine.places().volume_data(&name);
-        rows.push(Row { size: super::system::tree_size(&path), used_by, path, name });
+        rows.push(Row { size: runtime::store::usage::tree_bytes(&path), used_by, path, name });
     }
     session.render.rows(&["name", "size", "used by", "path"], &rows, |row| {
         vec![row.name.to_string(), size(row.size), row.used_by.join(", "), row.path.display().to_string()]
@@ -60,7 +60,12 @@ fn ls(session: &Session) -> Outcome {
 
 fn rm(args: &RmArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
+    let present = list_volumes(engine.places())?;
     for name in &args.volumes {
+        if !present.contains_key(name) {
+            let hint = Some("agent volume ls lists those there are".to_owned());
+            return Err(Failure::Error { error: anyhow!("no such volume: {name}"), hint });
+        }
         let users = engine.volume_users(name)?;
         if !users.is_empty() {
             let users: Vec<String> = users.iter().map(ToString::to_string).collect();

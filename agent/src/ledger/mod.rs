@@ -12,6 +12,7 @@
 
 mod batch;
 mod error;
+mod generation;
 mod history;
 mod open;
 mod owned;
@@ -21,6 +22,7 @@ mod tests;
 
 pub use batch::Entry;
 pub use error::LedgerError;
+pub use generation::{GENERATIONS_MAX, Generation, Obtained};
 pub use history::{Event, Outcome, OutcomeKind, Recorded, SiteRecord};
 pub use owned::{Owned, OwnedState, Ownership};
 

@@ -6,7 +6,8 @@ use rusqlite::{Connection, TransactionBehavior};
 pub(super) const APPLICATION_ID: u32 = 0x686f_7374;
 
 /// From nothing to the present, one step a version (PRAGMA user_version counts those done).
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE site (
         id            TEXT PRIMARY KEY,
         source        TEXT NOT NULL,
@@ -49,7 +50,17 @@ const STEPS: [&str; 1] = ["
         name     TEXT,
         text     TEXT NOT NULL
     ) STRICT;
-"];
+",
+    "
+    CREATE TABLE generation (
+        number   INTEGER PRIMARY KEY AUTOINCREMENT,
+        site     TEXT NOT NULL,
+        images   TEXT NOT NULL,         -- JSON: by name in the store, what it was and what it was made from
+        at       INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX generation_by_site ON generation (site, number);
+",
+];
 
 /// The format this version writes.
 pub(super) fn version() -> u32 {

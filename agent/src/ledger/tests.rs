@@ -188,7 +188,43 @@ fn a_newer_ledger_is_refused() {
     let (_directory, path) = place();
     Ledger::open(&path).unwrap().connection.pragma_update(None, "user_version", 99).unwrap();
     let error = Ledger::open(&path).unwrap_err();
-    assert!(error.to_string().ends_with("has format 99; this version knows up to 1"), "{error}");
+    assert!(error.to_string().ends_with("has format 99; this version knows up to 2"), "{error}");
+}
+
+#[test]
+fn an_older_ledger_is_read_as_it_is_and_migrated_by_the_first_who_writes() {
+    let (_directory, path) = place();
+    let connection = Ledger::open(&path).unwrap().connection;
+    connection.execute_batch("DROP TABLE generation; PRAGMA user_version = 1;").unwrap();
+    drop(connection);
+    assert_eq!(Ledger::read(&path).unwrap().unwrap().generations(&site(), 3).unwrap(), []);
+    let mut ledger = Ledger::open(&path).unwrap();
+    ledger.record_generation(&site(), &images("one"), Timestamp(1)).unwrap();
+    assert_eq!(Ledger::read(&path).unwrap().unwrap().generations(&site(), 3).unwrap(), [images("one")]);
+}
+
+fn images(what: &str) -> Generation {
+    Generation::from([("web".to_owned(), Obtained { id: Digest::of(what.as_bytes()), applied: json!(what) })])
+}
+
+#[test]
+fn a_generation_is_a_change_of_images_and_the_oldest_are_forgotten() {
+    let (_directory, path) = place();
+    let mut ledger = Ledger::open(&path).unwrap();
+    let other = SiteId("other".into());
+    ledger.record_generation(&other, &images("other"), Timestamp(0)).unwrap();
+    ledger.record_generation(&site(), &Generation::new(), Timestamp(0)).unwrap();
+    assert_eq!(ledger.generations(&site(), 9).unwrap(), [], "a site that never had images has no generations");
+    for (at, what) in ["one", "one", "two", "one"].into_iter().enumerate() {
+        ledger.record_generation(&site(), &images(what), Timestamp(at as i64)).unwrap();
+    }
+    assert_eq!(ledger.generations(&site(), 9).unwrap(), [images("one"), images("two"), images("one")]);
+    assert_eq!(ledger.generations(&site(), 2).unwrap(), [images("one"), images("two")]);
+    for at in 0..GENERATIONS_MAX + 5 {
+        ledger.record_generation(&site(), &images(&at.to_string()), Timestamp(at.into())).unwrap();
+    }
+    assert_eq!(ledger.generations(&site(), u32::MAX).unwrap().len(), GENERATIONS_MAX as usize);
+    assert_eq!(ledger.generations(&other, 9).unwrap(), [images("other")]);
 }
 
 #[test]

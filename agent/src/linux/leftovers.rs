@@ -1,14 +1,15 @@
 //! What is left when an application is over, or when one before it was interrupted: lines of the ledger about what is not there,
-//! images without a name, snapshots that nothing mounts. The host's lock is held.
+//! images that no generation of a site needs, snapshots that nothing mounts. The host's lock is held.
 
 use super::content;
+use super::needed::collect;
 use crate::host::HostError;
-use crate::ledger::{Entry, Ledger, Owned, OwnedState, Ownership};
+use crate::ledger::{Entry, Generation, Ledger, Obtained, Owned, OwnedState, Ownership};
+use crate::plan::actual::SiteId;
 use crate::reconcile::Cycle;
 use runtime::container::config::MountConfig;
 use runtime::container::state::Timestamp;
-use runtime::engine::{Engine, EngineError};
-use runtime::image::store::StoreError;
+use runtime::engine::Engine;
 use runtime::network::list_networks;
 use runtime::volume::list_volumes;
 use spec::desired::{Kind, ResourceId};
@@ -19,7 +20,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Makes ledger and store agree with what is there. A cycle that had nothing to do, after none that was interrupted, costs one
 /// look at the ledger.
-pub fn clear_up(engine: &Engine, ledger: &mut Ledger, cycle: &Cycle, now: Timestamp) -> Result {
+pub fn clear_up(engine: &Engine, ledger: &mut Ledger, site: &SiteId, cycle: &Cycle, now: Timestamp) -> Result {
     let failed = |error: BoxError| HostError::new("clear up", error);
     let owned = ledger.owned(None).map_err(|error| failed(error.into()))?;
     if !cycle.acted() && owned.iter().all(|line| line.state == OwnedState::Present) {
@@ -31,17 +32,30 @@ pub fn clear_up(engine: &Engine, ledger: &mut Ledger, cycle: &Cycle, now: Timest
         let is_there = there.has(engine, &line.resource).map_err(failed)?;
         found.extend(entry(line, is_there, now));
     }
-    let image_is_gone = |entry: &Entry<'_>| matches!(entry, Entry::Gone(resource) if resource.kind == Kind::Image);
-    if found.iter().any(image_is_gone) {
-        match engine.collect_garbage() {
-            // Somebody is pulling or building; the next one collects.
-            Err(EngineError::Image(StoreError::Busy)) | Ok(_) => {}
-            Err(error) => return Err(failed(error.into())),
-        }
+    if cycle.converged() {
+        remember_generation(engine, ledger, site, &owned, now).map_err(failed)?;
     }
+    collect(engine, ledger)?;
     collect_snapshots(engine)?;
     // Last: as long as a line says that something was begun, the next one comes here again.
     ledger.write(&found, now).map_err(|error| failed(error.into()))
+}
+
+/// Remembers which images the site has now.
+fn remember_generation(
+    engine: &Engine,
+    ledger: &mut Ledger,
+    site: &SiteId,
+    owned: &[Owned],
+    now: Timestamp,
+) -> std::result::Result<(), BoxError> {
+    let mut images = Generation::new();
+    for line in owned.iter().filter(|line| line.site == *site && line.resource.kind == Kind::Image) {
+        if let Some(id) = engine.images().find(&line.resource.name)? {
+            images.insert(line.resource.name.clone(), Obtained { id, applied: line.applied.clone() });
+        }
+    }
+    Ok(ledger.record_generation(site, &images, now)?)
 }
 
 /// What a line of the ledger has to become; `None` if it is right. A removal that did not come to its end stays one.

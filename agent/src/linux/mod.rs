@@ -1,18 +1,32 @@
 //! The Linux host behind the seam: [`observe`] looks, [`perform`] does. Neither decides anything.
 
+pub mod build_cache;
+mod build_progress;
 mod config;
 mod content;
+mod context;
 mod entries;
 mod image;
 mod leftovers;
+mod needed;
 mod observe;
 mod perform;
+mod publish;
 mod record;
+mod registries;
+mod repository;
+mod room;
 
+pub use build_progress::{BuildLines, BuildLog};
 pub use config::ConfigError;
-pub use image::{build_with, image_key, pull};
+pub use context::BuildContext;
+pub use image::{Bases, build_request, build_with, fetch, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots};
+pub use needed::{collect, needed};
+pub use publish::push;
 pub use record::Applied;
+pub use registries::{RegistriesError, credential_files, registry_access, registry_settings};
+pub use room::with_room;
 
 use crate::clock::now;
 use crate::host::{Host, HostError, Report};
@@ -24,7 +38,10 @@ use entries::Line;
 use runtime::engine::Engine;
 use runtime::network::Links;
 use runtime::places::Places;
-use spec::desired::{Desired, ResourceId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use spec::desired::{Desired, Kind, ResourceId};
+use spec::value::{Digest, Name};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// This machine, seen from one site.
@@ -49,6 +66,20 @@ impl<'a> LinuxHost<'a> {
     /// Whose what it makes is.
     fn owner(&self) -> Owner {
         Owner::Site(self.site.id.clone())
+    }
+
+    /// What is remembered of a resource of the site beside it.
+    fn applied<T>(&self, kind: Kind, name: &Name, applied: &T) -> serde_json::Value
+    where
+        T: Clone + Serialize + DeserializeOwned,
+    {
+        let written = self.written(&ResourceId { kind, name: name.to_string() });
+        Applied { owner: self.owner(), applied: applied.clone(), written }.to_value()
+    }
+
+    /// Digest of a resource's manifest as written.
+    fn written(&self, resource: &ResourceId) -> Option<Digest> {
+        self.site.desired.written.get(resource).copied()
     }
 
     /// Writes lines into the ledger, all in one transaction.

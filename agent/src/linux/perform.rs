@@ -3,7 +3,7 @@
 use super::config::{self, Parts};
 use super::content::ensure_snapshot;
 use super::record::Applied;
-use super::{LinuxHost, image, now};
+use super::{LinuxHost, image, now, publish};
 use crate::host::HostError;
 use crate::plan::action::{Action, Traffic};
 use crate::plan::actual::{ContainerFault, Owner};
@@ -14,7 +14,7 @@ use runtime::engine::Lead;
 use runtime::network::NetworkRecord;
 use runtime::shim::protocol::WaitCondition;
 use runtime::volume::{VolumeRecord, ensure_volume, remove_volume};
-use spec::desired::{Container, DependencyCondition, Network, Volume};
+use spec::desired::{Container, DependencyCondition, Kind, Network, Volume};
 use spec::value::{BindSource, ContainerId, Digest, Mount, Name, Subnet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -31,6 +31,7 @@ type Result<T = ()> = std::result::Result<T, HostError>;
 pub(super) fn perform(host: &LinuxHost<'_>, action: &Action, progress: &(dyn Fn(&str) + Sync)) -> Result {
     match action {
         Action::ObtainImage { key, image } => image::obtain(host, key, image, progress),
+        Action::PushImage { key, image, digest, references } => publish::publish(host, (key, image), digest, references, progress),
         Action::ForgetImage { key } => image::forget(host, key),
         Action::CreateNetwork { name, network, subnet, gateway, owner } => create_network(host, name, network, *subnet, *gateway, owner),
         Action::UpdateNetwork { name, network } => update_network(host, name, network),
@@ -62,14 +63,12 @@ pub(super) fn perform(host: &LinuxHost<'_>, action: &Action, progress: &(dyn Fn(
 }
 
 fn create_network(host: &LinuxHost<'_>, name: &Name, network: &Network, subnet: Subnet, gateway: Ipv4Addr, owner: &Owner) -> Result {
-    let record = NetworkRecord {
-        name: name.clone(),
-        subnet,
-        gateway,
-        internal: network.internal,
-        labels: network.labels.clone(),
-        annotations: Applied { owner: owner.clone(), applied: network.clone() }.to_value(),
+    let annotations = match owner {
+        Owner::Site(_) => host.applied(Kind::Network, name, network),
+        Owner::Hand => Applied { owner: Owner::Hand, applied: network.clone(), written: None }.to_value(),
     };
+    let record =
+        NetworkRecord { name: name.clone(), subnet, gateway, internal: network.internal, labels: network.labels.clone(), annotations };
     host.engine.ensure_network(&record).map_err(|error| HostError::new(format!("create network {name} on {subnet}"), error))
 }
 
@@ -78,12 +77,12 @@ fn update_network(host: &LinuxHost<'_>, name: &Name, network: &Network) -> Resul
     let mut record = host.engine.network(name).map_err(|error| HostError::new(tried(), error))?;
     record.internal = network.internal;
     record.labels = network.labels.clone();
-    record.annotations = Applied { owner: host.owner(), applied: network.clone() }.to_value();
+    record.annotations = host.applied(Kind::Network, name, network);
     host.engine.change_network(&record).map_err(|error| HostError::new(tried(), error))
 }
 
 fn record_volume(host: &LinuxHost<'_>, name: &Name, volume: &Volume) -> Result {
-    let annotations = Applied { owner: host.owner(), applied: volume.clone() }.to_value();
+    let annotations = host.applied(Kind::Volume, name, volume);
     let record = VolumeRecord { name: name.clone(), labels: volume.labels.clone(), annotations };
     ensure_volume(host.engine.places(), &record).map_err(|error| HostError::new(format!("create volume {name}"), error))
 }
@@ -101,8 +100,7 @@ fn create_container(host: &LinuxHost<'_>, id: &ContainerId, wanted: &Container, 
     }
     let parts = Parts { id, wanted, image: &image, endpoints, mounts };
     let config = config::container_config(parts).map_err(|error| failed(error.into()))?;
-    let applied = Applied { owner: host.owner(), applied: wanted.clone() };
-    host.engine.create_container(&config, applied.to_value()).map_err(|error| failed(error.into()))
+    host.engine.create_container(&config, host.applied(Kind::Container, &id.name, wanted)).map_err(|error| failed(error.into()))
 }
 
 /// A mount of the manifest as a mount of host paths; what comes from the site is snapshotted first.
@@ -233,8 +231,7 @@ fn update_container(host: &LinuxHost<'_>, id: &ContainerId, wanted: &Container, 
     if before.network != network && !matches!(network, NetworkConfig::Host | NetworkConfig::None) {
         host.engine.reconnect_container(id, &network).map_err(failed)?;
     }
-    let applied = Applied { owner: host.owner(), applied: wanted.clone() };
-    host.engine.annotate_container(id, applied.to_value()).map_err(failed)
+    host.engine.annotate_container(id, host.applied(Kind::Container, &id.name, wanted)).map_err(failed)
 }
 
 fn repair_container(host: &LinuxHost<'_>, id: &ContainerId, fault: &ContainerFault) -> Result {

@@ -5,7 +5,7 @@ use runtime::container::config::{Endpoint, ResourceLimits};
 use runtime::container::state::Phase;
 use serde::{Deserialize, Serialize};
 use spec::desired::{Container, Image, ImageKey, Network, Volume};
-use spec::value::{ContainerId, Digest, Name, PortMapping, Subnet};
+use spec::value::{ContainerId, Digest, ImageReference, Name, PortMapping, Subnet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -72,8 +72,12 @@ pub struct ActualImage {
     pub applied: Image,
     /// Digests of the site images it was built on, by name: a changed base builds it again.
     pub bases: BTreeMap<Name, Digest>,
+    /// The names it was published under, each with the image that was.
+    pub published: BTreeMap<ImageReference, Digest>,
     /// Whose it is.
     pub owner: Owner,
+    /// Digest of the manifest it was obtained for, as written; `None` if it was none.
+    pub written: Option<Digest>,
     /// Paths the image declares as volumes, its exposed ports and the like are in the store; the planner needs only whether
     /// the image probes its own health.
     pub has_healthcheck: bool,
@@ -85,6 +89,8 @@ pub struct ActualImage {
 pub struct ActualNetwork {
     /// The manifest it was last made from.
     pub applied: Network,
+    /// Digest of that manifest as written; `None` if it was none.
+    pub written: Option<Digest>,
     /// Its subnet.
     pub subnet: Subnet,
     /// The bridge's address.
@@ -101,6 +107,8 @@ pub struct ActualNetwork {
 pub struct ActualVolume {
     /// The manifest it was last made from.
     pub applied: Volume,
+    /// Digest of that manifest as written; `None` if it was none.
+    pub written: Option<Digest>,
     /// Whose it is.
     pub owner: Owner,
 }
@@ -111,6 +119,8 @@ pub struct ActualVolume {
 pub struct ActualContainer {
     /// The rendered manifest it was last made from or updated to.
     pub applied: Container,
+    /// Digest of that manifest as written.
+    pub written: Option<Digest>,
     /// The image it runs.
     pub image: Digest,
     /// Its addresses.

@@ -7,6 +7,7 @@ use super::action::Cause;
 use serde::Serialize;
 use serde_json::Value;
 use spec::desired::{Desired, ResourceId};
+use spec::value::secret::{HIDDEN, hide_password, names_secret};
 use spec::value::{BindSource, Digest, Mount};
 use std::collections::BTreeMap;
 
@@ -43,6 +44,7 @@ pub(super) const CONTAINER: &[Rule] = &[
     rule("dependsOn.*", "dependsOn.*", Effect::Record),
     rule("entrypoint", "entrypoint", Effect::Replace),
     rule("env.*", "env.*", Effect::Replace),
+    rule("envFromFiles", "envFiles", Effect::Record),
     rule("healthcheck.interval", "healthcheck.interval", Effect::Replace),
     rule("healthcheck.retries", "healthcheck.retries", Effect::Replace),
     rule("healthcheck.startPeriod", "healthcheck.startPeriod", Effect::Replace),
@@ -72,15 +74,18 @@ pub(super) const CONTAINER: &[Rule] = &[
     rule("workingDir", "workingDir", Effect::Replace),
 ];
 
-/// Every field of an image; any change of its source obtains it again.
+/// Every field of an image; any change of its source obtains it again, one of its names publishes it.
 pub(super) const IMAGE: &[Rule] = &[
+    rule("push", "push", Effect::Record),
     rule("source.archive.content", "archive.content", Effect::Live),
     rule("source.archive.path", "archive", Effect::Live),
     rule("source.build.args.*", "build.args.*", Effect::Live),
     rule("source.build.bases", "build.bases", Effect::Live),
     rule("source.build.content", "build.content", Effect::Live),
     rule("source.build.context", "build.context", Effect::Live),
+    rule("source.build.contexts.*", "build.contexts.*", Effect::Live),
     rule("source.build.dockerfile", "build.dockerfile", Effect::Live),
+    rule("source.build.inline", "build.inline", Effect::Live),
     rule("source.build.target", "build.target", Effect::Live),
     rule("source.pull.reference", "pull", Effect::Live),
 ];
@@ -118,15 +123,28 @@ pub(super) fn differences<T: Serialize + PartialEq>(rules: &[Rule], old: &T, new
     let names: std::collections::BTreeSet<&Vec<String>> = old.keys().chain(new.keys()).collect();
     // A bridged container has no mode of its own in the canonical form, only networks.
     let absent = |path: &[String]| if path == ["network"] { "bridged" } else { "none" }.to_owned();
-    let shown = |side: &BTreeMap<Vec<String>, Value>, path: &Vec<String>| side.get(path).map_or_else(|| absent(path), show);
+    let shown = |side: &BTreeMap<Vec<String>, Value>, path: &Vec<String>, is_hidden: bool| match side.get(path) {
+        None => absent(path),
+        Some(_) if is_hidden => HIDDEN.to_owned(),
+        Some(value) => show(value),
+    };
     let mut found: Vec<Difference> = names
         .into_iter()
         .filter(|path| old.get(*path) != new.get(*path))
         .map(|path| {
             let (field, effect) = describe(rules, path);
-            Difference { field, old: shown(&old, path), new: shown(&new, path), effect }
+            let is_hidden = is_hidden(path, [&old, &new]);
+            let (was, mut is) = (shown(&old, path, is_hidden), shown(&new, path, is_hidden));
+            if was == is {
+                is.push_str(" (changed)");
+            }
+            Difference { field, old: was, new: is, effect }
         })
         .collect();
+    // Which variables come from files is worth a word only where their values tell nothing.
+    if found.len() > 1 {
+        found.retain(|difference| difference.field != "envFiles");
+    }
     if found.is_empty() {
         // Unequal values with one canonical form: nothing that runs can tell them apart, the record can.
         found.push(Difference {
@@ -198,12 +216,26 @@ fn describe(rules: &[Rule], path: &[String]) -> (String, Effect) {
     }
 }
 
+/// Whether the values of a field are not for showing: a secret by its name, or from an environment file on either side.
+fn is_hidden(path: &[String], sides: [&BTreeMap<Vec<String>, Value>; 2]) -> bool {
+    let Some((name, [.., pairs])) = path.split_last() else { return false };
+    let from_file = || {
+        let lists = sides.iter().filter_map(|side| side.get(["envFromFiles".to_owned()].as_slice())?.as_array());
+        lists.flatten().any(|one| one == name)
+    };
+    match pairs.as_str() {
+        "env" => names_secret(name) || from_file(),
+        "args" | "labels" => names_secret(name),
+        _ => false,
+    }
+}
+
 /// A value for people.
 fn show(value: &Value) -> String {
     match value {
         Value::Null => "none".to_owned(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::String(text) => text.parse::<Digest>().map_or_else(|_| text.clone(), |digest| digest.short()),
+        Value::String(text) => text.parse::<Digest>().map_or_else(|_| hide_password(text), |digest| digest.short()),
         Value::Array(entries) => format!("[{}]", entries.iter().map(show).collect::<Vec<_>>().join(", ")),
         Value::Object(entries) => {
             if let Ok(mount) = serde_json::from_value::<Mount>(value.clone()) {

@@ -19,6 +19,7 @@ mod field;
 mod gate;
 mod image;
 mod incarnation;
+mod kept;
 mod liveness;
 mod need;
 mod network;
@@ -26,6 +27,7 @@ mod order;
 mod requirement;
 #[cfg(test)]
 mod scenario;
+mod shown;
 pub mod simulate;
 mod site;
 pub mod text;
@@ -35,7 +37,7 @@ mod volume;
 mod words;
 
 use action::Plan;
-use actual::{Actual, SiteId};
+use actual::{Actual, Owner, SiteId};
 use draft::Draft;
 use site::Site;
 use spec::desired::Desired;
@@ -70,7 +72,8 @@ impl Policy {
 ///
 /// The steps of a provisional plan may all be carried out; then observe and plan again.
 pub fn plan(desired: &Desired, actual: &Actual, policy: &Policy) -> Plan {
-    let site = Site::new(desired, actual, policy);
+    let desired = kept::keep(desired, actual, &Owner::Site(policy.site.clone()));
+    let site = Site::new(&desired, actual, policy);
     let mut draft = Draft::default();
     let firewall = up::firewall(&site, &mut draft);
     let images = image::plan(&site, &mut draft);

@@ -3,34 +3,50 @@
 
 use super::action::{Action, Traffic};
 use super::actual::{Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, ContainerFault, Firewall, Observed, Owner, SiteId};
+use super::draft::resource;
 use runtime::container::state::{Exit, ExitCause, Health, Phase, ProcessRef, Timestamp};
-use spec::desired::{DependencyCondition, Image, ImageKey, ImageSource};
+use spec::desired::{DependencyCondition, Desired, Image, ImageKey, ImageSource, Kind};
 use spec::value::{ContainerId, Digest, Name};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The host after one action that succeeded. Times and process ids are zero; an image's digest follows from what it is made of.
+/// The host after one action for a site that succeeded; what the site says is remembered beside what is made. Times and process ids are zero; an image's digest follows from what it is made of.
 #[must_use]
-pub fn simulate(mut actual: Actual, action: &Action, site: &SiteId) -> Actual {
+pub fn simulate(mut actual: Actual, action: &Action, desired: &Desired, site: &SiteId) -> Actual {
     let owner = Owner::Site(site.clone());
+    let written = |kind: Kind, name: &dyn std::fmt::Display| desired.written.get(&resource(kind, name)).copied();
     match action {
-        Action::ObtainImage { key, image } => obtain(&mut actual, key, image, owner),
+        Action::ObtainImage { key, image } => obtain(&mut actual, key, image, (owner, written(Kind::Image, key))),
+        Action::PushImage { key, image, digest, references } => with(actual.images.get_mut(key), |one| {
+            one.applied = image.clone();
+            one.written = written(Kind::Image, key);
+            one.published.extend(references.iter().map(|reference| (reference.clone(), *digest)));
+        }),
         Action::ForgetImage { key } => drop(actual.images.remove(key)),
         Action::CreateNetwork { name, network, subnet, gateway, owner } => {
             let (applied, subnet, gateway, owner) = (network.clone(), *subnet, *gateway, owner.clone());
-            let made = ActualNetwork { applied, subnet, gateway, owner, faults: BTreeSet::new() };
+            let written = written(Kind::Network, name);
+            let made = ActualNetwork { applied, written, subnet, gateway, owner, faults: BTreeSet::new() };
             actual.networks.insert(name.clone(), Observed::Present(made));
         }
-        Action::UpdateNetwork { name, network } => with(actual.networks.get_mut(name), |one| one.applied = network.clone()),
+        Action::UpdateNetwork { name, network } => with(actual.networks.get_mut(name), |one| {
+            one.applied = network.clone();
+            one.written = written(Kind::Network, name);
+        }),
         Action::RepairNetwork { name } => repair_network(&mut actual, name),
         Action::RemoveNetwork { name } => drop(actual.networks.remove(name)),
         Action::CreateVolume { name, volume } => {
-            actual.volumes.insert(name.clone(), Observed::Present(ActualVolume { applied: volume.clone(), owner }));
+            let made = ActualVolume { applied: volume.clone(), written: written(Kind::Volume, name), owner };
+            actual.volumes.insert(name.clone(), Observed::Present(made));
         }
-        Action::UpdateVolume { name, volume } => with(actual.volumes.get_mut(name), |one| one.applied = volume.clone()),
+        Action::UpdateVolume { name, volume } => with(actual.volumes.get_mut(name), |one| {
+            one.applied = volume.clone();
+            one.written = written(Kind::Volume, name);
+        }),
         Action::RemoveVolume { name } => drop(actual.volumes.remove(name)),
         Action::CreateContainer { id, spec, image, endpoints } => {
             let made = ActualContainer {
                 applied: spec.as_ref().clone(),
+                written: written(Kind::Container, &id.name),
                 image: *image,
                 endpoints: endpoints.clone(),
                 owner,
@@ -52,6 +68,7 @@ pub fn simulate(mut actual: Actual, action: &Action, site: &SiteId) -> Actual {
         }
         Action::UpdateContainer { id, spec, endpoints } => with(actual.containers.get_mut(id), |one| {
             one.applied = spec.as_ref().clone();
+            one.written = written(Kind::Container, &id.name);
             one.endpoints = endpoints.clone();
         }),
         Action::RepairContainer { id, fault } => with(actual.containers.get_mut(id), |one| {
@@ -86,7 +103,7 @@ fn present(containers: &mut BTreeMap<ContainerId, Observed<ActualContainer>>) ->
     })
 }
 
-fn obtain(actual: &mut Actual, key: &ImageKey, image: &Image, owner: Owner) {
+fn obtain(actual: &mut Actual, key: &ImageKey, image: &Image, (owner, written): (Owner, Option<Digest>)) {
     let bases: BTreeMap<Name, Digest> = match &image.source {
         ImageSource::Build { bases, .. } => {
             let digest = |name: &Name| match actual.images.get(&ImageKey::Named(name.clone())) {
@@ -97,12 +114,12 @@ fn obtain(actual: &mut Actual, key: &ImageKey, image: &Image, owner: Owner) {
         }
         ImageSource::Pull { .. } | ImageSource::Archive { .. } => BTreeMap::new(),
     };
-    let has_healthcheck = match actual.images.get(key) {
-        Some(Observed::Present(before)) => before.has_healthcheck,
-        Some(Observed::Unreadable { .. }) | None => false,
+    let (has_healthcheck, published) = match actual.images.get(key) {
+        Some(Observed::Present(before)) => (before.has_healthcheck, before.published.clone()),
+        Some(Observed::Unreadable { .. }) | None => (false, BTreeMap::new()),
     };
-    let digest = Digest::of(format!("{image:?} {bases:?}").as_bytes());
-    let made = ActualImage { digest, applied: image.clone(), bases, owner, has_healthcheck };
+    let digest = Digest::of(format!("{:?} {bases:?}", image.source).as_bytes());
+    let made = ActualImage { digest, applied: image.clone(), written, bases, published, owner, has_healthcheck };
     actual.images.insert(key.clone(), Observed::Present(made));
 }
 

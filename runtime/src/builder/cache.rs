@@ -5,15 +5,17 @@
 
 use crate::image::store::{ImageStore, LayerRecord};
 use crate::store::{FileError, atomic};
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use spec::value::Digest;
-use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Changes whenever the same key would stand for another result.
-const VERSION: &str = "1";
+pub(super) const VERSION: &str = "2";
 
 /// A key as it grows.
 #[derive(Clone)]
@@ -29,6 +31,17 @@ pub struct CacheRecord {
     pub size_bytes: u64,
     /// The instruction, for people.
     pub instruction: String,
+}
+
+/// A step that is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachedStep {
+    /// What it depended on.
+    pub key: Digest,
+    /// What it made.
+    pub record: CacheRecord,
+    /// When it last served, or was made.
+    pub used: SystemTime,
 }
 
 /// The cache of one store.
@@ -75,10 +88,18 @@ impl KeyBuilder {
     }
 }
 
+impl CacheRecord {
+    /// What is remembered of a step that made this layer.
+    pub fn of(layer: &LayerRecord, instruction: &str) -> Self {
+        let made = (layer.entries > 0).then_some(layer.diff_id);
+        Self { layer: made, size_bytes: layer.size_bytes, instruction: instruction.to_owned() }
+    }
+}
+
 impl Cache {
     /// Opens the cache in a directory, making it if needed.
     pub fn open(directory: &Path) -> Result<Self, FileError> {
-        for part in ["steps", "contexts"] {
+        for part in ["steps", "contexts", "layers"] {
             let path = directory.join(part);
             fs::create_dir_all(&path).map_err(FileError::of("create", &path))?;
         }
@@ -87,34 +108,54 @@ impl Cache {
 
     /// What a step made, if its layer is still there. A record that cannot be read is none.
     pub fn get(&self, key: &Digest, store: &ImageStore) -> Option<CacheRecord> {
-        let record: CacheRecord = serde_json::from_slice(&fs::read(self.step(key)).ok()?).ok()?;
-        record.layer.is_none_or(|layer| store.has_layer(&layer)).then_some(record)
+        let mut bytes = Vec::new();
+        let mut file = File::open(self.step(key)).ok()?;
+        file.read_to_end(&mut bytes).ok()?;
+        let record: CacheRecord = serde_json::from_slice(&bytes).ok()?;
+        let found = record.layer.is_none_or(|layer| store.has_layer(&layer)).then_some(record)?;
+        // When it last served: what has not for the longest time goes first. One that cannot be marked only goes sooner.
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let _ = rustix::fs::futimens(&file, &Timestamps { last_access: now, last_modification: now });
+        Some(found)
     }
 
     /// Remembers what a step made.
-    pub fn put(&self, key: &Digest, layer: &LayerRecord, instruction: &str) -> Result<CacheRecord, FileError> {
-        let made = (layer.entries > 0).then_some(layer.diff_id);
-        let record = CacheRecord { layer: made, size_bytes: layer.size_bytes, instruction: instruction.to_owned() };
-        atomic::write_json(&self.step(key), &record)?;
-        Ok(record)
+    pub fn put(&self, key: &Digest, record: &CacheRecord) -> Result<(), FileError> {
+        // One that a power cut took or tore is none: the step is done again.
+        atomic::write_json_unsynced(&self.step(key), record)
     }
 
-    /// The layers that records name: what a garbage collection keeps as long as the cache is to be kept.
-    pub fn layers(&self) -> Result<BTreeSet<Digest>, FileError> {
+    /// Every step that is remembered, the one that has not served for the longest time first. Records that cannot be read are left out.
+    pub fn steps(&self) -> Result<Vec<CachedStep>, FileError> {
         let path = self.directory.join("steps");
-        let mut layers = BTreeSet::new();
+        let mut steps = Vec::new();
         for entry in fs::read_dir(&path).map_err(FileError::of("list", &path))? {
-            let entry = entry.map_err(FileError::of("list", &path))?;
-            let record = fs::read(entry.path()).ok().and_then(|bytes| serde_json::from_slice::<CacheRecord>(&bytes).ok());
-            layers.extend(record.and_then(|record| record.layer));
+            let path = entry.map_err(FileError::of("list", &path))?.path();
+            let key = path.file_stem().and_then(|hex| format!("sha256:{}", hex.to_str()?).parse().ok());
+            let record = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<CacheRecord>(&bytes).ok());
+            let used = fs::metadata(&path).and_then(|found| found.modified());
+            if let (Some(key), Some(record), Ok(used)) = (key, record, used) {
+                steps.push(CachedStep { key, record, used });
+            }
         }
-        Ok(layers)
+        steps.sort_by_key(|step| (step.used, step.key));
+        Ok(steps)
+    }
+
+    /// Forgets a step; its layer is then kept only by images that have it. Fine if it is not known.
+    pub fn forget(&self, key: &Digest) -> Result<(), FileError> {
+        atomic::remove_file(&self.step(key))
     }
 
     /// Where the digests of a context's files are kept.
     pub fn index(&self, context: &Path) -> PathBuf {
         let context = fs::canonicalize(context).unwrap_or_else(|_| context.to_owned());
         self.directory.join("contexts").join(Digest::of(context.as_os_str().as_encoded_bytes()).hex())
+    }
+
+    /// Where the files of the layer that an instruction made last are listed.
+    pub(super) fn files(&self, recipe: &Digest) -> PathBuf {
+        self.directory.join("layers").join(recipe.hex())
     }
 
     fn step(&self, key: &Digest) -> PathBuf {

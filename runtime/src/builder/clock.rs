@@ -3,6 +3,7 @@
 //! The rule: everything a build makes is dated `SOURCE_DATE_EPOCH` if that is given, else [`EPOCH`]. That goes for the configuration,
 //! its history, and every file that was written while a step ran. Files that are older (from packages and archives) keep their time.
 
+use crate::image::layer::header::Time;
 use crate::image::layer::pack::EPOCH;
 use crate::time::civil;
 
@@ -19,6 +20,16 @@ impl BuildTime {
     /// The time asked for, or the fixed one.
     pub(crate) fn of(asked: Option<i64>) -> Self {
         Self { seconds: asked.unwrap_or(EPOCH.seconds), asked: asked.is_some() }
+    }
+
+    /// As files are dated.
+    pub(crate) fn time(self) -> Time {
+        Time { seconds: self.seconds, nanoseconds: 0 }
+    }
+
+    /// The latest time that a file may keep, if there is a bound.
+    pub(crate) fn latest(self) -> Option<i64> {
+        self.asked.then_some(self.seconds)
     }
 
     /// RFC 3339, UTC, whole seconds.

@@ -1,8 +1,10 @@
 //! Stages and what they need of each other: what has to be built for a target, and in which order. Pure.
 
+use super::NamedContext;
 use super::file::{Dockerfile, From, Instruction, Place, Statement, SyntaxError};
 use super::scope::Globals;
 use super::words::Lexer;
+use crate::image::platform::Platform;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A Dockerfile as stages.
@@ -14,6 +16,8 @@ pub struct Graph {
     pub target: usize,
     /// Arguments before the first FROM.
     pub globals: Globals,
+    /// What names stand for before stages and images.
+    contexts: BTreeMap<String, NamedContext>,
 }
 
 /// One stage.
@@ -38,6 +42,18 @@ pub enum Origin {
     Stage(usize),
     /// An image, as written after substitution.
     Image(String),
+    /// A directory given by this name.
+    Context(String),
+}
+
+impl Origin {
+    /// The stage it is, if it is one.
+    pub fn stage(&self) -> Option<usize> {
+        match self {
+            Self::Stage(index) => Some(*index),
+            Self::Scratch | Self::Image(_) | Self::Context(_) => None,
+        }
+    }
 }
 
 impl Graph {
@@ -63,13 +79,37 @@ impl Graph {
             }
         }
         let target = target_of(file, &stages, target)?;
-        Ok(Self { stages, target, globals })
+        Ok(Self { stages, target, globals, contexts: BTreeMap::new() })
     }
 
-    /// The stages that the target needs, itself included, each after those it needs.
-    pub fn needed(&self) -> Vec<usize> {
+    /// The same with contexts by name: they come before stages and images, in FROM and in `--from`.
+    pub fn with_contexts(mut self, contexts: &BTreeMap<String, NamedContext>) -> Self {
+        self.contexts = contexts.iter().map(|(name, context)| (name.to_lowercase(), context.clone())).collect();
+        for index in 0..self.stages.len() {
+            let name = match &self.stages[index].base {
+                Origin::Image(name) => Some(name.clone()),
+                Origin::Stage(stage) => self.stages[*stage].name.clone(),
+                Origin::Scratch | Origin::Context(_) => None,
+            };
+            if let Some(origin) = name.and_then(|name| self.named_context(&name)) {
+                self.stages[index].base = origin;
+            }
+        }
+        self
+    }
+
+    fn named_context(&self, name: &str) -> Option<Origin> {
+        let name = name.to_lowercase();
+        Some(match self.contexts.get(&name)? {
+            NamedContext::Directory(_) => Origin::Context(name),
+            NamedContext::Image(reference) => Origin::Image(reference.clone()),
+        })
+    }
+
+    /// The stages that a stage needs, itself included, each after those it needs.
+    pub fn needed(&self, stage: usize) -> Vec<usize> {
         let mut needed = BTreeSet::new();
-        let mut open = vec![self.target];
+        let mut open = vec![stage];
         while let Some(index) = open.pop() {
             if needed.insert(index) {
                 open.extend(self.needs(index));
@@ -84,15 +124,24 @@ impl Graph {
         let stage = &self.stages[index];
         let copied = stage.statements.iter().flat_map(|statement| sources(&statement.instruction));
         let copied = copied.filter_map(|from| self.origin(index, &from).ok());
-        let stages = copied.chain([stage.base.clone()]).filter_map(|origin| match origin {
-            Origin::Stage(index) => Some(index),
-            Origin::Scratch | Origin::Image(_) => None,
-        });
+        let stages = copied.chain([stage.base.clone()]).filter_map(|origin| origin.stage());
         stages.collect()
+    }
+
+    /// What progress calls a stage: its name, `stage-2` for one without; nothing if it is the only one.
+    pub fn label(&self, index: usize) -> String {
+        match &self.stages[index].name {
+            _ if self.stages.len() == 1 => String::new(),
+            Some(name) => name.clone(),
+            None => format!("stage-{index}"),
+        }
     }
 
     /// What `--from=text` in a stage means: an earlier stage by name or number, else an image.
     pub fn origin(&self, index: usize, from: &str) -> Result<Origin, String> {
+        if let Some(context) = self.named_context(from) {
+            return Ok(context);
+        }
         if let Some(stage) = named(&self.stages[..index], from) {
             return Ok(Origin::Stage(stage));
         }
@@ -107,13 +156,13 @@ impl Graph {
     /// The images that the needed stages begin with or copy from, as written after substitution, sorted.
     pub fn images(&self) -> BTreeSet<String> {
         let mut images = BTreeSet::new();
-        for index in self.needed() {
+        for index in self.needed(self.target) {
             let stage = &self.stages[index];
             let copied = stage.statements.iter().flat_map(|statement| sources(&statement.instruction));
             let origins = copied.filter_map(|from| self.origin(index, &from).ok()).chain([stage.base.clone()]);
             images.extend(origins.filter_map(|origin| match origin {
                 Origin::Image(image) => Some(image),
-                Origin::Scratch | Origin::Stage(_) => None,
+                Origin::Scratch | Origin::Stage(_) | Origin::Context(_) => None,
             }));
         }
         images
@@ -148,7 +197,16 @@ fn sources(instruction: &Instruction) -> Vec<String> {
 }
 
 fn base(from: &From, earlier: &[Stage], globals: &Globals, lexer: &Lexer) -> Result<Origin, String> {
-    let image = lexer.word(&from.image, &|name| globals.get(name)).map_err(|error| error.to_string())?;
+    let word = |text: &str| lexer.word(text, &|name| globals.get(name)).map_err(|error| error.to_string());
+    let image = word(&from.image)?;
+    if let Some(platform) = &from.platform {
+        let (wanted, host) = (word(platform)?, Platform::host());
+        let is_hosts =
+            wanted.strip_prefix(&format!("{}/{}", host.os, host.architecture)).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if !is_hosts {
+            return Err(format!("this host builds for {host}, not for {wanted:?}: there is no emulation"));
+        }
+    }
     match image.as_str() {
         "" => Err(format!("{} names no image: is its argument declared with a default before the first FROM?", from.image)),
         "scratch" => Ok(Origin::Scratch),
@@ -187,10 +245,11 @@ mod tests {
     fn only_needed_stages_in_order() {
         let text = "FROM a AS one\nFROM b AS two\nFROM one AS three\nCOPY --from=two x y\nFROM c AS four\nFROM three\nCOPY --from=0 x y\nRUN --mount=type=bind,from=d,target=/x true";
         let all = graph(text, None);
-        assert_eq!(all.needed(), [0, 1, 2, 4]);
+        assert_eq!(all.needed(all.target), [0, 1, 2, 4]);
         assert_eq!(all.images().into_iter().collect::<Vec<_>>(), ["a", "b", "d"]);
-        assert_eq!(graph(text, Some("two")).needed(), [1]);
-        assert_eq!(graph(text, Some("THREE")).needed(), [0, 1, 2]);
+        let needed = |target| Some(graph(text, Some(target))).map(|graph| graph.needed(graph.target));
+        assert_eq!(needed("two"), Some(vec![1]));
+        assert_eq!(needed("THREE"), Some(vec![0, 1, 2]));
         assert_eq!(graph(text, Some("3")).images().into_iter().collect::<Vec<_>>(), ["c"]);
     }
 
@@ -202,6 +261,10 @@ mod tests {
         assert_eq!(base("FROM scratch"), Origin::Scratch);
         assert_eq!(base("FROM a AS a"), Origin::Image("a".to_owned()));
         assert_eq!(base("FROM a AS x\nFROM X"), Origin::Stage(0));
+        assert_eq!(base("FROM --platform=$BUILDPLATFORM a"), Origin::Image("a".to_owned()));
+        let file = parse("Dockerfile", "FROM --platform=plan9/z80 a").expect("parses");
+        let refused = Graph::new(&file, &BTreeMap::new(), None).expect_err("another platform").problem;
+        assert!(refused.ends_with("not for \"plan9/z80\": there is no emulation"), "{refused}");
         assert_eq!(graph("FROM a AS x\nFROM b", None).origin(1, "X"), Ok(Origin::Stage(0)));
         assert!(graph("FROM a\nFROM b", None).origin(1, "1").is_err());
         let file = parse("Dockerfile", "FROM $U").expect("parses");

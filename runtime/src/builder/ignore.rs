@@ -91,6 +91,11 @@ impl IgnoreRules {
         self.rules.is_empty()
     }
 
+    /// True if some pattern takes a path back: `!path`.
+    pub fn has_exceptions(&self) -> bool {
+        self.rules.iter().any(|rule| rule.readmits)
+    }
+
     /// What becomes of a path relative to the root, without `.` or `..` parts.
     pub fn verdict(&self, path: &str) -> Verdict {
         let mut hidden = false;
@@ -130,7 +135,7 @@ impl Rule {
 }
 
 /// `filepath.Clean` without the leading slash: no `.`, no `..` that can be resolved, no double or trailing slash.
-fn clean(pattern: &str) -> String {
+pub(crate) fn clean(pattern: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in pattern.split('/') {
         match part {

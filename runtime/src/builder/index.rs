@@ -1,18 +1,20 @@
 //! Digests of files by what stat(2) says of them, kept on disk: an unchanged context is not read again.
 //!
 //! An entry is believed only if device, inode, size, modification and change time are all the same, and if the file was quiet when it
-//! was read: a change within the clock's grain after reading could leave all five as they were.
+//! was read: a change within the clock's grain after reading could leave all five as they were. The file ends with its own digest: it
+//! is written without waiting for the disk, and one that a power cut tore is no index.
 
 use crate::store::{FileError, atomic};
 use rustix::fs::Stat;
 use spec::value::Digest;
 use std::collections::HashMap;
 use std::fs;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// First bytes of the file; another format is another word, and an index of a word not known is no index.
-const MAGIC: &[u8; 8] = b"statidx1";
+const MAGIC: &[u8; 8] = b"statidx2";
 /// Bytes of an entry: five numbers and a digest.
 const ENTRY_BYTES: usize = 5 * 8 + 32;
 /// Largest index read: some two million files.
@@ -26,30 +28,68 @@ const QUIET_SECONDS: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(crate) struct StatIndex {
     path: Option<PathBuf>,
-    known: HashMap<Identity, Digest>,
-    used: HashMap<Identity, Digest>,
+    known: Known,
+    used: Known,
+    /// What was learnt of files that were not quiet: true for this build, not for the next.
+    passing: Known,
     changed: bool,
 }
 
+type Known = HashMap<Identity, Digest, BuildHasherDefault<Mix>>;
+
 /// What tells one state of one file from all others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Identity([u64; 5]);
+
+impl std::hash::Hash for Identity {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        // Inode and change time tell nearly all apart.
+        hasher.write_u64(self.0[1] ^ self.0[4].rotate_left(32));
+    }
+}
+
+/// A hash for numbers that nobody chose to collide: whoever could choose inodes and times of a context can slow down only its build.
+#[derive(Debug, Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The multiplier of Knuth's multiplicative hashing, 2^64 / golden ratio; the table takes high and low bits.
+        let product = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = product ^ product >> 32;
+    }
+}
 
 impl StatIndex {
     /// Reads an index. One that is absent or broken is an empty one: it saves work, nothing else.
     pub(crate) fn open(path: &Path) -> Self {
         let small = fs::metadata(path).is_ok_and(|metadata| metadata.len() <= INDEX_BYTES_MAX);
         let bytes = if small { fs::read(path).unwrap_or_default() } else { Vec::new() };
-        let known = bytes.strip_prefix(MAGIC).filter(|rest| rest.len() % ENTRY_BYTES == 0).map(entries).unwrap_or_default();
-        Self { path: Some(path.to_owned()), known, ..Self::default() }
+        Self { path: Some(path.to_owned()), known: read(&bytes).unwrap_or_default(), ..Self::default() }
+    }
+
+    /// Whether the digest of a file is known.
+    pub(crate) fn knows(&self, stat: &Stat) -> bool {
+        let identity = Identity::of(stat);
+        self.known.contains_key(&identity) || self.used.contains_key(&identity) || self.passing.contains_key(&identity)
     }
 
     /// The digest of a file, if it is known.
     pub(crate) fn get(&mut self, stat: &Stat) -> Option<Digest> {
         let identity = Identity::of(stat);
-        let digest = *self.known.get(&identity)?;
-        self.used.insert(identity, digest);
-        Some(digest)
+        if let Some(digest) = self.known.remove(&identity) {
+            self.used.insert(identity, digest);
+            return Some(digest);
+        }
+        self.used.get(&identity).or_else(|| self.passing.get(&identity)).copied()
     }
 
     /// Remembers a digest, if the file was quiet: `stat` is from before it was read, `read_at` the time then.
@@ -60,6 +100,8 @@ impl StatIndex {
         if read_at.duration_since(changed).is_ok_and(|age| age >= quiet) {
             self.used.insert(Identity::of(stat), digest);
             self.changed = true;
+        } else {
+            self.passing.insert(Identity::of(stat), digest);
         }
     }
 
@@ -69,12 +111,15 @@ impl StatIndex {
         if !self.changed {
             return Ok(());
         }
-        let mut bytes = MAGIC.to_vec();
+        let mut bytes = Vec::with_capacity(MAGIC.len() + self.used.len() * ENTRY_BYTES + 32);
+        bytes.extend_from_slice(MAGIC);
         for (identity, digest) in &self.used {
             identity.0.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
             bytes.extend_from_slice(digest.as_bytes());
         }
-        atomic::write(path, &bytes)
+        let digest = Digest::of(&bytes);
+        bytes.extend_from_slice(digest.as_bytes());
+        atomic::write_unsynced(path, &bytes)
     }
 }
 
@@ -87,7 +132,13 @@ impl Identity {
     }
 }
 
-fn entries(bytes: &[u8]) -> HashMap<Identity, Digest> {
+/// The entries of an index file; `None` if it is none, or torn.
+fn read(bytes: &[u8]) -> Option<Known> {
+    let (body, digest) = bytes.split_last_chunk::<32>()?;
+    let entries = body.strip_prefix(MAGIC).filter(|rest| rest.len() % ENTRY_BYTES == 0)?;
+    if Digest::of(body).as_bytes() != digest {
+        return None;
+    }
     let entry = |bytes: &[u8]| {
         let (numbers, digest) = bytes.split_at(5 * 8);
         let mut identity = [0; 5];
@@ -96,5 +147,5 @@ fn entries(bytes: &[u8]) -> HashMap<Identity, Digest> {
         }
         Some((Identity(identity), Digest::from_bytes(digest.try_into().ok()?)))
     };
-    bytes.chunks_exact(ENTRY_BYTES).filter_map(entry).collect()
+    Some(entries.chunks_exact(ENTRY_BYTES).filter_map(entry).collect())
 }

@@ -42,11 +42,21 @@ impl Globals {
     /// `ARG name[=default]` before the first FROM.
     pub fn declare(&mut self, name: &str, default: Option<&str>, given: &BTreeMap<String, String>, lexer: &Lexer) -> Result<(), WordError> {
         let name = lexer.word(name, &|name| self.get(name))?;
-        let default = default.map(|text| lexer.word(text, &|name| self.get(name))).transpose()?;
-        if let Some(value) = given.get(&name).cloned().or(default) {
+        let value = match (given.get(&name), default) {
+            // A default that is not needed may well be wrong: `${A:?say which}`.
+            (Some(value), _) => Some(value.clone()),
+            (None, Some(text)) => Some(lexer.word(text, &|name| self.get(name))?),
+            (None, None) => None,
+        };
+        if let Some(value) = value {
             self.values.insert(name, value);
         }
         Ok(())
+    }
+
+    /// The names that have a value.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
     }
 
     /// A value, if there is one.
@@ -62,6 +72,17 @@ impl Scope {
         environment.or_else(|| self.arguments.get(name).cloned().flatten())
     }
 
+    /// Whether a name is declared as an argument, with or without a value.
+    pub(crate) fn is_declared(&self, name: &str) -> bool {
+        self.arguments.contains_key(name)
+    }
+
+    /// The names that have a value.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let arguments = self.arguments.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name.as_str());
+        self.environment.iter().map(|(name, _)| name.as_str()).chain(arguments)
+    }
+
     /// `ARG name[=default]`: the given value, else the default, else the global value.
     pub(crate) fn declare(
         &mut self,
@@ -72,8 +93,11 @@ impl Scope {
         lexer: &Lexer,
     ) -> Result<(), WordError> {
         let name = lexer.word(name, &|name| self.get(name))?;
-        let default = default.map(|text| lexer.word(text, &|name| self.get(name))).transpose()?;
-        let value = given.get(&name).cloned().or(default).or_else(|| globals.get(&name));
+        let value = match (given.get(&name), default) {
+            (Some(value), _) => Some(value.clone()),
+            (None, Some(text)) => Some(lexer.word(text, &|name| self.get(name))?),
+            (None, None) => globals.get(&name),
+        };
         self.arguments.insert(name, value);
         Ok(())
     }
@@ -131,5 +155,10 @@ mod tests {
         assert_eq!(scope.run_environment().get("A").map(String::as_str), Some("env"));
         assert_eq!(scope.proxies(&args), given(&[("HTTP_PROXY", "p")]));
         assert!(globals.get("TARGETOS").is_some());
+        let required = Some("${NOPE:?say which}");
+        assert_eq!(globals.declare("A", required, &args, &lexer), Ok(()), "a default that is not needed is not looked at");
+        assert!(globals.declare("Z", required, &args, &lexer).is_err());
+        assert_eq!(scope.declare("A", required, &args, &globals, &lexer), Ok(()));
+        assert!(scope.declare("Z", required, &args, &globals, &lexer).is_err());
     }
 }

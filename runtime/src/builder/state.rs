@@ -2,6 +2,7 @@
 
 use super::cache::KeyBuilder;
 use super::scope::Scope;
+use super::share;
 use super::words::{Lexer, WordError};
 use crate::image::config::{History, ImageConfig};
 use crate::image::platform::Platform;
@@ -10,7 +11,7 @@ use spec::value::Digest;
 use std::path::PathBuf;
 
 /// `PATH` of an image that says none, as Docker has it.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A stage in the making, or made.
 #[derive(Debug, Clone)]
@@ -51,6 +52,10 @@ impl State {
             scope.set(name.to_owned(), value.to_owned());
         }
         let mut state = Self { config: image.config, layers: image.layers, scope, command_is_own: false };
+        // What says how the base was built says nothing of what is built on it.
+        for field in share::FIELDS_OF_OTHERS.into_iter().chain([share::FIELD]) {
+            state.config.other.remove(field);
+        }
         state.ensure_path();
         state
     }

@@ -7,11 +7,13 @@ use std::str::Chars;
 
 /// Longest text an expansion may grow to: `ENV a=$a$a` doubles with every line.
 const EXPANSION_BYTES_MAX: usize = 1 << 20;
+/// Longest value a pattern is tried on: `*` costs its square, and no variable of a real build is longer.
+const PATTERN_CHARS_MAX: usize = 16 << 10;
 /// Deepest nesting of `${a:-${b:-…}}`: each level is a level of our own stack.
 const NESTING_MAX: usize = 64;
 
 /// What a variable is, if it is set.
-pub(crate) type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
+pub type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 /// How quotes are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub enum Quotes {
 pub enum Unset {
     /// An unset one is empty.
     Empty,
-    /// An unset one stays as written: finding heredocs before any variable is known.
+    /// An unset one stays as written, modifier and all: finding heredocs before any variable is known.
     Keep,
 }
 
@@ -59,6 +61,9 @@ pub enum WordError {
     /// `${a:=b}` and the like.
     #[error("unsupported modifier {0:?} in a substitution")]
     Modifier(String),
+    /// A `\` before a character of a pattern that means nothing special.
+    #[error("bad pattern in a substitution: \\ may stand before * ? / }} and \\ only")]
+    Pattern,
     /// `${a:?message}` of an unset variable.
     #[error("{name}: {message}")]
     Required {
@@ -229,6 +234,9 @@ impl Reader<'_> {
         let mut text = String::new();
         text.extend(self.rest.next().filter(|_| keep));
         loop {
+            if text.len() > EXPANSION_BYTES_MAX {
+                return Err(WordError::TooLarge);
+            }
             match self.rest.peek().copied() {
                 None => return Err(WordError::Quote("double")),
                 Some('"') => {
@@ -325,35 +333,42 @@ impl Reader<'_> {
                 if !matches!(modifier, '+' | '-' | '?') {
                     return Err(WordError::Modifier(format!(":{modifier}")));
                 }
-                self.modified(&name, value.filter(|value| !value.is_empty()), modifier)
+                self.modified(&name, value, modifier, Null::IsUnset)
             }
-            Some(modifier @ ('+' | '-' | '?')) => self.modified(&name, value, modifier),
-            Some(end @ ('#' | '%')) => self.trimmed(&value.unwrap_or_default(), end),
-            Some('/') => self.replaced(&value.unwrap_or_default()),
+            Some(modifier @ ('+' | '-' | '?')) => self.modified(&name, value, modifier, Null::IsSet),
+            Some(end @ ('#' | '%')) => self.trimmed(&name, value, end),
+            Some('/') => self.replaced(&name, value),
             Some(other) => Err(WordError::Modifier(other.to_string())),
         }
     }
 
-    /// `-`, `+` and `?` after the name, where `value` is `None` if it counts as unset.
-    fn modified(&mut self, name: &str, value: Option<String>, modifier: char) -> Result<String, WordError> {
+    /// `-`, `+` and `?` after the name.
+    fn modified(&mut self, name: &str, value: Option<String>, modifier: char, null: Null) -> Result<String, WordError> {
         let (word, _) = self.until(Some('}'), Escapes::Remove)?;
-        match (modifier, value) {
+        if value.is_none() && self.lexer.unset == Unset::Keep {
+            let colon = if null == Null::IsUnset { ":" } else { "" };
+            return Ok(format!("${{{name}{colon}{modifier}{word}}}"));
+        }
+        let was_set = value.is_some();
+        match (modifier, value.filter(|value| null == Null::IsSet || !value.is_empty())) {
             ('+', Some(_)) | ('-', None) => Ok(word),
             ('+', None) => Ok(String::new()),
             (_, Some(value)) => Ok(value),
             (_, None) => {
-                let message = if word.is_empty() { "is not allowed to be unset".to_owned() } else { word };
+                let why = if was_set { "is not allowed to be empty" } else { "is not allowed to be unset" };
+                let message = if word.is_empty() { why.to_owned() } else { word };
                 Err(WordError::Required { name: name.to_owned(), message })
             }
         }
     }
 
     /// `${v#p}`, `${v##p}`, `${v%p}`, `${v%%p}`.
-    fn trimmed(&mut self, value: &str, end: char) -> Result<String, WordError> {
+    fn trimmed(&mut self, name: &str, value: Option<String>, end: char) -> Result<String, WordError> {
         let (word, _) = self.until(Some('}'), Escapes::Keep)?;
+        let Some(value) = value.or_else(|| self.empty()) else { return Ok(format!("${{{name}{end}{word}}}")) };
         let (pattern, longest) = word.strip_prefix(end).map_or((word.as_str(), false), |pattern| (pattern, true));
-        let mut pattern = pieces(pattern);
-        let mut text: Vec<char> = value.chars().collect();
+        let mut pattern = pieces(pattern)?;
+        let mut text = characters(&value)?;
         let suffix = end == '%';
         if suffix {
             pattern.reverse();
@@ -368,33 +383,56 @@ impl Reader<'_> {
         Ok(kept.into_iter().collect())
     }
 
-    /// `${v/p/r}` and `${v//p/r}`.
-    fn replaced(&mut self, value: &str) -> Result<String, WordError> {
+    /// `${v/p/r}` and `${v//p/r}`: the longest match at the first place that has one, or at every place.
+    fn replaced(&mut self, name: &str, value: Option<String>) -> Result<String, WordError> {
         let all = self.rest.next_if_eq(&'/').is_some();
         let (pattern, _) = self.until(Some('/'), Escapes::Keep)?;
         let (replacement, _) = self.until(Some('}'), Escapes::Keep)?;
-        let pattern = pieces(&pattern);
-        let text: Vec<char> = value.chars().collect();
+        let Some(value) = value.or_else(|| self.empty()) else { return Ok(format!("${{{name}/{pattern}/{replacement}}}")) };
+        let pattern = pieces(&pattern)?;
+        let text = characters(&value)?;
         let mut result = String::new();
         let mut at = 0;
-        while at < text.len() {
-            match match_ends(&pattern, &text[at..]).last() {
-                Some(&length) if length > 0 => {
-                    result.push_str(&replacement);
-                    at += length;
-                    if !all {
-                        break;
-                    }
+        // An empty match counts too, but not right behind another match: as Go's regexp, which BuildKit replaces with.
+        let mut behind_match = false;
+        while at <= text.len() {
+            let found = match_ends(&pattern, &text[at..]).last().copied().filter(|length| *length > 0 || !behind_match);
+            if let Some(length) = found {
+                result.push_str(&replacement);
+                if result.len() > EXPANSION_BYTES_MAX {
+                    return Err(WordError::TooLarge);
                 }
-                Some(_) | None => {
-                    result.push(text[at]);
-                    at += 1;
+                at += length;
+                if !all {
+                    break;
                 }
             }
+            behind_match = found.is_some_and(|length| length > 0);
+            if !behind_match {
+                result.extend(text.get(at));
+                at += 1;
+            }
         }
-        result.extend(&text[at..]);
+        result.extend(text.get(at..).unwrap_or_default());
         Ok(result)
     }
+
+    /// What an unset variable comes to where it is not kept as written.
+    fn empty(&self) -> Option<String> {
+        (self.lexer.unset == Unset::Empty).then(String::new)
+    }
+}
+
+/// A value that a pattern is tried on.
+fn characters(value: &str) -> Result<Vec<char>, WordError> {
+    if value.len() > PATTERN_CHARS_MAX { Err(WordError::TooLarge) } else { Ok(value.chars().collect()) }
+}
+
+/// Whether a variable that is set to nothing counts as unset: the `:` before a modifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Null {
+    IsSet,
+    IsUnset,
 }
 
 /// A part of a shell pattern.
@@ -408,28 +446,44 @@ enum Piece {
     Char(char),
 }
 
-/// Reads a pattern: `*`, `?`, and `\` before a literal. Brackets mean nothing here.
-fn pieces(pattern: &str) -> Vec<Piece> {
+/// Reads a pattern: `*`, `?`, and `\` before what would else mean something. Brackets mean nothing here.
+fn pieces(pattern: &str) -> Result<Vec<Piece>, WordError> {
     let mut chars = pattern.chars();
     let mut pieces = Vec::new();
     while let Some(c) = chars.next() {
         pieces.push(match c {
             '*' => Piece::Any,
             '?' => Piece::One,
-            '\\' => Piece::Char(chars.next().unwrap_or('\\')),
+            '\\' => match chars.next() {
+                Some(c @ ('*' | '?' | '\\' | '/' | '}')) => Piece::Char(c),
+                Some(_) | None => return Err(WordError::Pattern),
+            },
             c => Piece::Char(c),
         });
     }
-    pieces
+    Ok(pieces)
 }
 
-/// Every length at which the pattern matches a beginning of the text, shortest first.
+/// Every length at which the pattern matches a beginning of the text, shortest first. Wildcards stop at the end of a line, as in
+/// Go's regexp.
 fn match_ends(pattern: &[Piece], text: &[char]) -> Vec<usize> {
+    let is_within_line = |end: &usize| text.get(*end).is_some_and(|c| *c != '\n');
     let mut ends = vec![0];
     for piece in pattern {
         ends = match piece {
-            Piece::Any => ends.first().map_or(Vec::new(), |first| (*first..=text.len()).collect()),
-            Piece::One => ends.into_iter().filter(|end| *end < text.len()).map(|end| end + 1).collect(),
+            Piece::Any => {
+                let mut reached = Vec::new();
+                for start in ends {
+                    // What an earlier start has reached already it has reached to the end of the line.
+                    let mut end = start;
+                    while reached.last().is_none_or(|last| *last < end) {
+                        reached.push(end);
+                        end += usize::from(is_within_line(&end));
+                    }
+                }
+                reached
+            }
+            Piece::One => ends.into_iter().filter(is_within_line).map(|end| end + 1).collect(),
             Piece::Char(c) => ends.into_iter().filter(|end| text.get(*end) == Some(c)).map(|end| end + 1).collect(),
         };
     }
@@ -437,159 +491,4 @@ fn match_ends(pattern: &[Piece], text: &[char]) -> Vec<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lookup(name: &str) -> Option<String> {
-        let value = match name {
-            "A" => "hello",
-            "PWD" => "/home",
-            "KOREAN" => "한국어",
-            "EMPTY" => "",
-            "LIST" => "one two",
-            "URL" => "https://example.org/a/b.tar.gz",
-            "QUOTED" => "a\"b",
-            _ => return None,
-        };
-        Some(value.to_owned())
-    }
-
-    #[test]
-    fn one_word_table() {
-        let cases = [
-            ("hello", "hello"),
-            ("he'll'o", "hello"),
-            ("he\"ll\"o", "hello"),
-            ("he\\llo", "hello"),
-            ("he\\'llo", "he'llo"),
-            ("he\\\\llo", "he\\llo"),
-            ("hello\\", "hello"),
-            ("\"he\\llo\"", "he\\llo"),
-            ("\"he\\\"llo\"", "he\"llo"),
-            ("'he\\llo'", "he\\llo"),
-            ("'he$PWD'", "he$PWD"),
-            ("\"he$PWD\"", "he/home"),
-            ("\"he\\$PWD\"", "he$PWD"),
-            ("he\\$PWD", "he$PWD"),
-            ("he\\\\$PWD", "he\\/home"),
-            ("he${PWD}x", "he/homex"),
-            ("he$PWDx", "he"),
-            ("$", "$"),
-            ("he$", "he$"),
-            ("he$.", "he$."),
-            ("he$1x", "hex"),
-            ("he$001aaa", "heaaa"),
-            ("he$@xx", "hexx"),
-            ("he$$xx", "hexx"),
-            ("he${1}x", "hex"),
-            ("$KOREAN", "한국어"),
-            ("안녕\\$KOREAN", "안녕$KOREAN"),
-            ("${UNSET-d}", "d"),
-            ("${UNSET:-d}", "d"),
-            ("${EMPTY-d}", ""),
-            ("${EMPTY:-d}", "d"),
-            ("${UNSET:-}", ""),
-            ("${A:+set}", "set"),
-            ("${A+set}", "set"),
-            ("${EMPTY+set}", "set"),
-            ("${EMPTY:+set}", ""),
-            ("${UNSET+set}", ""),
-            ("${UNSET:-${A}}", "hello"),
-            ("${UNSET:-$UNSET2$A}", "hello"),
-            ("${UNSET:-\"a b\"}", "a b"),
-            ("${UNSET:-a\\}b}", "a}b"),
-            ("${A:?no}", "hello"),
-            ("${A?no}", "hello"),
-            ("${EMPTY?no}", ""),
-            ("${A#he}", "llo"),
-            ("${A#*l}", "lo"),
-            ("${A##*l}", "o"),
-            ("${A%l*}", "hel"),
-            ("${A%%l*}", "he"),
-            ("${A%??}", "hel"),
-            ("${A#x}", "hello"),
-            ("${URL##*/}", "b.tar.gz"),
-            ("${URL%/*}", "https://example.org/a"),
-            ("${URL%%.*}", "https://example"),
-            ("${A/l/L}", "heLlo"),
-            ("${A//l/L}", "heLLo"),
-            ("${A//l*/-}", "he-"),
-            ("${URL//\\//_}", "https:__example.org_a_b.tar.gz"),
-            ("${A/x/y}", "hello"),
-            ("${A//l/}", "heo"),
-            ("", ""),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(Lexer::new('\\').word(text, &lookup).as_deref(), Ok(expected), "{text}");
-        }
-    }
-
-    #[test]
-    fn word_list_table() {
-        let cases: [(&str, &[&str]); 12] = [
-            ("a b", &["a", "b"]),
-            ("  a\t b ", &["a", "b"]),
-            ("\"a b\" c", &["a b", "c"]),
-            ("a\\ b c", &["a b", "c"]),
-            ("$LIST", &["one", "two"]),
-            ("x$LIST y", &["xone", "two", "y"]),
-            ("\"$LIST\"", &["one two"]),
-            ("'' a", &["a"]),
-            ("\"\"", &[]),
-            ("$EMPTY", &[]),
-            ("a$EMPTY", &["a"]),
-            ("", &[]),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(Lexer::new('\\').words(text, &lookup).as_deref(), Ok(expected.map_owned().as_slice()), "{text}");
-        }
-    }
-
-    trait MapOwned {
-        fn map_owned(&self) -> Vec<String>;
-    }
-    impl MapOwned for &[&str] {
-        fn map_owned(&self) -> Vec<String> {
-            self.iter().map(|word| (*word).to_owned()).collect()
-        }
-    }
-
-    #[test]
-    fn what_is_refused() {
-        let required = |message: &str| WordError::Required { name: "UNSET".to_owned(), message: message.to_owned() };
-        let cases = [
-            ("'a", WordError::Quote("single")),
-            ("\"a", WordError::Quote("double")),
-            ("\"a\\", WordError::Quote("double")),
-            ("${", WordError::Unclosed('}')),
-            ("${A", WordError::Unclosed('}')),
-            ("${A:", WordError::Unclosed('}')),
-            ("${A:-b", WordError::Unclosed('}')),
-            ("${A/b", WordError::Unclosed('/')),
-            ("${}", WordError::NoName),
-            ("${:}", WordError::NoName),
-            ("${:-x}", WordError::NoName),
-            ("${{A}}", WordError::NoName),
-            ("${A:=b}", WordError::Modifier(":=".to_owned())),
-            ("${A;}", WordError::Modifier(";".to_owned())),
-            ("${UNSET?}", required("is not allowed to be unset")),
-            ("${UNSET:?why}", required("why")),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(Lexer::new('\\').word(text, &lookup), Err(expected), "{text}");
-        }
-        let deep = "${U:-".repeat(100_000);
-        assert_eq!(Lexer::new('\\').word(&deep, &lookup), Err(WordError::TooLarge));
-    }
-
-    #[test]
-    fn other_readings() {
-        let backtick = Lexer::new('`');
-        assert_eq!(backtick.word("c:\\dir`$A", &lookup).as_deref(), Ok("c:\\dir$A"));
-        let paths = Lexer { quotes: Quotes::Literal, ..Lexer::new('\\') };
-        assert_eq!(paths.word("it's \"$A\" \\$A", &lookup).as_deref(), Ok("it's \"hello\" $A"));
-        let raw = Lexer { quotes: Quotes::Keep, unset: Unset::Keep, ..Lexer::new('\\') };
-        let expected = ["cat", "<<\"E O F\"", "$UNSET", "${UNSET}", "a\\ b"].map(str::to_owned);
-        assert_eq!(raw.words("cat <<\"E O F\" $UNSET ${UNSET} a\\ b", &lookup).as_deref(), Ok(expected.as_slice()));
-    }
-}
+mod tests;

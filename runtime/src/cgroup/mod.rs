@@ -3,6 +3,7 @@
 //! Everything is read and written as files. Device rules sit on the instance's own group, above all containers.
 
 mod devices;
+mod freeze;
 mod kill;
 mod layout;
 mod limits;

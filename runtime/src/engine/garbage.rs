@@ -1,30 +1,273 @@
-//! What nothing needs any more: images without a name that no container was made from.
+//! What nothing needs any more, and who needs what: containers are known here, what sites need the caller says ([`Needed`]).
 
 use super::{Engine, EngineError};
+use crate::builder::cache::{Cache, CachedStep};
+use crate::builder::{CacheMount, CacheMounts};
 use crate::image::ImageId;
-use crate::image::store::{Freed, Roots};
+use crate::image::store::{Alone, Freed, Garbage, Named, Roots, Travelled, Usage};
+use spec::value::{ContainerId, Digest, Name};
+use std::collections::{BTreeMap, BTreeSet};
 
-impl Engine {
-    /// Removes images that have no name and no container, and layers that no image and no cached build step has.
-    pub fn collect_garbage(&self) -> Result<Freed, EngineError> {
-        let mut roots = Roots::default();
-        for snapshot in self.containers()?.into_values() {
-            // A container that cannot be read may use any image: its error ends this before anything is removed.
-            roots.images.insert(snapshot?.config.image);
-        }
-        roots.layers = crate::builder::cached_layers(&self.images)?;
-        Ok(self.images.gc(&roots)?)
+/// What must stay though no container uses it at this moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needed {
+    /// Images, by what they are: those of past generations of a site.
+    pub images: BTreeSet<ImageId>,
+    /// Images, by their names: those of the sites.
+    pub names: BTreeSet<String>,
+    /// Containers of the sites.
+    pub containers: BTreeSet<ContainerId>,
+    /// Volumes of the sites.
+    pub volumes: BTreeSet<Name>,
+}
+
+/// How far a collection goes beyond images without a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// What becomes of images that have a name, but neither a container nor a site.
+    pub unused: UnusedImages,
+    /// Most bytes that cached steps and cache mounts may hold alone; what has not served for the longest time goes first.
+    pub cache_bytes: u64,
+    /// What becomes of layers in the form in which they travelled.
+    pub travelled: Travelled,
+}
+
+/// What becomes of images that have a name, but neither a container nor a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnusedImages {
+    /// They stay: somebody named them.
+    Keep,
+    /// They go.
+    Remove,
+}
+
+impl Default for Reach {
+    /// What nobody can miss: images without a name.
+    fn default() -> Self {
+        Self { unused: UnusedImages::Keep, cache_bytes: u64::MAX, travelled: Travelled::Keep }
+    }
+}
+
+impl Reach {
+    /// Everything that can be had again.
+    pub const ALL: Self = Self { unused: UnusedImages::Remove, cache_bytes: 0, travelled: Travelled::Drop };
+}
+
+/// What a collection would remove.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Collectable {
+    /// Of the store.
+    pub store: Garbage,
+    /// Steps of the build cache; what they take is that of their layers.
+    pub steps: Vec<CachedStep>,
+    /// Cache mounts.
+    pub mounts: Vec<CacheMount>,
+}
+
+impl Collectable {
+    /// Bytes of disk that would be free.
+    pub fn bytes(&self) -> u64 {
+        self.store.bytes() + self.mounts.iter().map(|mount| mount.size_bytes).sum::<u64>()
     }
 
-    /// Removes a name of an image, then the image if that was its last one and no container uses it.
-    pub fn forget_image(&self, key: &str) -> Result<Freed, EngineError> {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.store.is_empty() && self.steps.is_empty() && self.mounts.is_empty()
+    }
+}
+
+/// All that a decision is made from.
+struct Ground {
+    cache: Cache,
+    usage: Usage,
+    steps: Vec<CachedStep>,
+    mounts: Vec<CacheMount>,
+    roots: Roots,
+}
+
+impl Engine {
+    /// What a collection that goes this far would remove once these containers are gone. Looks only.
+    pub fn garbage_without(&self, going: &BTreeSet<ContainerId>, needed: &Needed, reach: Reach) -> Result<Collectable, EngineError> {
+        Ok(self.collectable(&self.ground(needed, going)?, needed, reach)?.0)
+    }
+
+    /// Removes it. Errors: [`crate::image::store::StoreError::Busy`] while a pull, import or build is running anywhere.
+    pub fn collect_garbage(&self, needed: &Needed, reach: Reach) -> Result<Freed, EngineError> {
+        self.collect(&self.images.alone()?, needed, reach)
+    }
+
+    fn collect(&self, alone: &Alone, needed: &Needed, reach: Reach) -> Result<Freed, EngineError> {
+        let ground = self.ground(needed, &BTreeSet::new())?;
+        let (collectable, roots) = self.collectable(&ground, needed, reach)?;
+        // Steps first: none may name a layer that is gone.
+        for step in &collectable.steps {
+            ground.cache.forget(&step.key)?;
+        }
+        for mount in &collectable.mounts {
+            CacheMounts::of(&self.images).remove(&mount.name)?;
+        }
+        let freed = self.images.sweep(alone, &roots)?;
+        Ok(Freed { bytes: freed.bytes + collectable.mounts.iter().map(|mount| mount.size_bytes).sum::<u64>(), ..freed })
+    }
+
+    /// Frees at least so many bytes, going no further than it must: images without a name and what interrupted pulls left, then the
+    /// build cache from its oldest end, then layers in the form in which they travelled, and last images that only have a name.
+    ///
+    /// Removes nothing if all of that is not enough. Waits while anybody pulls, imports or builds: the caller holds no lease.
+    pub fn make_room(&self, needed: &Needed, missing: u64) -> Result<Room, EngineError> {
+        let alone = self.images.alone_in_time()?;
+        let ground = self.ground(needed, &BTreeSet::new())?;
+        let base = Reach { travelled: Travelled::Whole, ..Reach::default() };
+        let mut most = 0;
+        for reach in [
+            base,
+            Reach { cache_bytes: self.cache_without(&ground, needed, base, missing)?, ..base },
+            Reach { cache_bytes: 0, ..base },
+            Reach { cache_bytes: 0, travelled: Travelled::Drop, ..base },
+            Reach::ALL,
+        ] {
+            most = self.collectable(&ground, needed, reach)?.0.bytes();
+            if most >= missing {
+                return Ok(Room::Made(self.collect(&alone, needed, reach)?));
+            }
+        }
+        Ok(Room::Lacking { collectable: most })
+    }
+
+    /// Removes a name of an image, then the image if that was its last one and nothing needs it.
+    pub fn forget_image(&self, key: &str, needed: &Needed) -> Result<Freed, EngineError> {
         self.images.untag(key)?;
-        self.collect_garbage()
+        self.collect_garbage(needed, Reach::default())
     }
 
     /// Containers that were made from an image.
-    pub fn image_users(&self, image: &ImageId) -> Result<Vec<spec::value::ContainerId>, EngineError> {
+    pub fn image_users(&self, image: &ImageId) -> Result<Vec<ContainerId>, EngineError> {
         let containers = self.containers()?.into_iter();
         Ok(containers.filter(|(_, it)| it.as_ref().is_ok_and(|it| it.config.image == *image)).map(|(id, _)| id).collect())
+    }
+
+    fn ground(&self, needed: &Needed, going: &BTreeSet<ContainerId>) -> Result<Ground, EngineError> {
+        let cache = crate::builder::cache_of(&self.images)?;
+        let mut roots = Roots { images: needed.images.clone(), ..Roots::default() };
+        for (_, snapshot) in self.containers()?.into_iter().filter(|(id, _)| !going.contains(id)) {
+            // A container that cannot be read may use any image: its error ends this before anything is removed.
+            let config = snapshot?.config;
+            roots.images.insert(config.image);
+            // By themselves too: a container whose image was damaged still has them mounted.
+            roots.layers.extend(config.layers.iter().filter_map(|path| self.images.layer_at(path)));
+        }
+        let (steps, mounts) = (cache.steps()?, CacheMounts::of(&self.images).list()?);
+        Ok(Ground { cache, usage: self.images.usage()?, steps, mounts, roots })
+    }
+
+    /// What goes, and the roots that say so.
+    fn collectable(&self, ground: &Ground, needed: &Needed, reach: Reach) -> Result<(Collectable, Roots), EngineError> {
+        let named = match reach.unused {
+            UnusedImages::Keep => Named::All,
+            UnusedImages::Remove => Named::Only(needed.names.clone()),
+        };
+        let mut roots = Roots { named, travelled: reach.travelled, ..ground.roots.clone() };
+        // What is garbage without a cache is what the cache holds alone.
+        let alone = self.images.garbage_of(&roots, &ground.usage)?.layers;
+        let (kept, steps, mounts) = within(reach.cache_bytes, &ground.steps, &ground.mounts, &alone);
+        roots.layers.extend(kept);
+        Ok((Collectable { store: self.images.garbage_of(&roots, &ground.usage)?, steps, mounts }, roots))
+    }
+
+    /// Bytes the cache may keep so that so many are free.
+    fn cache_without(&self, ground: &Ground, needed: &Needed, reach: Reach, missing: u64) -> Result<u64, EngineError> {
+        let with = self.collectable(ground, needed, reach)?.0.bytes();
+        let without = self.collectable(ground, needed, Reach { cache_bytes: 0, ..reach })?.0.bytes();
+        Ok((without - with).saturating_sub(missing.saturating_sub(with)))
+    }
+}
+
+/// What came of [`Engine::make_room`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// There is room now.
+    Made(Freed),
+    /// Not even everything that may go would be enough; nothing was removed.
+    Lacking {
+        /// Bytes that may go.
+        collectable: u64,
+    },
+}
+
+/// The layers that a cache of so many bytes keeps, and the steps and mounts it does not. `alone` is what layers take that nothing else
+/// holds: a step costs what its layer does, and nothing if somebody else pays.
+fn within(
+    limit: u64,
+    steps: &[CachedStep],
+    mounts: &[CacheMount],
+    alone: &BTreeMap<Digest, u64>,
+) -> (BTreeSet<Digest>, Vec<CachedStep>, Vec<CacheMount>) {
+    enum Item<'a> {
+        Step(&'a CachedStep),
+        Mount(&'a CacheMount),
+    }
+    let mut items: Vec<_> = steps.iter().map(|step| (step.used, Item::Step(step))).collect();
+    items.extend(mounts.iter().map(|mount| (mount.last_used, Item::Mount(mount))));
+    items.sort_by_key(|(used, _)| std::cmp::Reverse(*used));
+    let (mut left, mut kept) = (limit, BTreeSet::new());
+    let (mut old_steps, mut old_mounts) = (Vec::new(), Vec::new());
+    for (_, item) in items {
+        match item {
+            Item::Step(step) => {
+                let Some(layer) = step.record.layer else {
+                    if limit == 0 {
+                        old_steps.push(step.clone());
+                    }
+                    continue;
+                };
+                let cost = if kept.contains(&layer) { 0 } else { alone.get(&layer).copied().unwrap_or(0) };
+                if cost <= left && limit > 0 {
+                    left -= cost;
+                    kept.insert(layer);
+                } else {
+                    // Nothing older is kept in its place: the cache ends where its room does.
+                    left = 0;
+                    old_steps.push(step.clone());
+                }
+            }
+            Item::Mount(mount) if mount.size_bytes <= left && limit > 0 => left -= mount.size_bytes,
+            Item::Mount(mount) => {
+                left = 0;
+                old_mounts.push(mount.clone());
+            }
+        }
+    }
+    (kept, old_steps, old_mounts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::cache::CacheRecord;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    fn step(at: u64, layer: &str) -> CachedStep {
+        let layer = (!layer.is_empty()).then(|| Digest::of(layer.as_bytes()));
+        let record = CacheRecord { layer, size_bytes: 0, instruction: format!("RUN {at}") };
+        CachedStep { key: Digest::of(&at.to_le_bytes()), record, used: UNIX_EPOCH + Duration::from_secs(at) }
+    }
+
+    #[test]
+    fn a_cache_within_a_limit_keeps_what_served_last_and_what_costs_nothing() {
+        let steps = [step(1, "old"), step(2, "held"), step(3, ""), step(4, "middle"), step(5, "new"), step(6, "new")];
+        let alone: BTreeMap<_, _> =
+            [("old", 10), ("middle", 20), ("new", 30)].map(|(name, size)| (Digest::of(name.as_bytes()), size)).into();
+        let mount = CacheMount { name: "m".to_owned(), id: "m".to_owned(), size_bytes: 5, last_used: UNIX_EPOCH, in_use: false };
+        let gone = |limit| {
+            let (_, steps, mounts) = within(limit, &steps, std::slice::from_ref(&mount), &alone);
+            let steps: Vec<_> = steps.iter().map(|step| step.record.instruction.clone()).collect();
+            (steps.join(" "), mounts.len())
+        };
+        assert_eq!(gone(u64::MAX), (String::new(), 0));
+        assert_eq!(gone(65), (String::new(), 0));
+        assert_eq!(gone(60), (String::new(), 1));
+        assert_eq!(gone(59), ("RUN 1".to_owned(), 1));
+        assert_eq!(gone(40), ("RUN 4 RUN 1".to_owned(), 1));
+        assert_eq!(gone(0), ("RUN 6 RUN 5 RUN 4 RUN 3 RUN 2 RUN 1".to_owned(), 1));
     }
 }

@@ -10,15 +10,20 @@ mod journal;
 mod keep;
 mod networks;
 mod reset;
+mod snapshot;
 mod traffic;
+mod usage;
 
 pub use containers::Lead;
 pub use error::EngineError;
+pub use garbage::{Collectable, Needed, Reach, Room, UnusedImages};
 pub use keep::Keep;
+pub use snapshot::{Pause, Remark};
 pub use traffic::servable;
+pub use usage::{ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};
 
 use crate::container;
-use crate::image::store::ImageStore;
+use crate::image::store::{ImageStore, Limits};
 use crate::places::Places;
 use crate::store::{FileError, Lock};
 use journal::Journal;
@@ -44,6 +49,12 @@ impl Engine {
         }
         let journal = Mutex::new(Journal::new(places.run.join("traffic.json")));
         Ok(Self { places: places.clone(), images: ImageStore::open(places)?, journal })
+    }
+
+    /// The same instance, its image store held to these limits.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { images: self.images.with_limits(limits), ..self }
     }
 
     /// Whether there is anything at these places to open: an instance that was never used is empty, and looking at it
@@ -82,6 +93,7 @@ impl Engine {
     /// What a holder of the lock that was killed has left half made or half removed.
     fn clear_interrupted(&self) -> Result<(), EngineError> {
         container::sweep(&self.places)?;
+        self.thaw_forgotten()?;
         Ok(crate::volume::sweep_volumes(&self.places)?)
     }
 

@@ -9,6 +9,7 @@ pub mod config;
 pub mod layer;
 pub mod manifest;
 pub mod platform;
+pub mod publish;
 pub mod registry;
 pub mod store;
 

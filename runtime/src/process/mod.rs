@@ -4,7 +4,7 @@
 //! protect_own_binary()     first thing in main of a binary that starts or execs
 //! start(&StartRequest)  -> Result<Started, StartError>
 //! exec(&ExecRequest)    -> Result<Started, StartError>
-//! pidfd::{open, send_signal, wait, reap, exit_status_of_stranger, start_time}
+//! pidfd::{open, open_child, send_signal, wait, reap, exit_status_of_stranger, start_time}
 //! ```
 
 mod channel;

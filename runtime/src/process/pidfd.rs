@@ -45,6 +45,12 @@ pub fn open(process: ProcessRef) -> io::Result<Option<OwnedFd>> {
     Ok((start_time(process.pid)? == Some(process.start_time)).then_some(pidfd))
 }
 
+/// Opens a child that nobody has reaped yet: its number is still its own.
+pub fn open_child(child: &std::process::Child) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
 /// When a process started, in clock ticks since boot; `None` if it is gone. Field 22 of proc_pid_stat(5).
 pub fn start_time(pid: i32) -> io::Result<Option<u64>> {
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {

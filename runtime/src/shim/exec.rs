@@ -1,7 +1,7 @@
 //! `container-shim exec`: one more process in a running container, with the caller's standard files or terminal, to its end.
 
 use super::bundle::{self, ExecBundle, Terminal};
-use super::foreground::{self, Signals};
+use super::foreground::{self, OnSignal, Signals};
 use super::{CODE_OURS, Problem, chain, complain};
 use crate::cgroup::Cgroup;
 use crate::container::list::{read_config, read_state, running_process};
@@ -44,13 +44,16 @@ fn try_exec(path: &Path) -> Result<i32, Problem> {
         capabilities: &config.process.capabilities,
         no_new_privileges: config.process.no_new_privileges,
         seccomp: config.process.seccomp,
+        rlimits: &config.process.rlimits,
         stdio: match command.terminal {
             Terminal::None => Stdio::Files { stdin: stdin.as_fd(), stdout: stdout.as_fd(), stderr: stderr.as_fd() },
             Terminal::Allocate => Stdio::Terminal(foreground::terminal_size()),
         },
     };
     match process::exec(&request) {
-        Ok(started) => foreground::attend(&started, &signals).map(|status| status.code()).map_err(Problem::of("wait for the process")),
+        Ok(started) => foreground::attend(&started, &signals, OnSignal::Forward)
+            .map(|status| status.code())
+            .map_err(Problem::of("wait for the process")),
         Err(error) => {
             complain(&chain(&error));
             Ok(error.exit_code())

@@ -1,5 +1,6 @@
 //! Stays with one process until it ends: passes signals on, joins terminals, and hands its exit status through.
 
+use crate::cgroup::Cgroup;
 use crate::process::pidfd::{self, ExitStatus};
 use crate::process::{Started, TerminalSize};
 use crate::sys;
@@ -46,15 +47,29 @@ pub(super) fn terminal_size() -> TerminalSize {
     size.map_or(TerminalSize::default(), |size| TerminalSize { rows: size.ws_row, columns: size.ws_col })
 }
 
+/// What becomes of a signal that reaches us.
+#[derive(Clone, Copy)]
+pub(super) enum OnSignal<'a> {
+    /// It is the process's.
+    Forward,
+    /// Those that ask for an end end everything in the control group, by force: a first process of its namespace would not hear them.
+    End(&'a Cgroup),
+}
+
 /// Waits for its end.
-pub(super) fn attend(started: &Started, signals: &Signals) -> io::Result<ExitStatus> {
+pub(super) fn attend(started: &Started, signals: &Signals, on_signal: OnSignal<'_>) -> io::Result<ExitStatus> {
     let _raw = started.terminal.as_ref().and_then(|_| Raw::enter());
     let mut relay = started.terminal.as_ref().map(Relay::new).transpose()?;
     loop {
         let ready = wait(started, signals, relay.as_ref())?;
         if ready.contains(&Part::Signals) {
             while let Some(number) = signals.next() {
-                forward(started, number)?;
+                match (on_signal, number) {
+                    (OnSignal::End(cgroup), libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM) => {
+                        cgroup.kill_all().map_err(io::Error::other)?;
+                    }
+                    (OnSignal::End(_) | OnSignal::Forward, number) => forward(started, number)?,
+                }
             }
         }
         if let Some(relay) = &mut relay {

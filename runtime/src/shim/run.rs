@@ -1,11 +1,13 @@
 //! `container-shim run`: one process from a configuration, with the caller's own standard files, to its end. For build steps.
+//! It ends with its caller, and with all that it started.
 
 use super::bundle::{self, RunBundle};
-use super::foreground::{self, Signals};
+use super::foreground::{self, OnSignal, Signals};
 use super::{CODE_OURS, Problem, chain, complain};
 use crate::cgroup::Cgroup;
 use crate::places::Places;
 use crate::process::{self, StartRequest, Stdio};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -26,6 +28,8 @@ fn try_run(path: &Path) -> Result<i32, Problem> {
     let places = Places { state: bundle.state.clone(), ..Places::standard() };
     let cgroup = Cgroup::named(&places, &bundle.control_group).map_err(Problem::of("find control groups"))?;
     let signals = Signals::catch().map_err(Problem::of("catch signals"))?;
+    // A builder that is killed does not want the result any more; whoever starts us waits for us in the same thread.
+    set_parent_process_death_signal(Some(Signal::TERM)).map_err(Problem::of("follow the builder"))?;
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let request = StartRequest {
         config: &bundle.config,
@@ -35,7 +39,10 @@ fn try_run(path: &Path) -> Result<i32, Problem> {
         stdio: Stdio::Files { stdin: stdin.as_fd(), stdout: stdout.as_fd(), stderr: stderr.as_fd() },
     };
     let result = match process::start(&request) {
-        Ok(started) => foreground::attend(&started, &signals).map(|status| status.code()).map_err(Problem::of("wait for the process")),
+        Ok(started) => {
+            let status = foreground::attend(&started, &signals, OnSignal::End(&cgroup));
+            status.map(|status| status.code()).map_err(Problem::of("wait for the process"))
+        }
         Err(error) => {
             complain(&chain(&error));
             Ok(error.exit_code())

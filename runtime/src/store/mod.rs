@@ -7,6 +7,7 @@ pub mod lock;
 pub mod remove;
 pub mod scratch;
 pub(crate) mod small;
+pub mod usage;
 
 pub use lock::Lock;
 pub use scratch::{Scratch, ScratchSpace};

@@ -1,6 +1,6 @@
 //! A place for one test: a context, a store, the shim; all gone with it.
 
-use runtime::builder::{BuildError, BuildEvent, BuildRequest, Caching, build};
+use runtime::builder::{BuildError, BuildEvent, BuildRequest, StepEvent, build};
 use runtime::cgroup::Cgroup;
 use runtime::image::config::ImageConfig;
 use runtime::image::store::ImageStore;
@@ -11,6 +11,7 @@ use std::error::Error;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// A context, a store and all that a build needs.
 pub(crate) struct Site {
@@ -38,16 +39,10 @@ impl Site {
         let context = directory.path().join("context");
         fs::create_dir(&context).expect("context");
         let store = ImageStore::open_at(&directory.path().join("state/images")).expect("store");
-        let request = BuildRequest {
-            context,
-            dockerfile: "Dockerfile".into(),
-            args: BTreeMap::new(),
-            target: None,
-            bases: BTreeMap::new(),
-            shim: env!("CARGO_BIN_EXE_container-shim").into(),
-            state: directory.path().join("state"),
-            caching: Caching::Use,
-        };
+        let places = ["state", "run", "config"].map(|place| directory.path().join(place));
+        let [state, run, config] = places;
+        let places = Places { state, run, config };
+        let request = BuildRequest::new(context, env!("CARGO_BIN_EXE_container-shim").into(), places);
         Some(Self { directory, store, request })
     }
 
@@ -121,18 +116,32 @@ impl Site {
         }
     }
 
-    fn try_build(&self, dockerfile: &str) -> (Result<Digest, BuildError>, Vec<String>) {
+    /// Builds a Dockerfile; what came of it and what was told.
+    pub(crate) fn try_build(&self, dockerfile: &str) -> (Result<Digest, BuildError>, Vec<String>) {
+        let (result, events) = self.try_build_all(dockerfile);
+        (result.map(|built| built.image), events)
+    }
+
+    /// As [`Self::try_build`], with all that a build returns.
+    pub(crate) fn try_build_all(&self, dockerfile: &str) -> (Result<runtime::builder::Built, BuildError>, Vec<String>) {
         let path = self.directory.path().join("Dockerfile");
         fs::write(&path, dockerfile).expect("Dockerfile");
         let request = BuildRequest { dockerfile: path, ..self.request.clone() };
-        let mut events = Vec::new();
-        let mut pull = |reference: &ImageReference| Err(format!("{reference} is not there").into());
-        let result = build(&self.store, &request, &mut pull, &mut |event| match event {
-            BuildEvent::Started { step, steps, instruction } => events.push(format!("{step}/{steps} {instruction}")),
-            BuildEvent::Cached { step } => events.push(format!("{step} cached")),
-            BuildEvent::Output { step, line } => events.push(format!("{step}> {line}")),
-            BuildEvent::Fetching { .. } | BuildEvent::Finished { .. } => {}
+        let events = Mutex::new(Vec::new());
+        let pull = |reference: &ImageReference| Err(format!("{reference} is not there").into());
+        let result = build(&self.store, &request, &pull, &|event| {
+            let mut events = events.lock().expect("events");
+            let BuildEvent { step, what } = event;
+            let name = if step.stage_name.is_empty() { step.number.to_string() } else { format!("{} {}", step.stage_name, step.number) };
+            match what {
+                StepEvent::Started => events.push(step.to_string()),
+                StepEvent::Cached => events.push(format!("{name} cached")),
+                StepEvent::Output { line } => events.push(format!("{name}> {line}")),
+                StepEvent::Stopped => events.push(format!("{name} stopped")),
+                StepEvent::Fetching { .. } | StepEvent::Finished { .. } | StepEvent::Failed { .. } => {}
+            }
         });
+        let events = events.into_inner().expect("events");
         (result, events)
     }
 }
@@ -140,8 +149,7 @@ impl Site {
 impl Drop for Site {
     /// The parent control groups of this instance, empty now: nobody else knows when an instance is no more.
     fn drop(&mut self) {
-        let places = Places { state: self.request.state.clone(), ..Places::standard() };
-        Cgroup::remove_instance(&places).unwrap_or_else(|error| eprintln!("left behind: {error}"));
+        Cgroup::remove_instance(&self.request.places).unwrap_or_else(|error| eprintln!("left behind: {error}"));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Place, Severity};
 use crate::desired::Location;
+use crate::value::secret;
 use std::sync::Arc;
 
 /// Longest line that is quoted; a minified file is named by position only.
@@ -17,6 +18,15 @@ pub(crate) struct Span {
     pub(crate) end: usize,
 }
 
+/// What of a line is quoted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quoting {
+    /// All but values whose names look secret.
+    Text,
+    /// Names alone, of a file whose every value is a secret.
+    Names,
+}
+
 /// A file's path and text. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Source(Arc<Inner>);
@@ -25,6 +35,7 @@ pub(crate) struct Source(Arc<Inner>);
 struct Inner {
     path: String,
     text: String,
+    quoting: Quoting,
     /// Where each line begins.
     lines: Vec<usize>,
     /// Characters before every [`BLOCK_BYTES`] bytes, so that a column in a line of megabytes is not counted from its start.
@@ -34,6 +45,15 @@ struct Inner {
 impl Source {
     /// `path` is relative to the site's root.
     pub(crate) fn new(path: &str, text: &str) -> Self {
+        Self::with_quoting(path, text, Quoting::Text)
+    }
+
+    /// A file of NAME=value lines whose values are never quoted.
+    pub(crate) fn of_secrets(path: &str, text: &str) -> Self {
+        Self::with_quoting(path, text, Quoting::Names)
+    }
+
+    fn with_quoting(path: &str, text: &str, quoting: Quoting) -> Self {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         let begins = |byte: &u8| (byte & 0xC0) != 0x80;
         let counts = text.as_bytes().chunks(BLOCK_BYTES).scan(0, |before, block| {
@@ -42,7 +62,7 @@ impl Source {
             Some(here)
         });
         let blocks = counts.collect();
-        Self(Arc::new(Inner { path: path.to_owned(), text: text.to_owned(), lines, blocks }))
+        Self(Arc::new(Inner { path: path.to_owned(), text: text.to_owned(), quoting, lines, blocks }))
     }
 
     /// Characters before a byte, which begins one or ends the text.
@@ -62,28 +82,59 @@ impl Source {
 
     /// The first line of the stretch, quoted.
     pub(crate) fn place(&self, span: Span) -> Place {
+        let (line, start, end) = self.first_line(span);
+        let length = count(self.characters(end) - self.characters(start));
+        let line_text = self.line(line);
+        let text = if line_text.len() <= LINE_BYTES_MAX { self.quote(line_text) } else { None };
+        Place { location: self.location_of(line, start), length, text, label: None }
+    }
+
+    /// Where the stretch begins.
+    pub(crate) fn location(&self, span: Span) -> Location {
+        let (line, start, _) = self.first_line(span);
+        self.location_of(line, start)
+    }
+
+    /// The index of the line in which a stretch begins, and the part of the stretch in that line.
+    fn first_line(&self, span: Span) -> (usize, usize, usize) {
         let text = &self.0.text;
         let start = floor(text, span.start);
         let line = self.0.lines.partition_point(|begin| *begin <= start).saturating_sub(1);
-        let line_start = self.0.lines[line];
-        let next_line = self.0.lines.get(line + 1).copied().unwrap_or(text.len());
-        let line_text = text[line_start..next_line].trim_end_matches(['\n', '\r']);
-        let line_end = line_start + line_text.len();
+        let line_end = self.0.lines[line] + self.line(line).len();
         // A stretch over several lines is underlined to the end of its first one, without blanks there.
         let start = start.min(line_end);
         let end = start + text[start..floor(text, span.end).clamp(start, line_end)].trim_end().len();
-        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let column = self.characters(start) - self.characters(line_start) + 1;
-        let location = Location { file: self.0.path.clone(), line: number(line + 1), column: number(column) };
-        let length = number(self.characters(end) - self.characters(start));
-        let quoted = line_text.len() <= LINE_BYTES_MAX;
-        Place { location, length, text: quoted.then(|| line_text.to_owned()), label: None }
+        (line, start, end)
+    }
+
+    /// A line without its end.
+    fn line(&self, line: usize) -> &str {
+        let next_line = self.0.lines.get(line + 1).copied().unwrap_or(self.0.text.len());
+        self.0.text[self.0.lines[line]..next_line].trim_end_matches(['\n', '\r'])
+    }
+
+    fn location_of(&self, line: usize, start: usize) -> Location {
+        let column = self.characters(start) - self.characters(self.0.lines[line]) + 1;
+        Location { file: self.0.path.clone(), line: count(line + 1), column: count(column) }
+    }
+
+    /// A line as it is shown, each of its characters in its place; `None` if it is not.
+    fn quote(&self, line: &str) -> Option<String> {
+        match self.0.quoting {
+            Quoting::Text => Some(secret::hide_in_line(line)),
+            // A line without a name may be one of a secret's many.
+            Quoting::Names => line.split_once('=').map(|(name, value)| format!("{name}={}", "*".repeat(value.chars().count()))),
+        }
     }
 
     /// An error at a stretch of this file.
     pub(crate) fn error(&self, span: Span, message: impl Into<String>) -> super::Diagnostic {
         super::Diagnostic { severity: Severity::Error, ..super::Diagnostic::error(self.place(span), message) }
     }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// The nearest character boundary at or before a byte.

@@ -24,11 +24,13 @@ impl<'a> Resolver<'a> {
         let mounts = self.mounts(document, &name, written);
         let network = self.network_mode(document, written);
         let update = self.update_order(document, written, &mounts, &network);
+        let (env, env_from_files) = self.environment(document, written);
         let rest = |image| Container {
             image,
             entrypoint: self.entrypoint(document, written),
             command: self.command(document, written),
-            env: self.environment(document, written),
+            env,
+            env_from_files,
             working_dir: self.working_dir(document, written),
             user: written.user.clone(),
             hostname: self.hostname(document, &name, written),

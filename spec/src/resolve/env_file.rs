@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 /// Reads a file as Compose does, less its expansion of `$`: empty lines and `#` comments are skipped, `export ` before a key is
 /// allowed, `'…'` is literal, `"…"` knows `\n`, `\r`, `\t`, `\"`, `\\` and `\$`, and a bare value ends at ` #`. A later line wins.
 pub(super) fn parse(path: &str, text: &str, problems: &mut Problems) -> BTreeMap<String, String> {
-    let source = Source::new(path, text);
+    let source = Source::of_secrets(path, text);
     let mut pairs = BTreeMap::new();
     let mut start = 0;
     for line in text.split_inclusive('\n') {

@@ -17,18 +17,21 @@ mod pairs;
 mod path;
 mod ports;
 mod process;
+mod push;
 mod security;
 mod words;
+mod written;
 
 #[cfg(test)]
 mod tests;
 
-use crate::desired::{Desired, Volume};
+use crate::desired::{Desired, ResourceId, Volume};
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::manifest::Spec;
 use crate::parse::{self, Document};
 use crate::site::SiteFiles;
 use index::Index;
+use written::Witness;
 
 /// A site that may be applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +75,7 @@ pub fn resolve(documents: &[Document], site: &dyn SiteFiles) -> Result<Resolved,
 fn resolve_all(documents: &[Document], site: &dyn SiteFiles) -> (Desired, Problems) {
     let mut problems = Problems::default();
     let index = Index::new(documents, &mut problems);
-    let mut resolver = Resolver { index: &index, site, desired: Desired::default(), problems };
+    let mut resolver = Resolver { index: &index, site: Witness::new(site), desired: Desired::default(), problems };
     for document in index.documents() {
         resolver.document(document);
     }
@@ -83,7 +86,7 @@ fn resolve_all(documents: &[Document], site: &dyn SiteFiles) -> (Desired, Proble
 /// The work in progress.
 struct Resolver<'a> {
     index: &'a Index<'a>,
-    site: &'a dyn SiteFiles,
+    site: Witness<'a>,
     desired: Desired,
     problems: Problems,
 }
@@ -93,7 +96,9 @@ impl<'a> Resolver<'a> {
     fn document(&mut self, document: &'a Document) {
         let Some(manifest) = &document.manifest else { return };
         let name = manifest.metadata.name.clone();
-        origins::insert(&mut self.desired.origins, document, &name);
+        let resource = ResourceId { kind: document.kind, name: name.to_string() };
+        origins::insert(&mut self.desired.origins, document, &resource);
+        self.site.begin(document);
         match &manifest.spec {
             Spec::Image(image) => self.image(document, name, image),
             Spec::Network(network) => self.network(document, name, &manifest.metadata, network),
@@ -103,6 +108,7 @@ impl<'a> Resolver<'a> {
             }
             Spec::Container(container) => self.container(document, name, &manifest.metadata, container),
         }
+        self.desired.written.insert(resource, self.site.end());
     }
 
     /// Checks that need the whole site.

@@ -5,6 +5,7 @@ use crate::desired::{Kind, Location, ResourceId};
 use crate::manifest::mounts::OctalMode;
 use crate::manifest::{Container, MountEntry, MountKind, TextOrMap};
 use crate::parse::{Document, Spot};
+use crate::site::SiteFiles as _;
 use crate::value::{BindSource, ByteSize, Mount, MountTarget, Name};
 use std::collections::BTreeMap;
 

@@ -2,7 +2,6 @@
 
 use crate::desired::{Origins, ResourceId};
 use crate::parse::Document;
-use crate::value::Name;
 
 /// Fields whose place in [`crate::desired`] differs from the one they are written at: (written, desired).
 const MOVED: [(&str, &str); 16] = [
@@ -25,7 +24,7 @@ const MOVED: [(&str, &str); 16] = [
 ];
 
 /// Notes the resource, every field of its `spec` as written, and the name the field has in the desired state.
-pub(super) fn insert(origins: &mut Origins, document: &Document, name: &Name) {
+pub(super) fn insert(origins: &mut Origins, document: &Document, resource: &ResourceId) {
     let whole = (String::new(), document.spot().location());
     let labels = document.metadata().fields().into_iter().filter(|(path, _)| path.starts_with("labels"));
     let fields = document.spec().fields();
@@ -39,6 +38,5 @@ pub(super) fn insert(origins: &mut Origins, document: &Document, name: &Name) {
             }
         }
     }
-    let resource = ResourceId { kind: document.kind, name: name.to_string() };
-    origins.extend(resource, std::iter::once(whole).chain(labels).chain(moved).chain(fields));
+    origins.extend(resource.clone(), std::iter::once(whole).chain(labels).chain(moved).chain(fields));
 }

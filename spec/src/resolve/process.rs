@@ -4,8 +4,9 @@ use super::pairs::{self, PairKind};
 use super::{Resolver, env_file, words};
 use crate::manifest::{Container, TextOrList};
 use crate::parse::{Document, Spot};
+use crate::site::SiteFiles as _;
 use crate::value::Name;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest host name the kernel takes: HOST_NAME_MAX of sethostname(2).
 const HOSTNAME_BYTES_MAX: usize = 64;
@@ -41,7 +42,8 @@ impl Resolver<'_> {
     }
 
     /// Environment files in order, then `env`.
-    pub(super) fn environment(&mut self, document: &Document, container: &Container) -> BTreeMap<String, String> {
+    /// Every variable, and the names of those whose values come from files.
+    pub(super) fn environment(&mut self, document: &Document, container: &Container) -> (BTreeMap<String, String>, BTreeSet<String>) {
         let spot = document.spec().key("envFiles");
         let files: Vec<(&str, Spot<'_>)> = match &container.env_files {
             None => Vec::new(),
@@ -57,8 +59,10 @@ impl Resolver<'_> {
             }
         }
         let spot = document.spec().key("env");
-        environment.extend(pairs::resolve(container.env.as_ref(), spot, PairKind::Variable, &mut self.problems));
-        environment
+        let written = pairs::resolve(container.env.as_ref(), spot, PairKind::Variable, &mut self.problems);
+        let from_files = environment.keys().filter(|name| !written.contains_key(*name)).cloned().collect();
+        environment.extend(written);
+        (environment, from_files)
     }
 
     pub(super) fn working_dir(&mut self, document: &Document, container: &Container) -> Option<String> {

@@ -85,7 +85,7 @@ impl FromStr for ImageReference {
 }
 
 /// `name` or `name:port`; the name's parts are letters, digits and inner `-`.
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
     let part = |part: &str| {
         let inner = part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -95,7 +95,7 @@ fn is_host(text: &str) -> bool {
 }
 
 /// One part of a repository path, distribution specification: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
-fn is_component(part: &str) -> bool {
+pub(super) fn is_component(part: &str) -> bool {
     let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let edges = part.as_bytes().first().is_some_and(alphanumeric) && part.as_bytes().last().is_some_and(alphanumeric);
     let separators = || part.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());

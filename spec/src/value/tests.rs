@@ -330,6 +330,36 @@ fn reads_back_if_read<T: FromStr<Err = ValueError> + Display + PartialEq + Debug
     }
 }
 
+#[test]
+fn prefixes_cover_whole_parts_of_names() {
+    for (prefix, registry, repository, rest) in [
+        ("*", "docker.io", "library/nginx", Some("docker.io/library/nginx")),
+        ("docker.io", "docker.io", "library/nginx", Some("library/nginx")),
+        ("index.docker.io/library", "docker.io", "library/nginx", Some("nginx")),
+        ("docker.io/library/nginx", "docker.io", "library/nginx", Some("")),
+        ("docker.io/lib", "docker.io", "library/nginx", None),
+        ("docker.io/library/nginx/x", "docker.io", "library/nginx", None),
+        ("127.0.0.1:5000", "127.0.0.1:5001", "x", None),
+    ] {
+        let prefix: ImagePrefix = prefix.parse().unwrap();
+        assert_eq!(prefix.rest(registry, repository).as_deref(), rest, "{prefix}");
+    }
+    for wrong in ["", "nginx", "library/nginx", "docker.io/", "docker.io/a:1", "docker.io/A", "https://docker.io", "docker.io/a@b"] {
+        assert!(wrong.parse::<ImagePrefix>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn registry_locations() {
+    for good in ["mirror.example", "http://10.0.0.1:5000", "https://mirror.example/hub/library", "mirror"] {
+        assert_eq!(good.parse::<RegistryLocation>().unwrap().to_string(), good);
+    }
+    for bad in ["", "ftp://x", "https://", "https://me:s3cret@mirror.example", "mirror.example/a?b", "mirror.example/a:1", "https://a b"] {
+        let error = bad.parse::<RegistryLocation>().unwrap_err();
+        assert!(!format!("{error:#}").contains("s3cret"), "{error:#}");
+    }
+}
+
 proptest! {
     #[test]
     fn sizes_read_back(bytes: u64) {
@@ -380,6 +410,8 @@ proptest! {
         reads_back_if_read::<Subnet>(&text);
         reads_back_if_read::<UserSpec>(&text);
         reads_back_if_read::<Capability>(&text);
+        reads_back_if_read::<ImagePrefix>(&text);
+        reads_back_if_read::<RegistryLocation>(&text);
     }
 
     #[test]

@@ -52,6 +52,27 @@ impl Tree {
         &self.nodes[id.0]
     }
 
+    /// What the node says, as bytes: equal for two exactly if they say the same, in whatever order and formatting.
+    pub(crate) fn encode(&self, id: NodeId, bytes: &mut Vec<u8>) {
+        match &self.node(id).content {
+            Content::Null => put(bytes, b'n', 0, ""),
+            Content::Scalar(text) => put(bytes, b's', text.len(), text),
+            Content::List(items) => {
+                put(bytes, b'l', items.len(), "");
+                items.iter().for_each(|item| self.encode(*item, bytes));
+            }
+            Content::Map(entries) => {
+                put(bytes, b'm', entries.len(), "");
+                let mut entries: Vec<&Entry> = entries.iter().collect();
+                entries.sort_by(|a, b| a.key.cmp(&b.key));
+                for entry in entries {
+                    put(bytes, b'k', entry.key.len(), &entry.key);
+                    self.encode(entry.value, bytes);
+                }
+            }
+        }
+    }
+
     /// The entry of a map with this key; `None` if it has none or is not a map.
     pub(crate) fn entry(&self, id: NodeId, key: &str) -> Option<&Entry> {
         match &self.node(id).content {
@@ -59,6 +80,13 @@ impl Tree {
             Content::Null | Content::Scalar(_) | Content::List(_) => None,
         }
     }
+}
+
+/// One part of an encoding: what it is, how long, and its text.
+fn put(bytes: &mut Vec<u8>, kind: u8, length: usize, text: &str) {
+    bytes.push(kind);
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(text.as_bytes());
 }
 
 impl Content {

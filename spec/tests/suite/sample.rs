@@ -150,3 +150,20 @@ fn a_near_name_is_a_doubt_not_an_error() {
     assert_eq!(resolve(&web("redis")).warnings.len(), 0);
     assert_eq!(resolve(&web("docker.io/library/shop_web")).warnings.len(), 0);
 }
+
+#[test]
+fn what_is_written_is_told_apart_from_what_is_filled_in() {
+    let manifest = |spec: &str| format!("apiVersion: agent/v1\nkind: Container\nmetadata: {{name: web}}\nspec: {{image: nginx, {spec}}}\n");
+    let written = |text: &str| {
+        let site = resolve(text).desired;
+        site.written[&ResourceId { kind: Kind::Container, name: "web".to_owned() }]
+    };
+    let plain = written(&manifest("env: {A: b, C: d}, restart: always"));
+    let reordered = "kind: Container\nmetadata:\n  name: web\nspec:\n  restart: \"always\" # said\n  env:\n    C: d\n    A: b\n  image: nginx\napiVersion: agent/v1\n";
+    assert_eq!(plain, written(reordered), "neither order nor formatting counts");
+    assert_ne!(plain, written(&manifest("env: {A: b, C: d}, restart: always, stopGracePeriod: 10s")), "a default that is written does");
+    let env_file = |text: &str| written(&format!("{}#### a.env\n{text}\n", manifest("envFiles: a.env")));
+    assert_ne!(env_file("A=b"), env_file("A=c"), "what a file beside it says does");
+    let image = "apiVersion: agent/v1\nkind: Image\nmetadata: {name: nginx}\nspec: {pull: nginx}\n---\n";
+    assert_ne!(written(&manifest("")), written(&format!("{image}{}", manifest(""))), "whether the image is one of the site does");
+}

@@ -1,6 +1,6 @@
 //! Our own side, through its command line like all others: `agent container run` for one, a site and `agent apply` for many.
 
-use super::{Network, Peer, version_of};
+use super::{ImageStep, Network, Peer, version_of};
 use crate::ground::{Ground, run};
 use crate::memory::pss_kib;
 use anyhow::{Context as _, Result};
@@ -123,6 +123,21 @@ impl Peer for Agent {
 
     fn monitor(&self) -> Option<&'static str> {
         Some("container-shim")
+    }
+
+    fn image(&self, step: &ImageStep<'_>) -> Option<Command> {
+        let mut command = self.command(&["image"]);
+        match *step {
+            ImageStep::Import { archive, reference } => command.args(["import", "--tag", reference]).arg(archive),
+            ImageStep::Pull { reference } => command.args(["pull", reference]),
+            ImageStep::Push { reference } => command.args(["push", reference]),
+            ImageStep::Forget { reference } => command.args(["rm", reference]),
+            ImageStep::Build { context, reference, cache } => {
+                let caching: &[&str] = if cache { &[] } else { &["--no-cache"] };
+                command.args(["build", "--tag", reference]).args(caching).arg(context)
+            }
+        };
+        Some(command)
     }
 
     fn end(self: Box<Self>) -> Result<()> {

@@ -1,6 +1,6 @@
 //! docker: a daemon and a containerd of its own, a containerd-shim beside each container.
 
-use super::{Network, Peer, many, version_of};
+use super::{ImageStep, Network, Peer, many, version_of};
 use crate::ground::{Ground, run};
 use anyhow::{Context as _, Result, bail};
 use std::fs::{self, File};
@@ -62,9 +62,7 @@ impl Docker {
     }
 
     fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new("docker");
-        command.env("DOCKER_HOST", address(&self.directory)).env("DOCKER_CONFIG", self.directory.join("config")).arg(verb);
-        command
+        client(&self.directory, verb)
     }
 
     fn run(&self, network: Network) -> Command {
@@ -75,6 +73,60 @@ impl Docker {
         };
         command.args(["--network", network]);
         command
+    }
+}
+
+/// The client, with the builder of the daemon's first years unless asked otherwise.
+fn client(directory: &Path, verb: &str) -> Command {
+    // That of the daemon's package: others may want plug-ins to build.
+    let packaged = Path::new("/usr/bin/docker");
+    let mut command = if packaged.exists() { Command::new(packaged) } else { Command::new("docker") };
+    command.env("DOCKER_HOST", address(directory)).env("DOCKER_CONFIG", directory.join("config")).env("DOCKER_BUILDKIT", "0").arg(verb);
+    command
+}
+
+fn build(directory: &Path, context: &Path, reference: &str, cache: bool) -> Command {
+    let mut command = client(directory, "build");
+    command.args(["--quiet", "--tag", reference]).args(if cache { &[][..] } else { &["--no-cache"] }).arg(context);
+    command
+}
+
+/// The same daemon's other builder.
+pub struct BuildKit {
+    directory: PathBuf,
+}
+
+impl BuildKit {
+    /// With the daemon that [`Docker::new`] started.
+    pub fn new(ground: &Ground) -> Result<Self> {
+        let directory = ground.path("docker");
+        run(&mut client(&directory, "info"))?;
+        Ok(Self { directory })
+    }
+}
+
+impl Peer for BuildKit {
+    fn name(&self) -> &'static str {
+        "buildkit"
+    }
+
+    fn version(&self) -> String {
+        "of the same docker".to_owned()
+    }
+
+    fn image(&self, step: &ImageStep<'_>) -> Option<Command> {
+        match *step {
+            ImageStep::Build { context, reference, cache } => {
+                let mut command = build(&self.directory, context, reference, cache);
+                command.env("DOCKER_BUILDKIT", "1");
+                Some(command)
+            }
+            ImageStep::Import { .. } | ImageStep::Pull { .. } | ImageStep::Push { .. } | ImageStep::Forget { .. } => None,
+        }
+    }
+
+    fn end(self: Box<Self>) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -114,6 +166,25 @@ impl Peer for Docker {
 
     fn monitor(&self) -> Option<&'static str> {
         Some("containerd-shim")
+    }
+
+    fn image(&self, step: &ImageStep<'_>) -> Option<Command> {
+        let with = |verb: &str, arguments: &[&str]| {
+            let mut command = self.command(verb);
+            command.args(arguments);
+            command
+        };
+        Some(match *step {
+            ImageStep::Import { archive, reference } => {
+                let mut command = self.command("import");
+                command.arg(archive).arg(reference);
+                command
+            }
+            ImageStep::Pull { reference } => with("pull", &["--quiet", reference]),
+            ImageStep::Push { reference } => with("push", &["--quiet", reference]),
+            ImageStep::Forget { reference } => with("rmi", &["--force", reference]),
+            ImageStep::Build { context, reference, cache } => build(&self.directory, context, reference, cache),
+        })
     }
 
     fn end(mut self: Box<Self>) -> Result<()> {

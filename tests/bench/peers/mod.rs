@@ -2,13 +2,16 @@
 //! left out, with a line that says why.
 
 pub mod agent;
+mod buildah;
 mod docker;
 mod oci;
 mod podman;
+mod skopeo;
 
 use crate::ground::{Ground, has};
 use crate::options::Options;
-use anyhow::Result;
+use anyhow::{Result, bail};
+use std::path::Path;
 use std::process::Command;
 
 /// Commands of a peer that run at the same time when many containers are started: as many as the agent starts at once.
@@ -23,7 +26,43 @@ pub enum Network {
     Bridge,
 }
 
-/// A way to run containers. Made ready by its constructor: image imported, daemon started.
+/// A step in the life of an image; references name a registry on loopback without TLS.
+#[derive(Debug, Clone, Copy)]
+pub enum ImageStep<'a> {
+    /// From a tar archive of a root file system.
+    Import {
+        /// The archive.
+        archive: &'a Path,
+        /// The image's name.
+        reference: &'a str,
+    },
+    /// From the registry, into the store.
+    Pull {
+        /// Which.
+        reference: &'a str,
+    },
+    /// From the store to the registry.
+    Push {
+        /// Which.
+        reference: &'a str,
+    },
+    /// Out of the store, with all that is only there for it.
+    Forget {
+        /// Which.
+        reference: &'a str,
+    },
+    /// From a Dockerfile.
+    Build {
+        /// The directory with the Dockerfile.
+        context: &'a Path,
+        /// The image's name.
+        reference: &'a str,
+        /// Whether earlier results count.
+        cache: bool,
+    },
+}
+
+/// A way to run containers, to handle images, or both. Made ready by its constructor: image imported, daemon started.
 pub trait Peer {
     /// Its command.
     fn name(&self) -> &'static str;
@@ -32,19 +71,39 @@ pub trait Peer {
     fn version(&self) -> String;
 
     /// Whether it can do this by itself.
-    fn has(&self, network: Network) -> bool;
+    fn has(&self, _network: Network) -> bool {
+        false
+    }
 
     /// Runs `true` in a new container to its end and removes the container.
-    fn run_true(&self, network: Network) -> Result<()>;
+    fn run_true(&self, _network: Network) -> Result<()> {
+        bail!("{} runs no containers", self.name())
+    }
 
     /// Starts so many containers that sleep; returns when all of them run.
-    fn start(&mut self, count: usize, network: Network) -> Result<()>;
+    fn start(&mut self, _count: usize, _network: Network) -> Result<()> {
+        bail!("{} runs no containers", self.name())
+    }
 
     /// Ends and removes them.
-    fn stop(&mut self, count: usize) -> Result<()>;
+    fn stop(&mut self, _count: usize) -> Result<()> {
+        bail!("{} runs no containers", self.name())
+    }
 
     /// The name of the process it keeps beside each container, if it does.
-    fn monitor(&self) -> Option<&'static str>;
+    fn monitor(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The command for a step in the life of an image; `None` if it does no such thing.
+    fn image(&self, _step: &ImageStep<'_>) -> Option<Command> {
+        None
+    }
+
+    /// Whether it works here: by running `true`, if it can.
+    fn try_out(&self) -> Result<()> {
+        if self.has(Network::None) { self.run_true(Network::None) } else { Ok(()) }
+    }
 
     /// Takes away all it has made.
     fn end(self: Box<Self>) -> Result<()>;
@@ -52,14 +111,18 @@ pub trait Peer {
 
 type Constructor = fn(&Ground) -> Result<Box<dyn Peer>>;
 
-/// All that are wanted, installed and work here: the agent first. Work means: `true` can be run.
+/// All that are wanted, installed and work here: the agent first.
 pub fn prepare(ground: &Ground, options: &Options) -> Vec<Box<dyn Peer>> {
-    let known: [(&str, &str, Constructor); 5] = [
+    let known: [(&str, &str, Constructor); 8] = [
         ("agent", "sh", |ground| Ok(Box::new(agent::Agent::new(ground, "agent")?))),
         ("crun", "crun", |ground| Ok(Box::new(oci::Oci::new("crun", ground)?))),
         ("runc", "runc", |ground| Ok(Box::new(oci::Oci::new("runc", ground)?))),
         ("podman", "podman", |ground| Ok(Box::new(podman::Podman::new(ground)?))),
         ("docker", "dockerd", |ground| Ok(Box::new(docker::Docker::new(ground)?))),
+        // With docker's daemon, so after it.
+        ("buildkit", "dockerd", |ground| Ok(Box::new(docker::BuildKit::new(ground)?))),
+        ("buildah", "buildah", |ground| Ok(Box::new(buildah::Buildah::new(ground)))),
+        ("skopeo", "skopeo", |ground| Ok(Box::new(skopeo::Skopeo::new(ground)))),
     ];
     let mut peers = Vec::new();
     for (name, program, constructor) in known {
@@ -79,7 +142,7 @@ pub fn prepare(ground: &Ground, options: &Options) -> Vec<Box<dyn Peer>> {
 }
 
 fn works(peer: Box<dyn Peer>) -> Result<Box<dyn Peer>> {
-    match peer.run_true(Network::None) {
+    match peer.try_out() {
         Ok(()) => Ok(peer),
         Err(error) => {
             if let Err(second) = peer.end() {

@@ -1,6 +1,6 @@
 //! podman: no daemon, conmon beside each container.
 
-use super::{Network, Peer, many, version_of};
+use super::{ImageStep, Network, Peer, many, version_of};
 use crate::ground::{Ground, run};
 use anyhow::Result;
 use std::path::PathBuf;
@@ -74,6 +74,23 @@ impl Peer for Podman {
 
     fn monitor(&self) -> Option<&'static str> {
         Some("conmon")
+    }
+
+    fn image(&self, step: &ImageStep<'_>) -> Option<Command> {
+        Some(match *step {
+            ImageStep::Pull { reference } => {
+                let mut command = self.command("pull");
+                command.args(["--quiet", "--tls-verify=false", reference]);
+                command
+            }
+            ImageStep::Forget { reference } => {
+                let mut command = self.command("rmi");
+                command.args(["--force", reference]);
+                command
+            }
+            // It pushes and builds with the code of buildah.
+            ImageStep::Import { .. } | ImageStep::Push { .. } | ImageStep::Build { .. } => return None,
+        })
     }
 
     fn end(self: Box<Self>) -> Result<()> {

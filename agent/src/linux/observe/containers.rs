@@ -100,6 +100,7 @@ fn observed(snapshot: Snapshot, faults: BTreeSet<ContainerFault>) -> Observed<Ac
         serving,
         owner: record.owner,
         applied: record.applied,
+        written: record.written,
         phase: snapshot.state.phase,
         faults,
     })

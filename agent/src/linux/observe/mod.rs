@@ -3,16 +3,18 @@
 mod containers;
 
 use super::record::{Applied, AppliedImage};
+use super::registries::registry_settings;
 use crate::host::{HostError, chain};
 use crate::ledger::{Ledger, OwnedState};
 use crate::plan::actual::{Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, ContainerFault, Firewall, Observed, Owner};
 use runtime::container::state::Phase;
 use runtime::engine::Engine;
+use runtime::image::registry::{Settings, policy};
 use runtime::network::{FirewallState, Links, NetworkRecord, Traffic, list_networks};
 use runtime::volume::{VolumeRecord, list_volumes};
 use spec::desired::{Desired, Image, ImageKey, ImageSource, Kind, Network, Volume};
-use spec::value::{ContainerId, Digest, Name, PortMapping};
-use std::collections::BTreeMap;
+use spec::value::{ContainerId, Name, PortMapping};
+use std::collections::{BTreeMap, BTreeSet};
 
 type Result<T> = std::result::Result<T, HostError>;
 
@@ -69,12 +71,13 @@ fn network(record: std::result::Result<NetworkRecord, runtime::network::NetworkE
     };
     match Applied::<Network>::read(&record.annotations) {
         Err(why) => Observed::Unreadable { why },
-        Ok(Applied { owner, applied }) => Observed::Present(ActualNetwork {
+        Ok(Applied { owner, applied, written }) => Observed::Present(ActualNetwork {
             faults: links.network_faults(&record),
             subnet: record.subnet,
             gateway: record.gateway,
             owner,
             applied,
+            written,
         }),
     }
 }
@@ -86,13 +89,14 @@ fn volume(record: std::result::Result<VolumeRecord, runtime::volume::VolumeError
     };
     match Applied::<Volume>::read(&record.annotations) {
         Err(why) => Observed::Unreadable { why },
-        Ok(Applied { owner, applied }) => Observed::Present(ActualVolume { applied, owner }),
+        Ok(Applied { owner, applied, written }) => Observed::Present(ActualVolume { applied, written, owner }),
     }
 }
 
 /// Images that the site names, and images the ledger says were obtained.
 pub(super) fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result<BTreeMap<ImageKey, Observed<ActualImage>>> {
     let failed = |error: crate::ledger::LedgerError| HostError::new("look at the images", error);
+    let settings = registry_settings(&engine.places().config).map_err(|error| HostError::new("look at the images", error))?;
     let mut found = BTreeMap::new();
     let owned = ledger.map(|ledger| ledger.owned_of(Kind::Image)).transpose().map_err(failed)?;
     for owned in owned.into_iter().flatten() {
@@ -100,8 +104,8 @@ pub(super) fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired
             continue;
         }
         let Some(key) = super::image::key_of(&owned.resource.name) else { continue };
-        let Ok((applied, bases)) = serde_json::from_value::<AppliedImage>(owned.applied) else { continue };
-        if let Some(observed) = image(engine, &key, applied, bases, Owner::Site(owned.site)) {
+        let Ok(applied) = serde_json::from_value::<AppliedImage>(owned.applied) else { continue };
+        if let Some(observed) = look_at(engine, &key, applied, Owner::Site(owned.site)).filter(|it| may_be_used(engine, &settings, it)) {
             found.insert(key, observed);
         }
     }
@@ -109,15 +113,17 @@ pub(super) fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired
         // Pulled, built or imported by hand: what is here under that name is used as it is.
         let ImageKey::Reference(reference) = key else { continue };
         if !found.contains_key(key) {
-            let applied = Image { source: ImageSource::Pull { reference: reference.clone() } };
-            found.extend(image(engine, key, applied, BTreeMap::new(), Owner::Hand).map(|observed| (key.clone(), observed)));
+            let image = Image { source: ImageSource::Pull { reference: reference.clone() }, push: BTreeSet::new() };
+            let applied = AppliedImage { image, bases: BTreeMap::new(), written: None, published: BTreeMap::new() };
+            let here = look_at(engine, key, applied, Owner::Hand).filter(|it| may_be_used(engine, &settings, it));
+            found.extend(here.map(|observed| (key.clone(), observed)));
         }
     }
     Ok(found)
 }
 
 /// An image of the store; `None` if it is not there.
-fn image(engine: &Engine, key: &ImageKey, applied: Image, bases: BTreeMap<Name, Digest>, owner: Owner) -> Option<Observed<ActualImage>> {
+fn look_at(engine: &Engine, key: &ImageKey, applied: AppliedImage, owner: Owner) -> Option<Observed<ActualImage>> {
     let store = engine.images();
     let named = store.find(&key.to_string()).and_then(|id| match (id, bare_name(key)) {
         (None, Some(name)) => store.find(name),
@@ -130,9 +136,22 @@ fn image(engine: &Engine, key: &ImageKey, applied: Image, bases: BTreeMap<Name, 
         Ok(Some(image)) => {
             let has_healthcheck =
                 image.config.config.healthcheck.is_some_and(|check| check.test.first().is_some_and(|word| word != "NONE"));
-            Observed::Present(ActualImage { digest: image.id, applied, bases, owner, has_healthcheck })
+            let AppliedImage { image: applied, bases, written, published } = applied;
+            Observed::Present(ActualImage { digest: image.id, applied, bases, published, owner, written, has_healthcheck })
         }
     })
+}
+
+/// Whether the policy of this host takes an image of a registry as it is known here. One that it does not take counts as absent: to
+/// obtain it is then to have it verified, or refused with the reason.
+fn may_be_used(engine: &Engine, settings: &Settings, observed: &Observed<ActualImage>) -> bool {
+    match observed {
+        Observed::Present(ActualImage { applied: Image { source: ImageSource::Pull { reference }, .. }, digest, .. }) => {
+            // A record of verdicts that cannot be read proves nothing.
+            policy::is_settled(settings, engine.images(), reference, digest).unwrap_or(false)
+        }
+        Observed::Present(_) | Observed::Unreadable { .. } => true,
+    }
 }
 
 /// The bare name that a reference was completed from, as Docker completes it: an image of a site is found by it.

@@ -1,10 +1,12 @@
 //! The words scenarios are written in: one resource a line, `word=value` for what differs from the plainest.
 //!
-//! Both sides: `image NAME [build=CONTENT bases=A,B arg.X=Y | pull=REF | archive=CONTENT]`, `network NAME [subnet= gateway=
-//! internal label.X=Y]`, `volume NAME [label.X=Y]`, `container NAME [image= networks=N,N:ADDRESS host ports= volumes=V:/T,./P#C:/T
-//! env.X= label.X= memory= cpus= pids= restart= grace= depends=N:CONDITION probe update=stop-first hostname= command=]`.
-//! Desired alone: `destroy-volumes`. Actual alone: `digest= bases=A:D probed` of images; `on=SUBNET fault=TEXT` of networks;
-//! the life and faults of containers (see [`life`]); `hand`, `site=OTHER`, `unreadable`; lines `foreign SUBNET`, `firewall broken`.
+//! Both sides: `image NAME [build=CONTENT bases=A,B arg.X=Y | pull=REF | archive=CONTENT] [push=REF,REF]`, `network NAME [subnet=
+//! gateway= internal label.X=Y]`, `volume NAME [label.X=Y]`, `container NAME [image= networks=N,N:ADDRESS host ports=
+//! volumes=V:/T,./P#C:/T env.X= file.X= label.X= memory= cpus= pids= restart= grace= depends=N:CONDITION probe update=stop-first
+//! hostname= command=]`; any of them `written=TEXT` for a manifest that says so, whatever is filled in.
+//! Desired alone: `destroy-volumes`. Actual alone: `digest= bases=A:D probed published=REF,REF outdated=REF` of images;
+//! `on=SUBNET fault=TEXT` of networks; the life and faults of containers (see [`life`]); `hand`, `site=OTHER`, `unreadable`;
+//! lines `foreign SUBNET`, `firewall broken`.
 
 use super::super::actual::{
     Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, ContainerFault, Firewall, Observed, Owner, SiteId,
@@ -73,13 +75,14 @@ fn read_image(of: &str, words: &Words<'_>) -> Image {
     let source = if let Some(content) = words.value("build") {
         let bases = words.list("bases").iter().map(|base| name(base.split(':').next().unwrap())).collect();
         let (context, dockerfile) = (".".to_owned(), "Dockerfile".to_owned());
-        ImageSource::Build { context, dockerfile, args: words.map("arg"), target: None, content: digest(content), bases }
+        let (inline, contexts, target) = (None, std::collections::BTreeMap::new(), None);
+        ImageSource::Build { context, dockerfile, inline, contexts, args: words.map("arg"), target, content: digest(content), bases }
     } else if let Some(reference) = words.value("pull").or(of.contains([':', '/']).then_some(of)) {
         ImageSource::Pull { reference: reference.parse().unwrap() }
     } else {
         ImageSource::Archive { path: "base.tar".to_owned(), content: digest(words.value("archive").unwrap_or("1")) }
     };
-    Image { source }
+    Image { source, push: words.list("push").iter().map(|reference| reference.parse().unwrap()).collect() }
 }
 
 fn read_network(words: &Words<'_>) -> Network {
@@ -131,7 +134,8 @@ fn read_container(of: &str, words: &Words<'_>) -> Container {
         image: key(words.value("image").unwrap_or("app")),
         entrypoint: None,
         command: words.value("command").map(|command| command.split(',').map(str::to_owned).collect()),
-        env: words.map("env"),
+        env: words.map("env").into_iter().chain(words.map("file")).collect(),
+        env_from_files: words.map("file").into_keys().collect(),
         working_dir: None,
         user: None,
         hostname: words.value("hostname").unwrap_or(of).to_owned(),
@@ -239,7 +243,11 @@ fn read_desired(text: &str, policy: &mut Policy) -> Desired {
             other => panic!("no desired {other}"),
         };
         let location = Location { file: "site.yaml".to_owned(), line, column: 1 };
-        desired.origins.insert(ResourceId { kind, name: of.to_owned() }, "", location);
+        let resource = ResourceId { kind, name: of.to_owned() };
+        desired.origins.insert(resource.clone(), "", location);
+        if let Some(text) = words.value("written") {
+            desired.written.insert(resource, digest(text));
+        }
     }
     desired
 }
@@ -257,7 +265,11 @@ fn read_actual(text: &str) -> Actual {
                 actual.networks.insert(name(of), observed(&words, network));
             }
             "volume" => {
-                let volume = ActualVolume { applied: Volume { labels: words.map("label") }, owner: owner(&words) };
+                let volume = ActualVolume {
+                    applied: Volume { labels: words.map("label") },
+                    written: words.value("written").map(digest),
+                    owner: owner(&words),
+                };
                 actual.volumes.insert(name(of), observed(&words, volume));
             }
             "container" => {
@@ -274,9 +286,13 @@ fn read_actual(text: &str) -> Actual {
 fn present_image(of: &str, words: &Words<'_>) -> ActualImage {
     let base =
         |word: &str| word.split_once(':').map_or_else(|| (name(word), digest("d1")), |(base, content)| (name(base), digest(content)));
+    let at = |key: &str, image: &str| words.list(key).iter().map(|name| (name.parse().unwrap(), digest(image))).collect::<Vec<_>>();
+    let id = words.value("digest").unwrap_or("d1");
     ActualImage {
-        digest: digest(words.value("digest").unwrap_or("d1")),
+        digest: digest(id),
+        published: at("published", id).into_iter().chain(at("outdated", "another")).collect(),
         applied: read_image(of, words),
+        written: words.value("written").map(digest),
         bases: words.list("bases").into_iter().map(base).collect(),
         owner: owner(words),
         has_healthcheck: words.has("probed"),
@@ -288,7 +304,7 @@ fn present_network(words: &Words<'_>, next: Subnet) -> ActualNetwork {
     let subnet = words.parse("on").or(applied.subnet).unwrap_or(next);
     let gateway = applied.gateway.unwrap_or(subnet.first_host());
     let faults = words.list("fault").iter().map(|fault| fault.replace('-', " ")).collect();
-    ActualNetwork { applied, subnet, gateway, owner: owner(words), faults }
+    ActualNetwork { applied, written: words.value("written").map(digest), subnet, gateway, owner: owner(words), faults }
 }
 
 fn present_container(id: &ContainerId, words: &Words<'_>, actual: &mut Actual) -> ActualContainer {
@@ -328,6 +344,7 @@ fn present_container(id: &ContainerId, words: &Words<'_>, actual: &mut Actual) -
     }
     ActualContainer {
         applied,
+        written: words.value("written").map(digest),
         image: words.value("digest").map_or(known, digest),
         endpoints,
         owner: owner(words),

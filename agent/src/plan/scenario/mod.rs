@@ -67,6 +67,9 @@ fn print(plan: &Plan) -> String {
 fn say(action: &Action) -> String {
     match action {
         Action::ObtainImage { key, .. } => format!("obtain image {key}"),
+        Action::PushImage { key, references, .. } => {
+            format!("push image {key} as {}", references.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        }
         Action::ForgetImage { key } => format!("forget image {key}"),
         Action::CreateNetwork { name, subnet, gateway, .. } => format!("create network {name} {subnet} gateway {gateway}"),
         Action::UpdateNetwork { name, .. } => format!("update network {name}"),
@@ -112,7 +115,7 @@ fn converge(desired: &Desired, mut actual: Actual, policy: &Policy) -> Actual {
             return actual;
         }
         for step in &next.steps {
-            actual = simulate(actual, &step.action, &policy.site);
+            actual = simulate(actual, &step.action, desired, &policy.site);
         }
     }
     let next = plan(desired, &actual, policy);
@@ -156,3 +159,14 @@ macro_rules! themes {
     ($($name:ident),*) => { $(#[test] fn $name() { theme(concat!(stringify!($name), ".txt")); })* };
 }
 themes!(creation, in_place, replacement, images, networks, order, liveness, leftovers, ownership, removal);
+
+#[test]
+fn lines_of_json_have_no_secrets_either() {
+    let scene = language::scene(
+        "image app build=1 arg.NPM_TOKEN=hunter2\ncontainer web image=nginx:1 env.DB_PASSWORD=hunter2 env.URL=a://b:hunter2@c file.DSN=hunter2",
+        "container web@1 image=nginx:1 env.DB_PASSWORD=hunter1 file.DSN=hunter1",
+    );
+    let lines = super::text::json_lines(&plan(&scene.desired, &scene.actual, &scene.policy));
+    assert!(lines.contains("createContainer") && lines.contains("obtainImage"), "{lines}");
+    assert!(!lines.contains("hunter"), "{lines}");
+}

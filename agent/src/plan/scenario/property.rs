@@ -10,7 +10,7 @@ use super::{check_order, converge, print};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use runtime::container::state::Phase;
-use spec::desired::{DependencyCondition, Kind, Origins};
+use spec::desired::{DependencyCondition, Desired, Kind, Origins};
 use spec::value::{ContainerId, Name};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -210,9 +210,9 @@ fn serves(actual: &Actual, name: &Name) -> bool {
     })
 }
 
-fn run(actual: &Actual, plan: &Plan, is_done: impl Fn(usize) -> bool) -> Actual {
+fn run(desired: &Desired, actual: &Actual, plan: &Plan, is_done: impl Fn(usize) -> bool) -> Actual {
     let steps = plan.steps.iter().enumerate().filter(|(place, _)| is_done(*place));
-    steps.fold(actual.clone(), |actual, (_, step)| simulate(actual, &step.action, &SiteId("shop".to_owned())))
+    steps.fold(actual.clone(), |actual, (_, step)| simulate(actual, &step.action, desired, &SiteId("shop".to_owned())))
 }
 
 fn no_duplicates(scene: &Scene, end: &Actual) -> Result<(), TestCaseError> {
@@ -354,7 +354,7 @@ proptest! {
         let names: Vec<&Name> = names.iter().filter(|name| serves(&scene.actual, name) && !ends(name)).collect();
         let mut now = scene.actual.clone();
         for step in &plan.steps {
-            now = simulate(now, &step.action, &scene.policy.site);
+            now = simulate(now, &step.action, &scene.desired, &scene.policy.site);
             for name in &names {
                 prop_assert!(serves(&now, name), "{name} does not serve after {:?}\n{}", step.action, print(&plan));
             }
@@ -367,8 +367,8 @@ proptest! {
         let first = plan(&scene.desired, &scene.actual, &scene.policy);
         for failed in 0..first.steps.len() {
             // Killed: nothing from that step on is done. Failed: whatever does not come after it still is.
-            let killed = run(&scene.actual, &first, |place| place < failed);
-            let partial = run(&scene.actual, &first, |place| place != failed && !ancestors(&first, place).contains(&failed));
+            let killed = run(&scene.desired, &scene.actual, &first, |place| place < failed);
+            let partial = run(&scene.desired, &scene.actual, &first, |place| place != failed && !ancestors(&first, place).contains(&failed));
             for cut in [killed, partial] {
                 let end = converge(&scene.desired, cut, &scene.policy);
                 no_duplicates(&scene, &end)?;
@@ -380,7 +380,7 @@ proptest! {
     fn no_two_containers_that_were_given_addresses_share_one(desired in desired(), actual in actual()) {
         let scene = scene(&desired, &actual);
         let plan = plan(&scene.desired, &scene.actual, &scene.policy);
-        let end = run(&scene.actual, &plan, |_| true);
+        let end = run(&scene.desired, &scene.actual, &plan, |_| true);
         for step in &plan.steps {
             let Action::CreateContainer { id, endpoints, .. } = &step.action else { continue };
             for (other, observed) in &end.containers {

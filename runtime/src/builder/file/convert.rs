@@ -173,9 +173,16 @@ impl Arguments<'_> {
             Some("host") => RunNetwork::Host,
             Some(other) => return Err(self.problem(format!("--network is default, none or host, not {other:?}"))),
         };
+        if let Some(flag) = self.flag_once("device") {
+            return Err(Problem { offset: flag.offset, ..self.problem("--device is not supported: a build sees no device of the host") });
+        }
         match self.flag("security")?.as_deref() {
             None | Some("sandbox") => {}
-            Some(other) => return Err(self.problem(format!("--security={other} is not allowed: builds run as sandbox"))),
+            Some(other) => {
+                return Err(self.problem(format!(
+                    "--security={other} is not allowed: a build's commands never get more privileges than a container's"
+                )));
+            }
         }
         Ok(Run { command: self.command()?, heredocs: self.heredocs.to_vec(), mounts, network })
     }
@@ -225,6 +232,9 @@ impl Arguments<'_> {
             ("NONE", false) => Err(self.problem("HEALTHCHECK NONE takes no arguments")),
             ("CMD", false) => {
                 let command = self.command_of(rest)?;
+                if command == CommandLine::Exec(Vec::new()) {
+                    return Err(self.problem("HEALTHCHECK CMD needs a command"));
+                }
                 Ok(HealthCheck::Probe { command, interval, timeout, start_period, start_interval, retries })
             }
             ("CMD", true) => Err(self.problem("HEALTHCHECK CMD needs a command")),

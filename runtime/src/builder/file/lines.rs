@@ -13,8 +13,8 @@ pub(super) struct Lines {
     pub escape: char,
     /// `# syntax=`: accepted and ignored.
     pub syntax: Option<String>,
-    /// `# check=`: which checks are on.
-    pub check: Option<String>,
+    /// `# check=`: which checks are on, and its line.
+    pub check: Option<(usize, String)>,
     /// Instructions as written.
     pub lines: Vec<LogicalLine>,
 }
@@ -24,14 +24,27 @@ pub(super) struct Lines {
 pub(super) struct LogicalLine {
     /// The joined text.
     pub text: String,
-    /// Number of its first physical line, from 1.
-    pub first_line: usize,
     /// Number of its last physical line, heredoc bodies included.
     pub last_line: usize,
     /// Heredocs opened on it, in order.
     pub heredocs: Vec<Heredoc>,
-    /// Where each piece of the text comes from: offset in the text, physical line, column in bytes there.
-    pieces: Vec<(usize, usize, usize)>,
+    /// The comment lines directly above it, without their `#`.
+    pub comments: Vec<String>,
+    /// Number of the first empty line within it: dropped, but no good style.
+    pub empty_line: Option<usize>,
+    /// Where the pieces of the text stand.
+    pub pieces: Vec<Piece>,
+}
+
+/// Where a piece of a logical line comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Piece {
+    /// Byte offset in the logical line.
+    offset: usize,
+    /// Physical line, from 1.
+    line: usize,
+    /// Byte offset in the physical line.
+    column: usize,
 }
 
 /// A here-document: `<<NAME` and the lines up to `NAME`.
@@ -58,17 +71,15 @@ pub struct HeredocWord {
     pub chomp: bool,
 }
 
-impl LogicalLine {
-    /// The place of a byte offset in [`Self::text`].
-    pub(super) fn place(&self, file: &str, physical: &[&str], offset: usize) -> Place {
-        let piece = self.pieces.iter().rev().find(|(start, ..)| *start <= offset).copied();
-        let (start, line, column) = piece.unwrap_or((0, self.first_line, 0));
-        let text = physical.get(line - 1).copied().unwrap_or_default().trim_end_matches(['\r', '\n']);
-        let text = if line == 1 { text.trim_start_matches('\u{feff}') } else { text };
-        let end = (column + offset.saturating_sub(start)).min(text.len());
-        let before = text.get(..end).unwrap_or(text);
-        Place { file: file.to_owned(), line, column: before.chars().count() + 1, text: text.to_owned() }
-    }
+/// The place of a byte offset in a logical line made of these pieces.
+pub(super) fn place(file: &str, physical: &[&str], pieces: &[Piece], offset: usize) -> Place {
+    let start = Piece { offset: 0, line: 1, column: 0 };
+    let piece = pieces.iter().rev().find(|piece| piece.offset <= offset).copied().unwrap_or(start);
+    let text = physical.get(piece.line - 1).copied().unwrap_or_default().trim_end_matches(['\r', '\n']);
+    let text = if piece.line == 1 { text.trim_start_matches('\u{feff}') } else { text };
+    let end = (piece.column + (offset - piece.offset)).min(text.len());
+    let before = text.get(..end).unwrap_or(text);
+    Place { file: file.to_owned(), line: piece.line, column: before.chars().count() + 1, text: text.to_owned() }
 }
 
 /// Cuts a Dockerfile into logical lines.
@@ -87,7 +98,8 @@ pub(super) fn split(file: &str, text: &str) -> Result<Lines, SyntaxError> {
     if physical.len() > LINES_MAX {
         return Err(error(LINES_MAX, format!("more than {LINES_MAX} lines")));
     }
-    let mut cutter = Cutter { physical: &physical, next: 0, lines: Lines { escape: '\\', syntax: None, check: None, lines: Vec::new() } };
+    let lines = Lines { escape: '\\', syntax: None, check: None, lines: Vec::new() };
+    let mut cutter = Cutter { physical: &physical, next: 0, comments: Vec::new(), lines };
     cutter.directives().map_err(|(line, problem)| error(line, problem))?;
     while cutter.next < physical.len() {
         cutter.logical().map_err(|(line, problem)| error(line, problem))?;
@@ -100,6 +112,8 @@ type Problem = (usize, String);
 struct Cutter<'a> {
     physical: &'a [&'a str],
     next: usize,
+    /// Comment lines since the last line of another kind.
+    comments: Vec<String>,
     lines: Lines,
 }
 
@@ -112,12 +126,14 @@ impl<'a> Cutter<'a> {
         Some(line.trim_end_matches(['\r', '\n']))
     }
 
-    /// `# key=value` lines at the very top; the first line that is none ends them.
+    /// `# key=value` lines at the very top; the first line that is none ends them. A `#!` line before them is a shell's.
     fn directives(&mut self) -> Result<(), Problem> {
         let mut escape_given = false;
+        if !self.take().is_some_and(|line| line.starts_with("#!")) {
+            self.next = 0;
+        }
         while let Some(line) = self.take() {
-            let directive = line.trim_start().strip_prefix('#').and_then(|rest| rest.split_once('='));
-            let Some((key, value)) = directive.map(|(key, value)| (key.trim().to_ascii_lowercase(), value.trim().to_owned())) else {
+            let Some((key, value)) = directive(line) else {
                 self.next -= 1;
                 return Ok(());
             };
@@ -136,7 +152,7 @@ impl<'a> Cutter<'a> {
                 "syntax" if self.lines.syntax.is_some() => return twice(),
                 "syntax" => self.lines.syntax = Some(value),
                 "check" if self.lines.check.is_some() => return twice(),
-                "check" => self.lines.check = Some(value),
+                "check" => self.lines.check = Some((line, value)),
                 _ => {
                     self.next -= 1;
                     return Ok(());
@@ -151,19 +167,29 @@ impl<'a> Cutter<'a> {
         let Some(line) = self.take() else { return Ok(()) };
         let first_line = self.next;
         let start = line.trim_start();
-        if start.is_empty() || start.starts_with('#') {
+        if let Some(comment) = start.strip_prefix('#') {
+            self.comments.push(comment.trim().to_owned());
             return Ok(());
         }
-        let mut pieces = vec![(0, first_line, line.len() - start.len())];
+        let comments = std::mem::take(&mut self.comments);
+        if start.is_empty() {
+            return Ok(());
+        }
+        let mut pieces = vec![Piece { offset: 0, line: first_line, column: line.len() - start.len() }];
+        let mut empty_line = None;
         let (begun, mut continued) = continuation(start, self.lines.escape);
         let mut text = begun.to_owned();
         while continued {
             let Some(line) = self.take() else { break };
             // Comments and empty lines inside a continuation are dropped.
-            if line.trim_start().starts_with('#') || line.trim().is_empty() {
+            if line.trim().is_empty() {
+                empty_line = empty_line.or(Some(self.next));
                 continue;
             }
-            pieces.push((text.len(), self.next, 0));
+            if line.trim_start().starts_with('#') {
+                continue;
+            }
+            pieces.push(Piece { offset: text.len(), line: self.next, column: 0 });
             let (more, goes_on) = continuation(line, self.lines.escape);
             text.push_str(more);
             continued = goes_on;
@@ -172,7 +198,7 @@ impl<'a> Cutter<'a> {
             return Ok(());
         }
         let heredocs = self.heredocs(&text)?;
-        self.lines.lines.push(LogicalLine { text, first_line, last_line: self.next, heredocs, pieces });
+        self.lines.lines.push(LogicalLine { text, last_line: self.next, heredocs, comments, empty_line, pieces });
         Ok(())
     }
 
@@ -206,6 +232,14 @@ impl<'a> Cutter<'a> {
     }
 }
 
+/// Reads `# key=value`; the key is letters and digits, and some value there must be.
+fn directive(line: &str) -> Option<(String, String)> {
+    let (key, value) = line.trim_start().strip_prefix('#')?.split_once('=')?;
+    let (key, value) = (key.trim(), value.trim());
+    let is_name = key.starts_with(|c: char| c.is_ascii_alphabetic()) && key.chars().all(|c| c.is_ascii_alphanumeric());
+    (is_name && !value.is_empty()).then(|| (key.to_ascii_lowercase(), value.to_owned()))
+}
+
 /// The line without its continuation mark, and whether it had one: an escape character at the end, blanks after it allowed,
 /// no other one before it.
 fn continuation(line: &str, escape: char) -> (&str, bool) {
@@ -227,12 +261,28 @@ fn takes_heredocs(text: &str) -> bool {
     }
 }
 
-/// The `<<NAME` words of a line.
+/// The `<<NAME` words of a line; as in a shell, blanks may stand before the name.
 fn heredoc_words(text: &str) -> Vec<HeredocWord> {
     // The escape character of heredoc words is \ whatever the directive says.
     let lexer = Lexer { quotes: Quotes::Keep, unset: Unset::Keep, ..Lexer::new('\\') };
     // A line the lexer does not read, with an apostrophe say, has none that could be told from the rest.
-    lexer.words(text, &|_| None).unwrap_or_default().iter().filter_map(|word| heredoc_word(word)).collect()
+    let words = lexer.words(text, &|_| None).unwrap_or_default();
+    let mut found = Vec::new();
+    let mut rest = words.iter().peekable();
+    while let Some(word) = rest.next() {
+        let alone = word.trim_start_matches(|c: char| c.is_ascii_digit());
+        match rest.peek() {
+            // Only what looks like a name: `$((1 << 2))` shifts bits.
+            Some(name) if matches!(alone, "<<" | "<<-") => {
+                let joined = heredoc_word(&format!("{alone}{name}"));
+                let is_name = |word: &HeredocWord| word.name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
+                let starts_as_name = name.starts_with(|c: char| c.is_alphabetic() || matches!(c, '_' | '\'' | '"'));
+                found.extend(joined.filter(|word| starts_as_name && is_name(word)));
+            }
+            Some(_) | None => found.extend(heredoc_word(word)),
+        }
+    }
+    found
 }
 
 /// Reads `<<NAME`, `<<-NAME`, `3<<"NAME"`; `None` if it is an ordinary word.

@@ -54,7 +54,7 @@ impl fmt::Display for SyntaxError {
 }
 
 /// The known word nearest to a mistyped one, if one is near enough.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let best = known.into_iter().map(|candidate| (distance(word, candidate), candidate)).min()?;
     (best.0 <= word.len().max(2) / 3 + 1 && best.0 < best.1.len()).then_some(best.1)
 }

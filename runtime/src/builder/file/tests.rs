@@ -49,11 +49,38 @@ fn lines_are_joined_and_comments_dropped() {
         ("RUN a \\", "a"),
         ("RUN a \\\n", "a"),
         ("RUN a && \\\n    b && \\\n    c", "a &&     b &&     c"),
+        // the escape character alone on a line continues too; a doubled one does not
+        ("RUN a \\\n\\\nb", "a b"),
+        ("\\\nRUN a", "a"),
+        ("RUN a \\\n\n\n# c\n\n b \\\n", "a  b"),
+        ("\t \u{a0}RUN\ta", "a"),
+        ("RUN a\\ b", "a\\ b"),
+        ("RUN a \\b", "a \\b"),
+        ("RUN a\r\n# comment\r\n\r\n", "a"),
+        ("RUN a \\\r\n# comment\r\n\r\n b\r\n", "a  b"),
     ];
     for (text, expected) in cases {
         assert_eq!(run(text).command, shell(expected), "{text:?}");
     }
     assert_eq!(instructions("\u{feff}FROM scratch\n").len(), 1);
+    assert_eq!(instructions("\u{feff}# escape=`\nFROM scratch\nRUN a `\n b").len(), 2);
+    assert_eq!(instructions("FROM scratch\nRUN echo \\\\\nRUN b").len(), 3, "a doubled escape character ends no line early");
+    assert_eq!(instructions("# escape=`\nFROM scratch\nRUN echo ``\nRUN b").len(), 3);
+    assert_eq!(instructions("FROM scratch\nRUN a \\ # not a continuation\nRUN b").len(), 3);
+}
+
+#[test]
+fn what_stands_around_an_instruction_is_kept() {
+    let file = parse("Dockerfile", "# check=skip=all\n# of the stage\nFROM scratch\n# far\n\n#near\n# er\nRUN a \\\n\n\n  b\nRUN c")
+        .expect("parses");
+    let comments: Vec<_> = file.statements.iter().map(|statement| statement.comments.join("|")).collect();
+    assert_eq!(comments, ["of the stage", "near|er", ""]);
+    assert_eq!(file.statements.iter().map(|statement| statement.empty_line).collect::<Vec<_>>(), [None, Some(9), None]);
+    assert_eq!(file.check, Some((1, "skip=all".to_owned())));
+    let run = &file.statements[1];
+    let place = |offset| file.place(run, offset).to_string();
+    assert_eq!([place(0), place(4), place(run.text.find('b').expect("b"))], ["Dockerfile:8:1", "Dockerfile:8:5", "Dockerfile:11:3"]);
+    assert_eq!(place(9_999), "Dockerfile:11:4", "an offset beyond the text is its end");
 }
 
 #[test]
@@ -67,6 +94,25 @@ fn directives_stand_at_the_top_only() {
     let after_blank = parse("Dockerfile", "\n# escape=`\nFROM scratch").expect("parses");
     assert_eq!(after_blank.escape, '\\');
     assert_eq!(parse("Dockerfile", "#ESCAPE = ` \nFROM scratch").expect("parses").escape, '`');
+    assert_eq!(parse("Dockerfile", "#!/usr/bin/env build\n# escape=`\nFROM scratch").expect("parses").escape, '`');
+    let read = |text: &str| {
+        let file = parse("Dockerfile", text).expect(text);
+        (file.escape, file.syntax, file.check.map(|(_, check)| check))
+    };
+    let cases = [
+        ("# escape=\\\nFROM scratch", ('\\', None, None)),
+        ("  # escape=`\nFROM scratch", ('`', None, None)),
+        ("#syntax=a\n#check=b\n#escape=`\nFROM scratch", ('`', Some("a"), Some("b"))),
+        ("# unknown=x\n# escape=`\nFROM scratch", ('\\', None, None)),
+        ("# two words=x\n# escape=`\nFROM scratch", ('\\', None, None)),
+        ("# syntax=\n# escape=`\nFROM scratch", ('\\', None, None)),
+        ("# escape\n# escape=`\nFROM scratch", ('\\', None, None)),
+        ("FROM scratch\n# escape=`", ('\\', None, None)),
+        ("# syntax=a=b\nFROM scratch", ('\\', Some("a=b"), None)),
+    ];
+    for (text, (escape, syntax, check)) in cases {
+        assert_eq!(read(text), (escape, syntax.map(str::to_owned), check.map(str::to_owned)), "{text:?}");
+    }
 }
 
 #[test]
@@ -76,6 +122,12 @@ fn commands_have_two_forms() {
     assert_eq!(one("CMD ['a']"), Instruction::Cmd(shell("['a']")));
     assert_eq!(one("CMD []"), Instruction::Cmd(exec(&[])));
     assert_eq!(one("ENTRYPOINT [ \"a\" ]"), Instruction::Entrypoint(exec(&["a"])));
+    for text in ["CMD [\"a\",]", "CMD [\"a\" \"b\"]", "CMD [a]", "CMD [\"a\"", "CMD [\"\\x\"]"] {
+        assert_eq!(one(text), Instruction::Cmd(shell(&text[4..])), "invalid JSON is the shell form");
+    }
+    assert_eq!(one("CMD [\"\\u0041\\\\n\", \"\"]"), Instruction::Cmd(exec(&["A\\n", ""])));
+    assert_eq!(one("CMD\t[ \\\n  \"a\", \\\n  # why\n  \"b\" \\\n]"), Instruction::Cmd(exec(&["a", "b"])));
+    assert_eq!(one("ENTRYPOINT []"), Instruction::Entrypoint(exec(&[])));
     assert_eq!(one("RUN [ -f /x ] || touch /x"), Instruction::Run(run("RUN [ -f /x ] || touch /x")));
     assert_eq!(run("RUN [ -f /x ] || touch /x").command, shell("[ -f /x ] || touch /x"));
     assert_eq!(one("SHELL [\"/bin/bash\", \"-c\"]"), Instruction::Shell(vec!["/bin/bash".to_owned(), "-c".to_owned()]));
@@ -166,6 +218,31 @@ fn heredocs_take_their_lines() {
     assert_eq!(bodies("RUN [\"a\", \"<<EOF\"]"), []);
     assert_eq!(bodies("RUN cat <<<EOF"), []);
     assert_eq!(bodies("RUN echo it's <<EOF"), [], "an open quote: no heredoc to be told from the text");
+    assert_eq!(bodies("RUN 4<<EMPTY\nEMPTY"), [body("EMPTY", "", true)]);
+    assert_eq!(bodies("RUN <<-EOF\n\ta\n  b\n\t c\n EOF\nEOF"), [body("EOF", "a\n  b\n c\n EOF\n", true)], "blanks are not tabs");
+    assert_eq!(bodies("RUN <<EOF\n\tEOF\nEOF"), [body("EOF", "\tEOF\n", true)]);
+    assert_eq!(bodies("RUN <<X <<Y\nY\nX\nX\nY"), [body("X", "Y\n", true), body("Y", "X\n", true)]);
+    assert_eq!(bodies("RUN <<eo'f'\na\neof"), [body("eof", "a\n", false)]);
+    assert_eq!(bodies("RUN <<eo\\'f\na\neo'f"), [body("eo'f", "a\n", false)]);
+    assert_eq!(bodies("RUN <<'e'o\\'f\na\neo'f"), [body("eo'f", "a\n", false)]);
+    assert_eq!(bodies("RUN <<'one two'\na\none two"), [body("one two", "a\n", false)]);
+    assert_eq!(bodies("RUN <<$EOF\n$EOF"), [body("$EOF", "", true)]);
+    assert_eq!(bodies("RUN <<file.txt cat\na\nfile.txt"), [body("file.txt", "a\n", true)]);
+    assert_eq!(bodies("RUN --mount=type=cache,target=/x <<EOF\na\nEOF"), [body("EOF", "a\n", true)]);
+    assert_eq!(bodies("RUN <<EOF\r\na\r\nEOF\r\n"), [body("EOF", "a\r\n", true)]);
+    assert_eq!(bodies("RUN cat << EOF\na\nEOF"), [body("EOF", "a\n", true)]);
+    assert_eq!(bodies("RUN cat <<-  'EOF' > /x\n\ta\nEOF"), [body("EOF", "a\n", false)]);
+    assert_eq!(bodies("RUN echo $((1 << 2)) $((a << b))"), []);
+    assert_eq!(bodies("RUN echo ${A:-<<EOF}"), [], "an unset variable's default is not looked into");
+    assert_eq!(bodies("RUN '<<EOF'"), []);
+    assert_eq!(bodies("RUN echo a<<EOF"), []);
+    assert_eq!(bodies("RUN cat << "), []);
+    assert_eq!(bodies("RUN cat <<-"), []);
+    assert_eq!(one("USER <<EOF"), Instruction::User("<<EOF".to_owned()), "only RUN, COPY and ADD take them");
+    assert_eq!(bodies("# no directive here\nRUN <<E`OF`\na\nE`OF`"), [body("E`OF`", "a\n", true)]);
+    let backtick = parse("Dockerfile", "# escape=`\nFROM scratch\nRUN <<E\\OF\na `\nEOF").expect("parses");
+    let Instruction::Run(run) = &backtick.statements[1].instruction else { panic!("{backtick:?}") };
+    assert_eq!((run.heredocs[0].name.as_str(), run.heredocs[0].content.as_str()), ("EOF", "a `\n"), "their words are quoted with \\");
     assert_eq!(instructions("FROM scratch\nRUN <<EOF\nFROM x\nEOF\nRUN b").len(), 3);
     let trigger = one("ONBUILD RUN <<EOF\nbody\nEOF");
     assert_eq!(trigger, Instruction::OnBuild("RUN <<EOF\nbody\nEOF".to_owned()));
@@ -186,6 +263,8 @@ fn health_checks() {
         retries: Some(2),
     };
     assert_eq!(probe, Instruction::HealthCheck(expected));
+    assert!(matches!(one("healthcheck cmd a"), Instruction::HealthCheck(HealthCheck::Probe { command, .. }) if command == shell("a")));
+    assert_eq!(one("HEALTHCHECK --interval=1s none"), Instruction::HealthCheck(HealthCheck::None));
 }
 
 #[test]
@@ -222,6 +301,19 @@ fn errors_name_their_place() {
         ("FROM scratch\nRUN <<EOF\nx", "2:1", "heredoc <<EOF is not closed: no line consists of EOF alone"),
         ("FROM scratch\nCMD [1]", "2:5", "a JSON array of arguments holds strings only"),
         ("FROM scratch\nSHELL a", "2:7", "SHELL needs a JSON array, such as [\"/bin/bash\", \"-c\"]"),
+        ("FROM scratch\nHEALTHCHECK CMD []", "2:13", "HEALTHCHECK CMD needs a command"),
+        ("FROM scratch\nHEALTHCHECK NONE a", "2:13", "HEALTHCHECK NONE takes no arguments"),
+        ("FROM scratch\nHEALTHCHECK --retries=-1 CMD a", "2:26", "--retries=-1 is not a number of failures"),
+        ("FROM scratch\nENTRYPOINT [\"a\", null]", "2:12", "a JSON array of arguments holds strings only"),
+        ("FROM scratch\nCOPY [\"a\"] ", "2:6", "COPY needs at least a source and a destination"),
+        ("FROM scratch\nCOPY a <<EOF\nEOF", "2:6", "a heredoc cannot be the destination"),
+        ("FROM scratch\nONBUILD ONBUILD RUN a", "2:9", "FROM, ONBUILD and MAINTAINER cannot be triggers"),
+        ("FROM scratch\nONBUILD maintainer a", "2:9", "FROM, ONBUILD and MAINTAINER cannot be triggers"),
+        ("FROM scratch AS a AS b", "1:6", "FROM takes an image, or an image, AS and a name"),
+        ("# check=a\n#check=b\nFROM scratch", "2:1", "directive check is given twice"),
+        ("# syntax=a\n#syntax=b\nFROM scratch", "2:1", "directive syntax is given twice"),
+        ("# escape=`a\nFROM scratch", "1:1", "the escape character is \\ or `, not \"`a\""),
+        ("FROM scratch\nRUN --network=x a", "2:17", "--network is default, none or host, not \"x\""),
         ("FROM scratch\nHEALTHCHECK a", "2:13", "HEALTHCHECK is NONE or CMD and a command, not a"),
         ("FROM scratch\nONBUILD FROM a", "2:9", "FROM, ONBUILD and MAINTAINER cannot be triggers"),
         ("FROM scratch\nONBUILD RUNN a", "2:9", "unknown instruction RUNN"),

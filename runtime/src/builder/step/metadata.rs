@@ -86,7 +86,7 @@ pub(crate) fn expose(state: &mut State, ports: &[String], lexer: &Lexer) -> Resu
         for port in lexer.words(text, &|name| state.scope.get(name))? {
             let bad = || StepError::Invalid(format!("{port:?} is not a port: write 80, 80/udp or 80-85/tcp"));
             let (numbers, protocol) = port.split_once('/').unwrap_or((&port, "tcp"));
-            let protocol = protocol.to_ascii_lowercase();
+            let protocol = if protocol.is_empty() { "tcp".to_owned() } else { protocol.to_ascii_lowercase() };
             let numbers = numbers.rsplit(':').next().unwrap_or(numbers);
             let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
             let (first, last): (u16, u16) = (first.parse().map_err(|_| bad())?, last.parse().map_err(|_| bad())?);

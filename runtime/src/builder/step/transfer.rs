@@ -1,43 +1,50 @@
 //! COPY and ADD.
 
 use super::Layering;
+use super::source::{Found, From, Selection, find_in_context, find_in_layers, key_of_found};
 use crate::builder::cache::KeyBuilder;
-use crate::builder::context::Context;
+use crate::builder::clock::BuildTime;
+use crate::builder::download::{self, Downloads};
+use crate::builder::earlier::Earlier;
 use crate::builder::error::StepError;
 use crate::builder::file::{Source, Transfer};
-use crate::builder::ignore::{IgnoreRules, Verdict};
+use crate::builder::ignore::IgnoreRules;
 use crate::builder::owner;
-use crate::builder::pattern;
+use crate::builder::remote::{self, GitFetch, GitReference, GitTree};
 use crate::builder::state::State;
-use crate::builder::tree::{self, Attributes, Chmod, Copier, Entry, LastLink, Missing, Overlay, Ownership, Root, Scan, Spot, Writing};
+use crate::builder::tree::{
+    self, Chmod, Content, CopyTimes, Draft, Existing, Files, Look, Overlay, Owner, Ownership, Reuse, Root, Writing, Written,
+};
 use crate::builder::words::{Lexer, Quotes};
-use crate::store::FileError;
+use crate::image::layer::header::Time;
+use rustix::fs::Stat;
 use spec::value::Digest;
-use std::fs;
-use std::path::{Path, PathBuf};
+
+/// Mode of a file that is written in the Dockerfile itself.
+const INLINE_MODE: u32 = 0o644;
+/// Mode of a file of the web.
+const DOWNLOAD_MODE: u32 = 0o600;
 
 /// COPY or ADD.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verb {
     /// Takes files as they are.
     Copy,
-    /// Unpacks archives.
-    Add,
+    /// Takes what is elsewhere too, and unpacks archives.
+    Add {
+        /// `--unpack`.
+        unpack: Option<bool>,
+        /// `--checksum`: a digest, or a commit.
+        checksum: Option<String>,
+    },
 }
 
-/// Where the sources are looked for.
-pub(crate) enum From<'a> {
-    /// The build context.
-    Context(&'a Context),
-    /// A stage or image: its layers, and their digests which stand for all that is in them.
-    Layers {
-        /// What errors call it.
-        name: String,
-        /// Directories, lowest first.
-        directories: Vec<PathBuf>,
-        /// Digests, lowest first.
-        diff_ids: Vec<Digest>,
-    },
+/// Where sources come from that are on no disk of this host.
+pub(crate) struct Remotes<'a> {
+    /// Files of the web.
+    pub downloads: &'a Downloads,
+    /// Repositories.
+    pub git: Option<&'a dyn GitFetch>,
 }
 
 /// A transfer with its variables replaced.
@@ -50,7 +57,7 @@ pub(crate) struct Prepared {
     chmod: Chmod,
     /// Copied into an empty tree that is then laid over the image: its links are not followed, its content does not matter.
     link: bool,
-    exclude: IgnoreRules,
+    selection: Selection,
     exclude_texts: Vec<String>,
     /// For the history.
     pub text: String,
@@ -60,42 +67,42 @@ pub(crate) struct Prepared {
 enum Wanted {
     Path(String),
     Inline { name: String, content: String },
+    Url { url: String, expected: Option<Digest> },
+    Git { written: String, git: GitReference, expected: Option<String> },
 }
 
-/// A source that was found.
-pub(crate) struct Found {
-    /// Where it is.
-    pub spot: Spot,
-    /// What it is.
-    pub entry: Entry,
-    /// Its name as the user wrote it.
-    base: Vec<u8>,
+/// What the sources of a transfer name, each in turn. Of layers it is not looked for before it is needed.
+pub(crate) struct Gathered(Vec<Taken>);
+
+/// What one source names.
+#[derive(Default)]
+struct Taken {
+    found: Vec<Found>,
+    /// What it is known by, if it is not the content of what was found.
+    identity: Option<String>,
+    /// When a file of the web was changed last.
+    modified: Option<i64>,
+    /// Keeps what was fetched.
+    _tree: Option<GitTree>,
 }
 
 /// Replaces variables and checks what can be checked without looking at a file.
-pub(crate) fn prepare(state: &State, verb: Verb, transfer: &Transfer, escape: char) -> Result<Prepared, StepError> {
+pub(crate) fn prepare(state: &State, verb: Verb, transfer: &Transfer, parents: bool, escape: char) -> Result<Prepared, StepError> {
     let words = Lexer::new(escape);
     // Quotes in paths are part of the name.
     let paths = Lexer { quotes: Quotes::Literal, ..words };
     let mut sources = Vec::new();
     for source in &transfer.sources {
         sources.push(match source {
-            Source::Path(path) => Wanted::Path(state.word(&paths, path)?),
+            Source::Path(path) => wanted(&verb, state.word(&paths, path)?, transfer.sources.len())?,
             Source::Inline(heredoc) => {
                 let content = if heredoc.expand { state.word(&paths, &heredoc.content)? } else { heredoc.content.clone() };
+                if heredoc.name.contains('/') || heredoc.name == "." || heredoc.name == ".." {
+                    return Err(StepError::Invalid(format!("heredoc name {:?} is not a file name", heredoc.name)));
+                }
                 Wanted::Inline { name: heredoc.name.clone(), content }
             }
         });
-    }
-    for source in &sources {
-        let Wanted::Path(path) = source else { continue };
-        let remote = ["http://", "https://", "git@", "git://", "ssh://"].iter().any(|scheme| path.starts_with(scheme));
-        if remote && verb == Verb::Add {
-            return Err(StepError::Unsupported(format!("ADD of {path}")));
-        }
-        if remote {
-            return Err(StepError::Invalid(format!("{path} is no path: COPY takes local files only")));
-        }
     }
     let written = state.word(&paths, &transfer.destination)?;
     let destination = state.absolute(&written);
@@ -107,219 +114,277 @@ pub(crate) fn prepare(state: &State, verb: Verb, transfer: &Transfer, escape: ch
     let exclude = exclude.map_err(|error| StepError::Invalid(error.to_string()))?;
     let chown = transfer.chown.as_ref().map(|text| state.word(&words, text)).transpose()?;
     let chmod = transfer.chmod.as_ref().map(|text| state.word(&words, text)).transpose()?;
-    let names = sources.iter().map(|source| match source {
-        Wanted::Path(path) => path.clone(),
-        Wanted::Inline { name, .. } => format!("<<{name}"),
+    let mut prepared = Prepared {
+        verb,
+        sources,
+        destination,
+        chmod: chmod.as_deref().map_or(Ok(Chmod::Keep), Chmod::parse).map_err(StepError::Invalid)?,
+        // As in BuildKit: with --chmod the flag means nothing.
+        link: transfer.link && chmod.is_none(),
+        selection: Selection { parents, exclude },
+        exclude_texts,
+        chown,
+        text: String::new(),
+    };
+    prepared.text = prepared.history(chmod.as_deref(), &written);
+    Ok(prepared)
+}
+
+/// What a path as written is.
+fn wanted(verb: &Verb, path: String, sources: usize) -> Result<Wanted, StepError> {
+    let git = remote::git_reference(&path);
+    if !remote::is_url(&path) && git.is_none() {
+        return match verb {
+            Verb::Add { checksum: Some(_), .. } => {
+                Err(StepError::Invalid("--checksum is for a source on the web or in a repository".to_owned()))
+            }
+            Verb::Copy | Verb::Add { .. } => Ok(Wanted::Path(path)),
+        };
+    }
+    let Verb::Add { checksum, .. } = verb else {
+        return Err(StepError::Invalid(format!("{path} is no path: COPY takes local files only")));
+    };
+    if checksum.is_some() && sources > 1 {
+        return Err(StepError::Invalid("--checksum is for one source".to_owned()));
+    }
+    if let Some(git) = git {
+        let hexadecimal = |text: &String| text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if let Some(wrong) = checksum.as_ref().filter(|text| !hexadecimal(text)) {
+            return Err(StepError::Invalid(format!("--checksum={wrong} is not a commit")));
+        }
+        return Ok(Wanted::Git { written: path, git, expected: checksum.clone() });
+    }
+    let expected = checksum.as_ref().map(|text| text.parse::<Digest>()).transpose();
+    let expected = expected.map_err(|error| StepError::Invalid(format!("--checksum: {error}")))?;
+    Ok(Wanted::Url { url: path, expected })
+}
+
+impl Prepared {
+    /// The instruction as BuildKit's history has it.
+    fn history(&self, chmod: Option<&str>, destination: &str) -> String {
+        let mut text = if self.verb == Verb::Copy { "COPY" } else { "ADD" }.to_owned();
+        if self.selection.parents {
+            text.push_str(" --parents");
+        }
+        for (flag, value) in [("chown", self.chown.as_deref()), ("chmod", chmod)] {
+            if let Some(value) = value {
+                text.push_str(&format!(" --{flag}={value}"));
+            }
+        }
+        for source in &self.sources {
+            match source {
+                Wanted::Path(path) | Wanted::Url { url: path, .. } | Wanted::Git { written: path, .. } => {
+                    text.push_str(&format!(" {path}"));
+                }
+                Wanted::Inline { name, .. } => text.push_str(&format!(" <<{name}")),
+            }
+        }
+        format!("{text} {destination}")
+    }
+
+    /// Whether archives of this source are unpacked: as BuildKit, what comes from the web is not unless told so, a repository never.
+    fn unpacks(&self, source: &Wanted) -> bool {
+        match (&self.verb, source) {
+            (Verb::Copy, _) | (Verb::Add { .. }, Wanted::Inline { .. } | Wanted::Git { .. }) => false,
+            (Verb::Add { unpack, .. }, Wanted::Path(_)) => unpack.unwrap_or(true),
+            (Verb::Add { unpack, .. }, Wanted::Url { .. }) => unpack.unwrap_or(false),
+        }
+    }
+}
+
+/// Looks for the sources in the context and elsewhere. The same answer makes the cache key and is then copied.
+pub(crate) fn gather(transfer: &Prepared, from: &From<'_>, remotes: &Remotes<'_>) -> Result<Gathered, StepError> {
+    let From::Context(context) = from else { return Ok(Gathered(Vec::new())) };
+    let taken = transfer.sources.iter().map(|source| match source {
+        Wanted::Inline { .. } => Ok(Taken::default()),
+        Wanted::Path(path) => {
+            let found = find_in_context(context, path, &transfer.selection)?;
+            Ok(Taken { found, ..Taken::default() })
+        }
+        Wanted::Url { url, expected } => download(url, *expected, remotes.downloads),
+        Wanted::Git { written, git, expected } => {
+            let failed = |source| StepError::Git { remote: written.clone(), source };
+            fetch(git, expected.as_deref(), &transfer.selection, remotes).map_err(failed)
+        }
     });
-    let verb_name = if verb == Verb::Copy { "COPY" } else { "ADD" };
-    let text = format!("{verb_name} {} {written}", names.collect::<Vec<_>>().join(" "));
-    Ok(Prepared { verb, sources, destination, chown, chmod: mode(chmod.as_deref())?, link: transfer.link, exclude, exclude_texts, text })
+    taken.collect::<Result<_, _>>().map(Gathered)
+}
+
+/// A file of the web, as it is kept here.
+fn download(url: &str, expected: Option<Digest>, downloads: &Downloads) -> Result<Taken, StepError> {
+    let download = downloads.get(url, expected)?;
+    let (directory, name) = downloads.place(&download);
+    let base = download::name_of(url, &download);
+    let found = find_in_layers(&Root::open(&directory)?, "the downloads", &name, &Selection::default())?;
+    let found = found.into_iter().map(|found| Found { base: base.clone().into_bytes(), ..found }).collect();
+    let identity = Some(format!("url {base} {} {:?}", download.digest, download.modified));
+    Ok(Taken { found, identity, modified: download.modified, _tree: None })
+}
+
+/// A tree of a repository.
+fn fetch(
+    git: &GitReference,
+    expected: Option<&str>,
+    selection: &Selection,
+    remotes: &Remotes<'_>,
+) -> Result<Taken, Box<dyn std::error::Error + Send + Sync>> {
+    let tree = remotes.git.ok_or("this build was given no way to fetch repositories")?.fetch(git)?;
+    if let Some(expected) = expected.filter(|expected| !tree.commit.starts_with(&expected.to_ascii_lowercase())) {
+        return Err(format!("it is at commit {}, not {expected} as --checksum says", tree.commit).into());
+    }
+    let directory = git.subdirectory.as_deref().unwrap_or_default();
+    let found = find_in_layers(&Root::open(&tree.root)?, "the repository", &format!("/{directory}"), selection)?;
+    let identity = Some(format!("git {} {directory}", tree.commit));
+    Ok(Taken { found, identity, modified: None, _tree: Some(tree) })
 }
 
 /// The cache key: where to, as whom, and what by content. Of a stage or image all of it counts, by its layers.
-pub(crate) fn key(state: &State, transfer: &Prepared, from: &From<'_>, seconds: i64) -> Result<Digest, StepError> {
+pub(crate) fn key(state: &State, transfer: &Prepared, from: &From<'_>, gathered: &Gathered, time: BuildTime) -> Result<Digest, StepError> {
     let kind = if transfer.verb == Verb::Copy { "copy" } else { "add" };
     // The names of --chown are the image's, so that with them it matters after all.
     let mut key = if transfer.link && transfer.chown.is_none() { KeyBuilder::new(kind, &[]) } else { state.key(kind) };
     key.text(if transfer.link { "link" } else { "" });
+    key.text(if transfer.selection.parents { "parents" } else { "" });
     key.text(&transfer.destination).text(transfer.chown.as_deref().unwrap_or_default()).text(&format!("{:?}", transfer.chmod));
-    key.texts(transfer.exclude_texts.iter().map(String::as_str)).text(&seconds.to_string());
+    key.texts(transfer.exclude_texts.iter().map(String::as_str)).text(&time.seconds.to_string());
+    let mut gathered = gathered.0.iter();
     for source in &transfer.sources {
-        match source {
-            Wanted::Inline { name, content } => {
+        let taken = gathered.next();
+        key.text(if transfer.unpacks(source) { "unpack" } else { "" });
+        if let Some(identity) = taken.and_then(|taken| taken.identity.as_ref()) {
+            key.text(identity);
+            continue;
+        }
+        match (source, from) {
+            (Wanted::Inline { name, content }, _) => {
                 key.text("inline").text(name).text(content);
             }
-            Wanted::Path(path) => key_of_source(&mut key, path, from)?,
+            (_, From::Context(context)) => key_of_found(&mut key, context, taken.map_or(&[], |taken| &taken.found))?,
+            (Wanted::Path(path) | Wanted::Url { url: path, .. } | Wanted::Git { written: path, .. }, From::Layers { diff_ids, .. }) => {
+                key.text("path").text(path);
+                for id in diff_ids {
+                    key.bytes(id.as_bytes());
+                }
+            }
         }
     }
     Ok(key.finish())
 }
 
-/// Adds what one source says to a key: of the context its content, of layers its path, for the layers themselves are in the key.
-pub(crate) fn key_of_source(key: &mut KeyBuilder, path: &str, from: &From<'_>) -> Result<(), StepError> {
-    let context = match from {
-        From::Context(context) => context,
-        From::Layers { diff_ids, .. } => {
-            key.text("path").text(path);
-            for id in diff_ids {
-                key.bytes(id.as_bytes());
-            }
-            return Ok(());
-        }
-    };
-    for mut found in find(&context.root, &context.rules, path, "the build context")? {
-        if let tree::Content::Directory(_) = &found.entry.content {
-            // Of a directory the content is copied, not its own mode.
-            found.entry.stat.st_mode &= !0o7777;
-        }
-        let reading = |error| StepError::from(tree::TreeError::reading(path, error));
-        let digest = context.digest(&found.spot.directory, &found.entry).map_err(reading)?;
-        key.text("content").bytes(&found.base).bytes(digest.as_bytes());
-    }
-    Ok(())
-}
-
-/// Finds one source and hands over all that it names.
-pub(crate) fn each_source(
-    path: &str,
+/// Copies on top of the stage's layers. The layer as it was written, or `None` if what came into the upper directory is still to be
+/// looked at: an archive was unpacked there.
+pub(crate) fn execute(
+    state: &State,
+    transfer: &Prepared,
     from: &From<'_>,
-    empty: &Path,
-    take: &mut dyn FnMut(Found) -> Result<(), StepError>,
-) -> Result<(), StepError> {
-    match from {
-        From::Context(context) => find(&context.root, &context.rules, path, "the build context")?.into_iter().try_for_each(take),
-        From::Layers { name, directories, .. } => {
-            let layers = Overlay::mount(directories, Writing::No { empty })?;
-            find(&layers.root, &IgnoreRules::default(), path, name)?.into_iter().try_for_each(take)
-        }
-    }
-}
-
-/// Copies on top of the stage's layers.
-pub(crate) fn execute(state: &State, transfer: &Prepared, from: &From<'_>, layering: &Layering, seconds: i64) -> Result<(), StepError> {
+    gathered: Gathered,
+    layering: &Layering,
+    (time, earlier): (BuildTime, Option<Earlier>),
+) -> Result<Option<Written>, StepError> {
+    let empty = &layering.empty;
     let owner = match &transfer.chown {
         None => None,
-        Some(text) => Some(owner::lookup(&Overlay::mount(&state.layers, Writing::No { empty: &layering.empty })?.root, text)?),
+        Some(text) => Some(owner::lookup(&Overlay::mount(&state.layers, Writing::No { empty })?.root, text)?),
     };
     let below = if transfer.link { &[] } else { state.layers.as_slice() };
-    let target = Overlay::mount(below, Writing::To { upper: &layering.upper, work: &layering.work, empty: &layering.empty })?;
-    let (attributes, ownership) = match from {
-        From::Context(_) => (Attributes::Fixed { seconds }, Ownership::Set(owner.unwrap_or(tree::Owner::ROOT))),
-        From::Layers { .. } => (Attributes::Keep, owner.map_or(Ownership::Keep, Ownership::Set)),
+    let (ownership, times, extended) = match from {
+        From::Context(_) => (Ownership::Set(owner.unwrap_or(Owner::ROOT)), CopyTimes::Made, false),
+        From::Layers { .. } => (owner.map_or(Ownership::Keep, Ownership::Set), CopyTimes::Keep { latest: time.latest() }, true),
     };
-    let mut copier = Copier::new(&target.root, ownership, transfer.chmod.clone(), attributes);
+    let existing = if transfer.selection.parents { Existing::Leave } else { Existing::Overwrite };
+    let look = Look { ownership, chmod: transfer.chmod.clone(), times, extended, existing };
+    let layers = match from {
+        From::Context(_) => None,
+        From::Layers { name, directories, .. } => Some((name, Overlay::mount(directories, Writing::No { empty })?)),
+    };
+    let mut placing = Placing { transfer, look, owner, time };
+    let mut gathered = gathered.0.into_iter();
+    let mut sources = Vec::new();
     for source in &transfer.sources {
-        match source {
-            Wanted::Path(path) => {
-                each_source(path, from, &layering.empty, &mut |found| copy_one(transfer, &target.root, &mut copier, found, owner))?
-            }
-            Wanted::Inline { name, content } => {
-                let directory = layering.scratch.subdirectory("inline")?;
-                let inline = write_inline(&directory, name, content)?;
-                copier.copy(&inline.spot.directory, &inline.entry, &inline.base, transfer.destination.as_bytes())?;
-                fs::remove_dir_all(&directory).map_err(FileError::of("remove", &directory))?;
-            }
+        let mut taken = gathered.next().unwrap_or_default();
+        if let (Wanted::Path(path), Some((name, layers))) = (source, &layers) {
+            taken.found = find_in_layers(&layers.root, name, path, &transfer.selection)?;
         }
+        sources.push((source, taken));
     }
-    Ok(())
+    if sources.iter().any(|(source, taken)| transfer.unpacks(source) && taken.found.iter().any(is_archive)) {
+        let writing = Writing::To { upper: &layering.upper, work: &layering.work, empty };
+        let target = Overlay::mount(below, writing)?;
+        placing.unpack(&target.root, sources)?;
+        return Ok(None);
+    }
+    let below = Overlay::mount(below, Writing::No { empty })?;
+    let mut draft = Draft::new(&below.root, time.time());
+    for (source, taken) in sources {
+        placing.place(&mut draft, source, taken)?;
+    }
+    let upper = Root::open(&layering.upper)?;
+    let From::Context(context) = from else { return Ok(Some(tree::write_layer(draft, upper.descriptor(), None)?)) };
+    let digest = |stat: &Stat| context.known_digest(stat);
+    let (layer, files) = earlier.map_or((None, Files::new()), |earlier| (Some(earlier.root), earlier.files));
+    let reuse = Reuse { digest: &digest, layer, files };
+    Ok(Some(tree::write_layer(draft, upper.descriptor(), Some(&reuse))?))
 }
 
-fn copy_one(
-    transfer: &Prepared,
-    target: &Root,
-    copier: &mut Copier<'_>,
-    mut found: Found,
-    owner: Option<tree::Owner>,
-) -> Result<(), StepError> {
-    let destination = transfer.destination.as_bytes();
-    if transfer.verb == Verb::Add && matches!(found.entry.content, tree::Content::File) {
-        let archive = tree::unpack(&found.spot.directory, &found.entry.name, target, destination, owner)?;
-        if archive {
-            return Ok(());
+struct Placing<'a> {
+    transfer: &'a Prepared,
+    look: Look,
+    owner: Option<Owner>,
+    time: BuildTime,
+}
+
+impl Placing<'_> {
+    fn place(&mut self, draft: &mut Draft<'_>, source: &Wanted, taken: Taken) -> Result<(), StepError> {
+        let destination = self.transfer.destination.as_bytes();
+        if let Wanted::Inline { name, content } = source {
+            let bytes = content.clone().into_bytes();
+            let look = Look { ownership: Ownership::Set(self.owner.unwrap_or(Owner::ROOT)), ..self.look.clone() };
+            draft.place_bytes(bytes, INLINE_MODE, name.as_bytes(), destination, &look)?;
         }
-    }
-    exclude(&mut found.entry, &transfer.exclude, "");
-    Ok(copier.copy(&found.spot.directory, &found.entry, &found.base, destination)?)
-}
-
-/// Drops what `--exclude` names, relative to the source.
-fn exclude(entry: &mut Entry, rules: &IgnoreRules, path: &str) {
-    if rules.is_empty() {
-        return;
-    }
-    if let tree::Content::Directory(children) = &mut entry.content {
-        children.retain_mut(|child| {
-            let path = if path.is_empty() { String::new() } else { format!("{path}/") } + &String::from_utf8_lossy(&child.name);
-            exclude(child, rules, &path);
-            let kept_for_children = matches!(&child.content, tree::Content::Directory(below) if !below.is_empty());
-            match rules.verdict(&path) {
-                Verdict::Seen => true,
-                Verdict::Hidden => kept_for_children,
-                Verdict::HiddenWhole => false,
-            }
-        });
-    }
-}
-
-/// What a source names: one thing, or all that matches a wildcard, which may be nothing.
-fn find(root: &Root, rules: &IgnoreRules, source: &str, origin: &str) -> Result<Vec<Found>, StepError> {
-    let mut scan = Scan::new(rules);
-    let source_path = clean(source);
-    if pattern::has_wildcard(&source_path) {
-        let parts: Vec<&str> = source_path.split('/').collect();
-        let literal = parts.iter().position(|part| pattern::has_wildcard(part)).unwrap_or(parts.len());
-        let base = match root.find(parts[..literal].join("/").as_bytes(), Missing::Fail, LastLink::Follow) {
-            Ok(base) => base,
-            Err(error) if error.is_absent() => return Ok(Vec::new()),
-            Err(error) => return Err(error.into()),
+        let look = match source {
+            Wanted::Url { .. } => self.look_of_download(taken.modified),
+            Wanted::Path(_) | Wanted::Inline { .. } | Wanted::Git { .. } => self.look.clone(),
         };
-        let mut all = Vec::new();
-        for path in scan.matching(&base, &parts[literal..].join("/"))? {
-            all.extend(find_one(root, &mut scan, &path)?);
+        for Found { directory, entry, base } in taken.found {
+            draft.place(&directory, entry, &base, destination, &look)?;
         }
-        return Ok(all);
+        Ok(())
     }
-    let plain = unescaped(&source_path);
-    let found = match find_one(root, &mut scan, plain.as_bytes()) {
-        Err(StepError::Tree(error)) if error.is_absent() => None,
-        found => found?,
-    };
-    found.map(|found| vec![found]).ok_or_else(|| {
-        let spot = root.find(plain.as_bytes(), Missing::Fail, LastLink::Follow).ok();
-        let hidden = spot.is_some_and(|spot| spot.found.is_some());
-        StepError::NoSource { source_path: source.to_owned(), origin: origin.to_owned(), hidden }
-    })
-}
 
-fn find_one(root: &Root, scan: &mut Scan<'_>, path: &[u8]) -> Result<Option<Found>, StepError> {
-    let spot = root.find(path, Missing::Fail, LastLink::Follow)?;
-    let base = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
-    Ok(scan.spot(&spot)?.map(|entry| Found { spot, entry, base }))
-}
+    /// As the web has it: mode 0600, and the server's time unless the build says one.
+    fn look_of_download(&self, modified: Option<i64>) -> Look {
+        let chmod = if self.look.chmod == Chmod::Keep { Chmod::Set(DOWNLOAD_MODE) } else { self.look.chmod.clone() };
+        let times = match (modified, self.time.latest()) {
+            (Some(seconds), None) => CopyTimes::At(Time { seconds, nanoseconds: 0 }),
+            (Some(_), Some(_)) | (None, _) => CopyTimes::Made,
+        };
+        Look { chmod, times, ..self.look.clone() }
+    }
 
-/// A path from the root, without dots; `..` stops at the root.
-fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
+    /// Archives are unpacked into the tree, all else is copied into it, one source after the other.
+    fn unpack(&mut self, target: &Root, sources: Vec<(&Wanted, Taken)>) -> Result<(), StepError> {
+        let destination = self.transfer.destination.as_bytes();
+        for (source, mut taken) in sources {
+            let mut others = Vec::new();
+            for found in std::mem::take(&mut taken.found) {
+                if self.transfer.unpacks(source) && is_archive(&found) {
+                    let directory = found.directory.open().map_err(|errno| tree::TreeError::reading("archive", errno.into()))?;
+                    tree::unpack(&directory, &found.entry.name, target, destination, self.owner)?;
+                } else {
+                    others.push(found);
+                }
+            }
+            let mut draft = Draft::new(target, self.time.time());
+            taken.found = others;
+            self.place(&mut draft, source, taken)?;
+            tree::write_tree(draft, target.descriptor())?;
         }
+        Ok(())
     }
-    parts.join("/")
 }
 
-/// A path without wildcards may still have escaped characters.
-fn unescaped(path: &str) -> String {
-    let mut chars = path.chars();
-    let mut plain = String::new();
-    while let Some(c) = chars.next() {
-        plain.extend(if c == '\\' { chars.next() } else { Some(c) });
-    }
-    plain
-}
-
-/// A file written in the Dockerfile, mode 0644, on disk to be copied.
-fn write_inline(directory: &Path, name: &str, content: &str) -> Result<Found, StepError> {
-    if name.contains('/') || name == "." || name == ".." {
-        return Err(StepError::Invalid(format!("heredoc name {name:?} is not a file name")));
-    }
-    let path = directory.join(name);
-    fs::write(&path, content).map_err(FileError::of("write", &path))?;
-    rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(0o644)).map_err(FileError::of("chmod", &path))?;
-    let root = Root::open(directory)?;
-    let rules = IgnoreRules::default();
-    let found = find_one(&root, &mut Scan::new(&rules), name.as_bytes())?;
-    found.ok_or_else(|| StepError::Invalid(format!("heredoc {name:?} vanished")))
-}
-
-fn mode(text: Option<&str>) -> Result<Chmod, StepError> {
-    let Some(text) = text else { return Ok(Chmod::Keep) };
-    let octal = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    match u32::from_str_radix(text, 8) {
-        Ok(mode) if octal && mode <= 0o7777 => Ok(Chmod::Set(mode)),
-        _ if octal => Err(StepError::Invalid(format!("--chmod={text} is not octal between 0 and 07777"))),
-        _ => Err(StepError::Unsupported(format!("symbolic --chmod={text}"))),
-    }
+/// Whether ADD unpacks it: told by its content.
+fn is_archive(found: &Found) -> bool {
+    let Content::File = found.entry.content else { return false };
+    found.directory.open().is_ok_and(|directory| tree::is_archive(&directory, &found.entry.name))
 }

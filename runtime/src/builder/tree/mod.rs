@@ -1,19 +1,24 @@
 //! File trees: contexts, stages and the layer being built, reached beneath descriptors only.
 
 mod archive;
-mod copy;
+mod chmod;
+mod draft;
 mod overlay;
 mod root;
 mod scan;
 mod times;
+mod write;
 
-pub(crate) use archive::unpack;
-pub(crate) use copy::{Attributes, Chmod, Copier, Ownership};
+pub(crate) use archive::{is_archive, unpack};
+pub(crate) use chmod::Chmod;
+pub(crate) use draft::{CopyTimes, Draft, Existing, Look, Ownership, SourceDirectory};
 pub(crate) use overlay::{Overlay, OverlayError, Writing};
 pub(crate) use root::{LastLink, Missing, Owner, Root, Spot};
 pub(crate) use scan::{Content, Entry, Scan};
 pub(crate) use times::settle;
+pub(crate) use write::{Files, Reuse, Written, write_layer, write_tree};
 
+use crate::image::layer::LayerError;
 use rustix::io::Errno;
 use std::io;
 
@@ -39,6 +44,9 @@ pub enum TreeError {
         /// Where, from the root.
         path: String,
     },
+    /// What a layer cannot hold.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
 }
 
 impl TreeError {
@@ -69,7 +77,7 @@ impl TreeError {
     pub fn is_absent(&self) -> bool {
         match self {
             Self::System { source, .. } => matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
-            Self::Refused { .. } => false,
+            Self::Refused { .. } | Self::Layer(_) => false,
         }
     }
 }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Most symbolic links in one resolution, as in the kernel.
 const LINKS_MAX: usize = 40;
@@ -17,14 +17,14 @@ const LINKS_MAX: usize = 40;
 /// A directory that is the root of all paths given to it.
 #[derive(Debug, Clone)]
 pub struct Root {
-    descriptor: Rc<OwnedFd>,
+    descriptor: Arc<OwnedFd>,
 }
 
 /// Where a path leads.
 #[derive(Debug)]
 pub struct Spot {
     /// The directory that holds it.
-    pub directory: Rc<OwnedFd>,
+    pub directory: Arc<OwnedFd>,
     /// Its name there; `None` if the path is `directory` itself.
     pub name: Option<Vec<u8>>,
     /// What is there; `None` if nothing is.
@@ -67,7 +67,7 @@ impl Owner {
 
 /// The way from the root to where a resolution stands.
 struct Way {
-    directories: Vec<Rc<OwnedFd>>,
+    directories: Vec<Arc<OwnedFd>>,
     names: Vec<Vec<u8>>,
     links: usize,
 }
@@ -83,11 +83,11 @@ impl Root {
 
     /// Takes an open directory.
     pub fn of(descriptor: OwnedFd) -> Self {
-        Self { descriptor: Rc::new(descriptor) }
+        Self { descriptor: Arc::new(descriptor) }
     }
 
     /// The root directory itself.
-    pub fn descriptor(&self) -> &Rc<OwnedFd> {
+    pub fn descriptor(&self) -> &Arc<OwnedFd> {
         &self.descriptor
     }
 
@@ -132,13 +132,13 @@ impl Root {
 
     fn resolve(&self, path: &[u8], missing: Missing, last: LastLink) -> Result<Spot, Errno> {
         let mut rest: VecDeque<Vec<u8>> = parts(path);
-        let mut way = Way { directories: vec![Rc::clone(&self.descriptor)], names: Vec::new(), links: 0 };
+        let mut way = Way { directories: vec![Arc::clone(&self.descriptor)], names: Vec::new(), links: 0 };
         while let Some(part) = rest.pop_front() {
             if part == b".." {
                 way.up();
                 continue;
             }
-            let here = Rc::clone(way.here());
+            let here = Arc::clone(way.here());
             let found = match rustix::fs::statat(&*here, part.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => Some(stat),
                 Err(Errno::NOENT) => None,
@@ -160,12 +160,12 @@ impl Root {
         }
         let found = rustix::fs::fstat(&**way.here())?;
         let path = way.names.join(&b'/');
-        Ok(Spot { directory: Rc::clone(way.here()), name: None, found: Some(found), path })
+        Ok(Spot { directory: Arc::clone(way.here()), name: None, found: Some(found), path })
     }
 }
 
 impl Way {
-    fn here(&self) -> &Rc<OwnedFd> {
+    fn here(&self) -> &Arc<OwnedFd> {
         self.directories.last().expect("the root is never taken off")
     }
 
@@ -178,7 +178,7 @@ impl Way {
 
     fn down(&mut self, name: Vec<u8>) -> Result<(), Errno> {
         let directory = open_directory(self.here(), &name)?;
-        self.directories.push(Rc::new(directory));
+        self.directories.push(Arc::new(directory));
         self.names.push(name);
         Ok(())
     }
@@ -199,7 +199,7 @@ impl Way {
     }
 
     fn end(mut self, name: Vec<u8>, found: Option<Stat>) -> Spot {
-        let directory = Rc::clone(self.here());
+        let directory = Arc::clone(self.here());
         self.names.push(name.clone());
         Spot { directory, name: Some(name), found, path: self.names.join(&b'/') }
     }
@@ -212,10 +212,10 @@ impl Spot {
     }
 
     /// Opens the directory that is there.
-    pub fn open_directory(&self) -> Result<Rc<OwnedFd>, TreeError> {
+    pub fn open_directory(&self) -> Result<Arc<OwnedFd>, TreeError> {
         match &self.name {
-            None => Ok(Rc::clone(&self.directory)),
-            Some(name) => open_directory(&self.directory, name).map(Rc::new).map_err(TreeError::of("open", &self.path)),
+            None => Ok(Arc::clone(&self.directory)),
+            Some(name) => open_directory(&self.directory, name).map(Arc::new).map_err(TreeError::of("open", &self.path)),
         }
     }
 }

@@ -72,6 +72,62 @@ impl<'a> Scan<'a> {
         Ok(found)
     }
 
+    /// What is below a directory and matches a pattern of patterns' own kind (`**` spans directories), with the directories on the way.
+    /// `include` is that pattern as rules: what they hide is taken. Only what may match is looked at.
+    pub(crate) fn including(&mut self, base: &Spot, pattern: &str, include: &IgnoreRules) -> Result<Vec<Entry>, TreeError> {
+        if include.is_empty() {
+            // The pattern names the root itself.
+            return self.directory(&*base.open_directory()?, &mut base.path.clone(), 0);
+        }
+        let parts: Vec<&str> = pattern.split('/').collect();
+        let directory = base.open_directory()?;
+        self.include(&directory, &mut base.path.clone(), "", &parts, include, 0)
+    }
+
+    fn include(
+        &mut self,
+        directory: &OwnedFd,
+        path: &mut Vec<u8>,
+        relative: &str,
+        parts: &[&str],
+        include: &IgnoreRules,
+        depth: usize,
+    ) -> Result<Vec<Entry>, TreeError> {
+        let Some((part, rest)) = parts.split_first() else { return Ok(Vec::new()) };
+        if depth > DEPTH_MAX {
+            return Err(TreeError::limit(path, format!("deeper than {DEPTH_MAX} directories")));
+        }
+        // From a `**` on any depth may match; a part without wildcards needs no list.
+        let rest = if part.contains("**") { parts } else { rest };
+        let names = if part.contains(['*', '?', '[', '\\']) { names(directory, path)? } else { vec![part.as_bytes().to_vec()] };
+        let mut entries = Vec::new();
+        for name in names {
+            let length = enter(path, &name);
+            let relative = if relative.is_empty() { String::new() } else { format!("{relative}/") } + &String::from_utf8_lossy(&name);
+            let stat = match rustix::fs::statat(directory, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(rustix::io::Errno::NOENT) => {
+                    path.truncate(length);
+                    continue;
+                }
+                Err(error) => return Err(TreeError::of("stat", path)(error)),
+            };
+            if include.verdict(&relative) != Verdict::Seen {
+                entries.extend(self.entry(directory, name, stat, path, depth)?);
+            } else if is_directory(&stat)
+                && (self.rules.is_empty() || self.rules.verdict(&String::from_utf8_lossy(path)) != Verdict::HiddenWhole)
+            {
+                let below = open_directory(directory, &name).map_err(TreeError::of("open", path))?;
+                let children = self.include(&below, path, &relative, rest, include, depth + 1)?;
+                if !children.is_empty() {
+                    entries.push(Entry { name, stat, content: Content::Directory(children) });
+                }
+            }
+            path.truncate(length);
+        }
+        Ok(entries)
+    }
+
     fn glob(&mut self, directory: &OwnedFd, path: &mut Vec<u8>, parts: &[&str], found: &mut Vec<Vec<u8>>) -> Result<(), TreeError> {
         let Some((part, rest)) = parts.split_first() else { return Ok(()) };
         for name in names(directory, path)? {

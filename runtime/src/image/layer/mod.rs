@@ -3,6 +3,8 @@
 //! In overlay format a deleted name is a character device 0:0 and a directory that hides everything below it has the extended
 //! attribute `trusted.overlay.opaque=y` (kernel documentation, overlayfs "whiteouts and opaque directories").
 
+pub(crate) mod compress;
+pub(crate) mod hashing;
 pub(crate) mod header;
 pub(crate) mod name;
 pub mod pack;
@@ -12,7 +14,7 @@ mod tar_writer;
 pub mod unpack;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::image) mod tests;
 
 pub use pack::Times;
 
@@ -40,9 +42,9 @@ pub const RATIO_MAX: u64 = 200;
 /// The extended attribute that makes a directory hide all that lower layers have in it.
 pub(crate) const OPAQUE_ATTRIBUTE: &str = "trusted.overlay.opaque";
 /// Begins the names of tar entries that delete a name of a lower layer.
-const WHITEOUT_PREFIX: &[u8] = b".wh.";
+pub(crate) const WHITEOUT_PREFIX: &[u8] = b".wh.";
 /// The tar entry that makes its directory opaque.
-const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
+pub(crate) const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
 
 /// Why a layer could not be unpacked or packed. Names are shown as far as they are text.
 #[derive(Debug, thiserror::Error)]

@@ -68,19 +68,52 @@ pub struct Packed {
     pub entries: u64,
 }
 
+/// A layer's stream as its entries come, counted.
+pub(crate) struct LayerStream<W> {
+    tar: TarWriter<W>,
+    packed: Packed,
+}
+
+impl<W: Write> LayerStream<W> {
+    /// A stream into this sink.
+    pub(crate) fn new(sink: W) -> Self {
+        Self { tar: TarWriter::new(sink), packed: Packed { size_bytes: 0, entries: 0 } }
+    }
+
+    /// Writes an entry; the bytes of a file follow, exactly as many as announced.
+    pub(crate) fn entry(&mut self, entry: &Entry) -> Result<(), LayerError> {
+        self.packed.entries += 1;
+        if self.packed.entries > ENTRIES_MAX {
+            return Err(LayerError::Limit(format!("more than {ENTRIES_MAX} entries")));
+        }
+        if let EntryKind::File { size } = entry.kind {
+            self.packed.size_bytes += size;
+        }
+        self.tar.entry(entry).map_err(LayerError::system("write the entry", &entry.name))
+    }
+
+    /// Writes bytes of the file that was announced last.
+    pub(crate) fn data(&mut self, bytes: &[u8]) -> Result<(), LayerError> {
+        self.tar.data(bytes).map_err(LayerError::system("write", b""))
+    }
+
+    /// The sink, for bytes of the file that was announced last: exactly as many as announced.
+    pub(crate) fn sink(&mut self) -> &mut W {
+        self.tar.sink()
+    }
+
+    /// Writes the end; what was written, and the sink.
+    pub(crate) fn finish(self) -> Result<(Packed, W), LayerError> {
+        Ok((self.packed, self.tar.finish().map_err(LayerError::system("write the end", b""))?))
+    }
+}
+
 /// Writes the tree below `root` as a tar stream. Nobody else may change the tree meanwhile.
 ///
 /// Refused: names that begin with `.wh.` (a layer cannot say them), trees deeper than [`DEPTH_MAX`], and attributes of overlay
 /// mounts that were not made for layers (`redirect_dir`, `metacopy`).
 pub fn pack(root: &OwnedFd, times: Times, on_disk: OnDisk, sink: impl Write) -> Result<Packed, LayerError> {
-    let mut packing = Packing {
-        tar: TarWriter::new(sink),
-        times,
-        on_disk,
-        packed: Packed { size_bytes: 0, entries: 0 },
-        links: BTreeMap::new(),
-        buffer: vec![0; READ_BYTES],
-    };
+    let mut packing = Packing { stream: LayerStream::new(sink), times, on_disk, links: BTreeMap::new(), buffer: vec![0; READ_BYTES] };
     let stat = rustix::fs::fstat(root).map_err(LayerError::system("stat", b"."))?;
     let found = attributes(root, b".")?;
     let plain = (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) == (0o755, 0, 0) && found.portable.is_empty();
@@ -89,15 +122,13 @@ pub fn pack(root: &OwnedFd, times: Times, on_disk: OnDisk, sink: impl Write) -> 
     }
     packing.directory(root, b"", found.opaque, 0)?;
     packing.settle(root, &stat, b".")?;
-    packing.tar.finish().map_err(LayerError::system("write the end", b""))?;
-    Ok(packing.packed)
+    Ok(packing.stream.finish()?.0)
 }
 
 struct Packing<W> {
-    tar: TarWriter<W>,
+    stream: LayerStream<W>,
     times: Times,
     on_disk: OnDisk,
-    packed: Packed,
     /// First name of each file that has several.
     links: BTreeMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
@@ -181,10 +212,9 @@ impl<W: Write> Packing<W> {
             if count == 0 {
                 return Err(LayerError::refused(&path, "it shrank while it was read"));
             }
-            self.tar.data(&self.buffer[..count]).map_err(LayerError::system("write", &path))?;
+            self.stream.data(&self.buffer[..count])?;
             left -= count as u64;
         }
-        self.packed.size_bytes += size;
         self.settle(&file, stat, &path)
     }
 
@@ -207,11 +237,7 @@ impl<W: Write> Packing<W> {
     }
 
     fn write(&mut self, entry: &Entry) -> Result<(), LayerError> {
-        self.packed.entries += 1;
-        if self.packed.entries > ENTRIES_MAX {
-            return Err(LayerError::Limit(format!("more than {ENTRIES_MAX} entries")));
-        }
-        self.tar.entry(entry).map_err(LayerError::system("write the entry", &entry.name))
+        self.stream.entry(entry)
     }
 
     fn describe(&self, name: Vec<u8>, stat: &Stat, kind: EntryKind, attributes: Vec<Attribute>) -> Entry {
@@ -221,7 +247,7 @@ impl<W: Write> Packing<W> {
 }
 
 /// A whiteout or an opaque marker: an empty file whose name says it all.
-fn marker(name: Vec<u8>) -> Entry {
+pub(crate) fn marker(name: Vec<u8>) -> Entry {
     let modified = Time { seconds: 0, nanoseconds: 0 };
     Entry { name, kind: EntryKind::File { size: 0 }, mode: 0, uid: 0, gid: 0, modified, attributes: Vec::new() }
 }
@@ -244,13 +270,16 @@ fn sorted_names(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
     Ok(names)
 }
 
-struct Attributes {
-    portable: Vec<Attribute>,
-    opaque: bool,
+/// What the extended attributes of a file say.
+pub(crate) struct Attributes {
+    /// Those that travel.
+    pub(crate) portable: Vec<Attribute>,
+    /// Whether the directory hides what is below it.
+    pub(crate) opaque: bool,
 }
 
 /// The extended attributes of an open file, sorted.
-fn attributes(file: &OwnedFd, path: &[u8]) -> Result<Attributes, LayerError> {
+pub(crate) fn attributes(file: &OwnedFd, path: &[u8]) -> Result<Attributes, LayerError> {
     let mut found = Attributes { portable: Vec::new(), opaque: false };
     let fail = LayerError::system::<Errno>;
     let size = match rustix::fs::flistxattr_query(file) {

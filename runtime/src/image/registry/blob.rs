@@ -1,7 +1,9 @@
 //! A blob as a stream that survives broken connections: resumed with `Range` from the byte reached.
 
 use super::Progress;
-use super::client::{Client, RequestError};
+use super::client::Client;
+use super::error::RequestError;
+use super::http::BodyReader;
 use crate::image::manifest::Descriptor;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +18,7 @@ pub(super) struct BlobReader<'a> {
     client: &'a Client<'a>,
     descriptor: &'a Descriptor,
     cancelled: &'a AtomicBool,
-    body: Option<ureq::BodyReader<'static>>,
+    body: Option<BodyReader>,
     position: u64,
     told: u64,
     failures: u32,
@@ -24,8 +26,9 @@ pub(super) struct BlobReader<'a> {
 }
 
 impl<'a> BlobReader<'a> {
-    pub(super) fn new(client: &'a Client<'a>, descriptor: &'a Descriptor, cancelled: &'a AtomicBool) -> Self {
-        Self { client, descriptor, cancelled, body: None, position: 0, told: 0, failures: 0, failed_at: 0 }
+    /// A blob from `position` on.
+    pub(super) fn new(client: &'a Client<'a>, descriptor: &'a Descriptor, position: u64, cancelled: &'a AtomicBool) -> Self {
+        Self { client, descriptor, cancelled, body: None, position, told: position, failures: 0, failed_at: position }
     }
 
     /// Waits before another attempt, or gives up with the error.
@@ -40,7 +43,7 @@ impl<'a> BlobReader<'a> {
         self.client.wait_or_give_up(&what, self.failures, error).map_err(io::Error::other)
     }
 
-    fn open(&mut self) -> Result<ureq::BodyReader<'static>, RequestError> {
+    fn open(&mut self) -> Result<BodyReader, RequestError> {
         let (body, begins_at) = self.client.blob(&self.descriptor.digest, self.position)?;
         let mut body = body;
         if begins_at == self.position {

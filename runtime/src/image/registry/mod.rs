@@ -1,18 +1,40 @@
-//! Images from registries: the pull side of the distribution specification, OCI and Docker media types.
+//! Images from registries and to them ([`push`]): the distribution specification, OCI and Docker media types.
 //!
 //! Every byte is verified by digest before it counts. Layers are unpacked while they arrive, [`LAYERS_AT_ONCE`] at a time, and a layer
 //! that another process is just unpacking is waited for, not fetched twice. A connection that breaks is resumed from the byte reached.
 
+mod access;
 mod authentication;
 mod blob;
 mod client;
+pub mod credentials;
+mod error;
+mod http;
+mod login;
+mod patience;
+pub mod policy;
+mod push;
 mod retry;
+mod secret;
+pub mod settings;
+pub mod signature;
+mod token;
+mod upload;
 
 #[cfg(test)]
 mod tests;
 
-pub use client::RequestError;
+pub use access::Access;
+pub use authentication::{Challenge, parse_challenges};
+pub use credentials::{Credential, CredentialFiles};
+pub use error::RequestError;
+pub use login::{LoginError, verify_login};
+pub use patience::Patience;
+pub use policy::PolicyError;
+pub use push::{PushError, PushOptions, PushProgress, Pushed, Tagged, push};
 pub use retry::Retry;
+pub use secret::Secret;
+pub use settings::Settings;
 
 use super::ImageId;
 use super::config::ImageConfig;
@@ -23,11 +45,10 @@ use super::store::{ImageStore, StoreError};
 use blob::BlobReader;
 use client::Client;
 use spec::value::{Digest, ImageReference};
-use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use token::Scope;
 
 /// Layers fetched and unpacked at the same time: what Docker does; more only makes the disk and the registry busy.
 pub const LAYERS_AT_ONCE: usize = 3;
@@ -38,20 +59,16 @@ const INDEX_DEPTH_MAX: usize = 3;
 pub struct PullOptions<'a> {
     /// What to choose from an index.
     pub platform: Platform,
-    /// Docker's `config.json`, for its `auths`; see [`docker_config`]. A file that is absent is fine.
-    pub credentials: Option<PathBuf>,
-    /// Registries (`host` or `host:port`) that may be spoken to without TLS, besides those on loopback.
-    pub plain_http: BTreeSet<String>,
-    /// How often to try again.
-    pub retry: Retry,
+    /// How registries are reached.
+    pub access: &'a Access,
     /// Told what happens, from several threads at once.
     pub progress: &'a (dyn Fn(Progress<'_>) + Sync),
 }
 
-impl Default for PullOptions<'_> {
-    fn default() -> Self {
-        let plain_http = BTreeSet::new();
-        Self { platform: Platform::host(), credentials: None, plain_http, retry: Retry::default(), progress: &|_| {} }
+impl<'a> PullOptions<'a> {
+    /// For this host's platform, telling nobody.
+    pub fn new(access: &'a Access) -> Self {
+        Self { platform: Platform::host(), access, progress: &|_| {} }
     }
 }
 
@@ -109,6 +126,23 @@ pub enum PullError {
         #[source]
         source: Box<RequestError>,
     },
+    /// There are mirrors, and no place has it.
+    #[error("{reference} cannot be had at any of its {} places{}", tried.len(), list(tried))]
+    Everywhere {
+        /// The image.
+        reference: Box<ImageReference>,
+        /// The places and what each one came to, in order.
+        tried: Vec<(String, PullError)>,
+    },
+    /// The rules of this host are against it.
+    #[error("image {reference}")]
+    Policy {
+        /// The image.
+        reference: Box<ImageReference>,
+        /// Which rule.
+        #[source]
+        source: PolicyError,
+    },
     /// What it gave is no image for this host.
     #[error("image {reference}")]
     Manifest {
@@ -154,9 +188,9 @@ pub enum PullError {
     Store(#[from] StoreError),
 }
 
-/// Docker's configuration file by its own rules: `$DOCKER_CONFIG/config.json`, else `$HOME/.docker/config.json`.
-pub fn docker_config(docker_config: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
-    docker_config.or_else(|| home.map(|home| home.join(".docker"))).map(|directory| directory.join("config.json"))
+/// Places and their errors, one a line.
+fn list(tried: &[(String, PullError)]) -> String {
+    tried.iter().map(|(place, error)| format!("\n  {place}: {}", error::chain(error))).collect()
 }
 
 /// Makes ring the TLS library of this process; every call but the first does nothing.
@@ -169,18 +203,40 @@ pub fn install_crypto_provider() {
 /// manifest always is: it tells what a tag stands for now.
 ///
 /// Nothing of an image that fails is visible afterwards but layers that are whole and verified; they serve the next attempt.
+///
+/// Mirrors are asked in order, then the registry itself; the first that gives the whole image is the last that is asked.
 pub fn pull(store: &ImageStore, reference: &ImageReference, options: &PullOptions<'_>) -> Result<ImageId, PullError> {
-    let _lease = store.lease()?;
-    let pull = Pull { store, reference, options, client: Client::new(reference, options) };
-    let (manifest, bytes) = pull.resolve()?;
-    (options.progress)(Progress::Resolved { manifest: &Digest::of(&bytes), layers: manifest.layers.len() });
-    if store.has_image(&manifest.config.digest) {
-        return Ok(manifest.config.digest);
+    let settings = &options.access.settings;
+    let refused = |source| PullError::Policy { reference: Box::new(reference.clone()), source };
+    policy::admit(settings, reference).map_err(refused)?;
+    if settings.is_blocked(reference) {
+        return Err(refused(PolicyError::Blocked { registry: reference.registry().to_owned() }));
     }
-    let config_bytes = pull.config(&manifest)?;
-    let config = pull.check(&manifest, &config_bytes)?;
-    pull.layers(&manifest, &config.rootfs.diff_ids)?;
-    Ok(store.put_image_bytes(&config_bytes, Some(&bytes))?)
+    let _lease = store.lease()?;
+    let mut tried = Vec::new();
+    for endpoint in settings.sources(reference) {
+        let client = Client::new(&endpoint, vec![Scope::pull(&endpoint.repository)], options.access, options.progress);
+        match (Pull { store, reference, options, client }).run() {
+            Ok(id) => return Ok(id),
+            // Nothing that another place could cure.
+            Err(error @ PullError::Store(_)) => return Err(error),
+            Err(error) => tried.push((endpoint.name(), error)),
+        }
+    }
+    match tried.pop() {
+        Some((_, error)) if tried.is_empty() => Err(error),
+        Some(last) => {
+            tried.push(last);
+            Err(PullError::Everywhere { reference: Box::new(reference.clone()), tried })
+        }
+        None => unreachable!("the registry itself is always a source"),
+    }
+}
+
+/// Bytes that the layers which are not here will take at least: as they travel, and unpacked no smaller than that.
+fn least_bytes(store: &ImageStore, manifest: &Manifest, diff_ids: &[Digest]) -> u64 {
+    let missing = manifest.layers.iter().zip(diff_ids).filter(|(_, diff_id)| !store.has_layer(diff_id));
+    missing.map(|(layer, _)| layer.size.saturating_mul(2)).fold(0, u64::saturating_add)
 }
 
 struct Pull<'a> {
@@ -191,18 +247,41 @@ struct Pull<'a> {
 }
 
 impl Pull<'_> {
-    /// The manifest for the platform, with its exact bytes.
-    fn resolve(&self) -> Result<(Manifest, Vec<u8>), PullError> {
+    /// All of it, from one place.
+    fn run(&self) -> Result<ImageId, PullError> {
+        let (manifest, bytes, path) = self.resolve()?;
+        let rules = self.options.access.settings.policy(self.reference);
+        let verdict = rules.map(|rules| policy::verify(&self.client, &rules, self.reference, &path)).transpose()?.flatten();
+        (self.options.progress)(Progress::Resolved { manifest: &Digest::of(&bytes), layers: manifest.layers.len() });
+        let id = if self.store.has_image(&manifest.config.digest) {
+            manifest.config.digest
+        } else {
+            let config_bytes = self.config(&manifest)?;
+            let config = self.check(&manifest, &config_bytes)?;
+            self.store.check_room(least_bytes(self.store, &manifest, &config.rootfs.diff_ids))?;
+            self.layers(&manifest, &config.rootfs.diff_ids)?;
+            self.store.put_image_bytes(&config_bytes, Some(&bytes))?
+        };
+        if let Some(verdict) = verdict {
+            self.store.put_verdict(&id, &verdict)?;
+        }
+        Ok(id)
+    }
+
+    /// The manifest for the platform, with its exact bytes, and the digests of all documents on the way to it.
+    fn resolve(&self) -> Result<(Manifest, Vec<u8>, Vec<Digest>), PullError> {
         let wrong = |source| PullError::Manifest { reference: Box::new(self.reference.clone()), source: Box::new(source) };
         let mut expected = self.reference.digest().copied();
         let tag = self.reference.tag().unwrap_or_default();
         let mut name = expected.map_or_else(|| tag.to_owned(), |digest| digest.to_string());
+        let mut path = Vec::new();
         for _ in 0..INDEX_DEPTH_MAX {
             let what = format!("manifest {name}");
             let document = self.client.document(&format!("manifests/{name}"), &what, MANIFEST_BYTES_MAX)?;
             self.verify("a manifest", expected, &document.bytes)?;
+            path.push(Digest::of(&document.bytes));
             match manifest::parse(&document.bytes, document.media_type.as_deref()).map_err(wrong)? {
-                Document::Manifest(manifest) => return Ok((manifest, document.bytes)),
+                Document::Manifest(manifest) => return Ok((manifest, document.bytes, path)),
                 Document::Index(index) => {
                     let chosen = manifest::choose(&index, &self.options.platform).map_err(wrong)?;
                     expected = Some(chosen.digest);
@@ -287,9 +366,8 @@ impl Pull<'_> {
             (self.options.progress)(Progress::LayerPresent { layer });
             return Ok(lock.remove()?);
         }
-        let reader = BlobReader::new(&self.client, layer, cancelled);
-        let expected = super::store::Expected { diff_id: Some(*diff_id), blob: Some(layer) };
-        self.store.unpack_layer(reader, &expected)?;
+        self.store.unpack_blob(layer, diff_id, |position| Ok(BlobReader::new(&self.client, layer, position, cancelled)))?;
+        self.store.remember_place(&layer.digest, self.client.registry(), self.client.repository());
         (self.options.progress)(Progress::LayerDone { layer });
         Ok(lock.remove()?)
     }
@@ -298,7 +376,7 @@ impl Pull<'_> {
         let found = Digest::of(bytes);
         match expected {
             Some(expected) if expected != found => {
-                Err(PullError::Digest { registry: self.reference.registry().to_owned(), what, expected, found })
+                Err(PullError::Digest { registry: self.client.registry().to_owned(), what, expected, found })
             }
             _ => Ok(()),
         }

@@ -1,18 +1,65 @@
-//! Garbage collection: what neither a name nor the caller needs is removed. Ownership decides, never age.
+//! Garbage collection by reference: what neither a name nor the caller needs is removed. Ownership decides, never age.
+//!
+//! Two halves: [`ImageStore::garbage`] says what would go, and how much that is, without touching anything; [`ImageStore::gc`] removes
+//! just that. Names go first, then images, layers, blobs: killed anywhere between, nothing points at what is gone.
 
-use super::{ImageStore, StoreError};
+use super::{ImageStore, StoreError, Usage};
 use crate::image::ImageId;
 use crate::store::{Lock, atomic};
+use serde::Serialize;
 use spec::value::Digest;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
-/// What must stay besides everything that has a name.
+/// What must stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Roots {
-    /// Images that containers or past generations of the site use.
+    /// Images that containers or past generations of a site use.
     pub images: BTreeSet<ImageId>,
-    /// Layers of a build cache that belong to no image yet.
+    /// Which names keep their images.
+    pub named: Named,
+    /// Layers of a build cache, whether or not an image has them.
     pub layers: BTreeSet<Digest>,
+    /// What becomes of layers in the form in which they travelled.
+    pub travelled: Travelled,
+}
+
+/// Which names keep their images.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Named {
+    /// All of them: what has no name is garbage.
+    #[default]
+    All,
+    /// These. Every other name goes, with its image if nothing else keeps it. A name of an image that is kept stays too.
+    Only(BTreeSet<String>),
+}
+
+/// What becomes of layers in the form in which they travelled. All of it can be had again: made anew, or fetched.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Travelled {
+    /// Kept as long as the layer is, and what interrupted pulls left too, as long as somebody may come back for it.
+    #[default]
+    Keep,
+    /// Blobs are kept, what interrupted pulls left goes.
+    Whole,
+    /// All of it goes.
+    Drop,
+}
+
+/// What nothing needs, with the bytes of disk that each thing takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Garbage {
+    /// Names.
+    pub names: BTreeSet<String>,
+    /// Images: what they take is that of their layers.
+    pub images: BTreeSet<ImageId>,
+    /// Unpacked layers.
+    pub layers: BTreeMap<Digest, u64>,
+    /// Blobs.
+    pub blobs: BTreeMap<Digest, u64>,
+    /// What interrupted pulls left.
+    pub partial: u64,
 }
 
 /// What a collection removed.
@@ -22,22 +69,48 @@ pub struct Freed {
     pub images: u64,
     /// Layers.
     pub layers: u64,
-    /// Bytes of their files.
+    /// Bytes of disk.
     pub bytes: u64,
 }
 
+/// Keeps everybody else from adding to the store while it lives.
+#[derive(Debug)]
+pub struct Alone {
+    _lock: Lock,
+}
+
+impl Garbage {
+    /// Bytes of disk that would be free.
+    pub fn bytes(&self) -> u64 {
+        self.layers.values().sum::<u64>() + self.blobs.values().sum::<u64>() + self.partial
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl ImageStore {
-    /// Removes every image that has no name and is no root, then every layer and blob that no image left uses.
-    ///
-    /// An image that is removed while a container's overlay holds its layers stays mounted, but cannot be started again: name the
-    /// images of all containers in `roots`. Errors: [`StoreError::Busy`] while a pull, import or build is running anywhere.
-    pub fn gc(&self, roots: &Roots) -> Result<Freed, StoreError> {
-        let _alone = Lock::try_exclusive(&self.use_lock())?.ok_or(StoreError::Busy)?;
+    /// What no root, no name and no lease keeps. Looks only; what is being pulled or built at this moment may be among it.
+    pub fn garbage(&self, roots: &Roots) -> Result<Garbage, StoreError> {
+        self.garbage_of(roots, &self.usage()?)
+    }
+
+    /// [`Self::garbage`], where the sizes are known.
+    pub fn garbage_of(&self, roots: &Roots, usage: &Usage) -> Result<Garbage, StoreError> {
+        let mut garbage = Garbage::default();
         let mut keep_images = roots.images.clone();
-        keep_images.extend(self.names_of_images()?.into_values());
+        let names = self.names_of_images()?;
+        match &roots.named {
+            Named::All => keep_images.extend(names.values()),
+            Named::Only(kept) => {
+                keep_images.extend(names.iter().filter(|(name, _)| kept.contains(*name)).map(|(_, id)| *id));
+                garbage.names.extend(names.into_iter().filter(|(_, id)| !keep_images.contains(id)).map(|(name, _)| name));
+            }
+        }
         let mut keep_layers = roots.layers.clone();
         let mut keep_blobs = BTreeSet::new();
-        let mut freed = Freed::default();
         for id in self.digests("images", ".json")? {
             if keep_images.contains(&id) {
                 let record = self.record(&id)?;
@@ -45,26 +118,77 @@ impl ImageStore {
                 keep_blobs.extend(record.manifest);
                 keep_blobs.insert(id);
             } else {
-                atomic::remove_file(&self.image_path(&id))?;
-                freed.images += 1;
+                garbage.images.insert(id);
             }
         }
-        for diff_id in self.digests("layers", "")? {
-            if !keep_layers.contains(&diff_id) {
-                freed.bytes += self.layer(&diff_id)?.map_or(0, |layer| layer.size_bytes);
-                freed.layers += 1;
-                self.remove_layer(&diff_id)?;
+        garbage.layers.extend(usage.layers.iter().filter(|(diff_id, _)| !keep_layers.contains(diff_id)));
+        if roots.travelled != Travelled::Drop {
+            keep_blobs.extend(self.travelled_blobs(&keep_layers)?.into_values());
+        }
+        if roots.travelled != Travelled::Keep {
+            garbage.partial = usage.partial;
+        }
+        garbage.blobs.extend(usage.blobs.iter().filter(|(digest, _)| !keep_blobs.contains(digest)));
+        Ok(garbage)
+    }
+
+    /// The store for oneself, as long as what is returned lives. Errors: [`StoreError::Busy`] while a pull, import or build is
+    /// running anywhere.
+    pub fn alone(&self) -> Result<Alone, StoreError> {
+        Ok(Alone { _lock: Lock::try_exclusive(&self.use_lock())?.ok_or(StoreError::Busy)? })
+    }
+
+    /// [`Self::alone`], waited for.
+    pub fn alone_in_time(&self) -> Result<Alone, StoreError> {
+        Ok(Alone { _lock: Lock::exclusive(&self.use_lock())? })
+    }
+
+    /// Removes what [`Self::garbage`] finds. Errors: [`StoreError::Busy`], see [`Self::alone`].
+    pub fn gc(&self, roots: &Roots) -> Result<Freed, StoreError> {
+        self.sweep(&self.alone()?, roots)
+    }
+
+    /// Removes what [`Self::garbage`] finds.
+    ///
+    /// An image that is removed while a container's overlay holds its layers stays mounted, but cannot be started again: name the
+    /// images of all containers in `roots`.
+    pub fn sweep(&self, _alone: &Alone, roots: &Roots) -> Result<Freed, StoreError> {
+        let garbage = self.garbage(roots)?;
+        for name in &garbage.names {
+            self.untag(name)?;
+        }
+        for id in &garbage.images {
+            atomic::remove_file(&self.image_path(id))?;
+            self.remove_verdicts(id)?;
+        }
+        for diff_id in garbage.layers.keys() {
+            self.remove_layer(diff_id)?;
+        }
+        for digest in garbage.blobs.keys() {
+            self.remove_blob(digest)?;
+        }
+        for digest in self.digests("places", "")? {
+            if !self.has_blob(&digest) {
+                atomic::remove_file(&self.places_path(&digest))?;
             }
         }
-        for digest in self.digests("blobs/sha256", "")? {
-            if !keep_blobs.contains(&digest) {
-                let path = self.blob_path(&digest);
-                freed.bytes += std::fs::metadata(&path).map_or(0, |found| found.len());
-                atomic::remove_file(&path)?;
-            }
-        }
+        let stale = match roots.travelled {
+            Travelled::Keep => self.remove_stale_partials(SystemTime::now())?,
+            // Counted with the garbage.
+            Travelled::Whole | Travelled::Drop => self.remove_partials(|_| true).map(|_| 0)?,
+        };
         self.remove_free_locks()?;
-        Ok(freed)
+        Ok(Freed { images: garbage.images.len() as u64, layers: garbage.layers.len() as u64, bytes: garbage.bytes() + stale })
+    }
+
+    /// The blobs that these layers came as, those that are recorded.
+    pub fn travelled_blobs(&self, layers: &BTreeSet<Digest>) -> Result<BTreeMap<Digest, Digest>, StoreError> {
+        let mut blobs = BTreeMap::new();
+        for diff_id in layers {
+            let record = self.layer(diff_id)?;
+            blobs.extend(record.and_then(|record| record.blob).map(|blob| (*diff_id, blob.digest)));
+        }
+        Ok(blobs)
     }
 
     /// Removes the locks of layers that nobody makes.

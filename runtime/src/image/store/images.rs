@@ -3,11 +3,12 @@
 use super::{ImageStore, StoreError, read_record};
 use crate::image::ImageId;
 use crate::image::config::ImageConfig;
-use crate::store::atomic;
+use crate::store::{FileError, atomic};
 use serde::{Deserialize, Serialize};
 use spec::value::Digest;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 /// An image ready to be run.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,9 +31,11 @@ pub struct ImageSummary {
     pub keys: Vec<String>,
     /// When it was made, RFC 3339, if it says so.
     pub created: Option<String>,
+    /// When it came into this store.
+    pub added: SystemTime,
     /// Bytes of the files of all its layers, shared ones included.
     pub size_bytes: u64,
-    /// Digest of the manifest it was pulled by.
+    /// Digest of the manifest it was pulled by, or first published by.
     pub manifest: Option<Digest>,
 }
 
@@ -48,9 +51,9 @@ pub(super) struct ImageRecord {
 
 /// `records/<digest of the key>.json`.
 #[derive(Debug, Serialize, Deserialize)]
-struct NameRecord {
-    key: String,
-    id: ImageId,
+pub(super) struct NameRecord {
+    pub(super) key: String,
+    pub(super) id: ImageId,
 }
 
 impl ImageStore {
@@ -116,6 +119,16 @@ impl ImageStore {
         Ok(Image { id: *id, config, layers: record.layers.iter().map(|diff_id| self.layer_dir(diff_id)).collect() })
     }
 
+    /// The diff ids of an image's layers, lowest first.
+    pub fn layers_of(&self, id: &ImageId) -> Result<Vec<Digest>, StoreError> {
+        Ok(self.record(id)?.layers)
+    }
+
+    /// The error of a configuration or manifest that is not what it was.
+    pub(crate) fn broken(&self, id: &ImageId, source: serde_json::Error) -> StoreError {
+        StoreError::Record { path: self.blob_path(id), source }
+    }
+
     /// All images, by id.
     pub fn list(&self) -> Result<Vec<ImageSummary>, StoreError> {
         let mut keys: BTreeMap<ImageId, Vec<String>> = BTreeMap::new();
@@ -133,9 +146,16 @@ impl ImageStore {
                 size_bytes += self.layer(diff_id)?.map_or(0, |layer| layer.size_bytes);
             }
             let created = self.image(&id)?.config.created;
-            summaries.push(ImageSummary { id, keys: keys.remove(&id).unwrap_or_default(), created, size_bytes, manifest: record.manifest });
+            let (keys, added) = (keys.remove(&id).unwrap_or_default(), self.added(&id)?);
+            summaries.push(ImageSummary { id, keys, created, added, size_bytes, manifest: record.manifest });
         }
         Ok(summaries)
+    }
+
+    /// When an image came: its configuration is written once, its record again when it is published.
+    fn added(&self, id: &ImageId) -> Result<SystemTime, StoreError> {
+        let path = self.blob_path(id);
+        Ok(std::fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(FileError::of("look at", &path))?)
     }
 
     /// All names and the images they stand for, sorted by name.
@@ -151,6 +171,11 @@ impl ImageStore {
         Ok(names)
     }
 
+    /// The digest of the manifest an image was pulled by, or first published by.
+    pub fn manifest_digest(&self, id: &ImageId) -> Result<Option<Digest>, StoreError> {
+        Ok(self.record(id)?.manifest)
+    }
+
     /// Removes an image and its names; layers and blobs that nothing else uses go with the next [`Self::gc`]. Fine if it is absent.
     pub fn remove(&self, id: &ImageId) -> Result<(), StoreError> {
         for (key, named) in self.names_of_images()? {
@@ -158,7 +183,32 @@ impl ImageStore {
                 self.untag(&key)?;
             }
         }
-        Ok(atomic::remove_file(&self.image_path(id))?)
+        atomic::remove_file(&self.image_path(id))?;
+        self.remove_verdicts(id)
+    }
+
+    /// The manifest an image was pulled by, or first published by, with its bytes; `None` if it has none, or it is gone.
+    pub(crate) fn manifest_of(&self, id: &ImageId) -> Result<Option<(Digest, Vec<u8>)>, StoreError> {
+        match self.record(id)?.manifest {
+            Some(digest) if self.has_blob(&digest) => Ok(Some((digest, self.blob(&digest)?))),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// Remembers the manifest that was made for an image that had none.
+    pub(crate) fn put_manifest(&self, id: &ImageId, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let _lease = self.lease()?;
+        let digest = self.put_blob(bytes)?;
+        let record = self.record(id)?;
+        if record.manifest.is_none() {
+            atomic::write_json(&self.image_path(id), &ImageRecord { manifest: Some(digest), ..record })?;
+        }
+        Ok(digest)
+    }
+
+    /// Forgets the manifest of an image: it is published by a new one.
+    pub(super) fn forget_manifest(&self, id: &ImageId) -> Result<(), StoreError> {
+        Ok(atomic::write_json(&self.image_path(id), &ImageRecord { manifest: None, ..self.record(id)? })?)
     }
 
     pub(super) fn record(&self, id: &ImageId) -> Result<ImageRecord, StoreError> {

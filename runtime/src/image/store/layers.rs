@@ -1,13 +1,13 @@
 //! Layers of the store: added by unpacking a stream or by taking over an overlay's upper directory.
 
 use super::{ImageStore, StoreError, read_record};
+use crate::image::layer::hashing::HashingSink;
 use crate::image::layer::pack::Packed;
 use crate::image::layer::{LayerError, Times, pack, unpack};
 use crate::image::manifest::Descriptor;
 use crate::store::{FileError, Lock, Scratch, atomic, remove};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use spec::value::Digest;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -24,9 +24,13 @@ pub struct LayerRecord {
     pub size_bytes: u64,
     /// Its entries, whiteouts included; 0 for a step that changed nothing.
     pub entries: u64,
-    /// The form in which it travelled, if it was pulled: what a registry may have already.
+    /// The compressed form in which it came, or was made to go: what a registry may have already. The blob itself may be gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blob: Option<Descriptor>,
+    /// Digest of what the blob unpacks to, where that is not the diff id: the blob it came by is gone, and packing its files again
+    /// gave another stream of the same meaning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob_diff_id: Option<Digest>,
     /// The boot that wrote it; see [`super`] on power cuts.
     boot: String,
 }
@@ -51,6 +55,12 @@ impl ImageStore {
         self.layer_path(diff_id).join("root")
     }
 
+    /// The layer whose unpacked directory this is ([`Self::layer_dir`]); `None` if it is none of ours.
+    pub fn layer_at(&self, directory: &Path) -> Option<Digest> {
+        let name = directory.strip_prefix(self.directory.join("layers")).ok()?.parent()?;
+        format!("sha256:{}", name.to_str()?).parse().ok()
+    }
+
     /// The record of a layer; `None` if it is not there.
     pub fn layer(&self, diff_id: &Digest) -> Result<Option<LayerRecord>, StoreError> {
         read_record(&self.layer_path(diff_id).join("layer.json"))
@@ -61,26 +71,46 @@ impl ImageStore {
         self.unpack_layer(source, &Expected::default())
     }
 
+    /// Adds a layer of the files that a tar stream holds. Its diff id is not that of the stream but that of the same files packed here:
+    /// in whatever order and form they came, the layer can be made to travel again at any time, as the same bytes.
+    pub fn import_files(&self, source: impl Read + Send) -> Result<LayerRecord, StoreError> {
+        let _lease = self.lease()?;
+        let scratch = self.scratch()?;
+        self.unpack_into(&scratch, source, &Expected::default())?;
+        self.commit_layer(&scratch.path().join("root"), Times::Keep)
+    }
+
     /// Adds a layer whose digests are known beforehand; nothing stays if they do not come true.
     pub(crate) fn unpack_layer(&self, source: impl Read + Send, expected: &Expected<'_>) -> Result<LayerRecord, StoreError> {
         let _lease = self.lease()?;
         let scratch = self.scratch()?;
+        let record = self.unpack_into(&scratch, source, expected)?;
+        self.keep(scratch, record)
+    }
+
+    /// Unpacks a stream beside the store and checks it; its record is not written yet.
+    pub(super) fn unpack_into(
+        &self,
+        scratch: &Scratch,
+        source: impl Read + Send,
+        expected: &Expected<'_>,
+    ) -> Result<LayerRecord, StoreError> {
         let root = open_directory(&scratch.subdirectory("root")?)?;
-        let unpacked = unpack::unpack(source, root)?;
+        let unpacked = unpack::unpack(self.watched(source), root)?;
         let matches = |what, expected: Option<Digest>, found| match expected {
             Some(expected) if expected != found => Err(LayerError::Digest { what, expected, found }),
             _ => Ok(()),
         };
         matches("compressed layer", expected.blob.map(|blob| blob.digest), unpacked.compressed.digest)?;
         matches("uncompressed layer", expected.diff_id, unpacked.diff_id)?;
-        let record = LayerRecord {
+        Ok(LayerRecord {
             diff_id: unpacked.diff_id,
             size_bytes: unpacked.size_bytes,
             entries: unpacked.entries,
             blob: expected.blob.cloned(),
+            blob_diff_id: None,
             boot: self.boot.clone(),
-        };
-        self.keep(scratch, record)
+        })
     }
 
     /// Takes over an overlay's upper directory as a new layer, by rename, after its overlay was unmounted; it must be on the store's
@@ -92,14 +122,26 @@ impl ImageStore {
         let _lease = self.lease()?;
         self.same_file_system(upper)?;
         let directory = open_directory(upper)?;
-        let mut stream = Hasher(Sha256::new());
+        let mut stream = HashingSink::new();
         let packed = pack::pack(&directory, times, pack::OnDisk::Settle, &mut stream)?;
-        let diff_id = Digest::from_bytes(stream.0.finalize().into());
+        let diff_id = stream.finish().map_err(FileError::of("read", upper))?;
+        self.take_over(upper, diff_id, packed)
+    }
+
+    /// As [`Self::commit_layer`] for a directory whose stream was hashed while it was written: `diff_id` and `packed` are what
+    /// [`pack::pack`] would find.
+    pub(crate) fn commit_written(&self, upper: &Path, diff_id: Digest, packed: Packed) -> Result<LayerRecord, StoreError> {
+        let _lease = self.lease()?;
+        self.same_file_system(upper)?;
+        self.take_over(upper, diff_id, packed)
+    }
+
+    fn take_over(&self, upper: &Path, diff_id: Digest, packed: Packed) -> Result<LayerRecord, StoreError> {
         let scratch = self.scratch()?;
         let root = scratch.path().join("root");
         fs::rename(upper, &root).map_err(FileError::of("rename to", &root))?;
         let Packed { size_bytes, entries } = packed;
-        self.keep(scratch, LayerRecord { diff_id, size_bytes, entries, blob: None, boot: self.boot.clone() })
+        self.keep(scratch, LayerRecord { diff_id, size_bytes, entries, blob: None, blob_diff_id: None, boot: self.boot.clone() })
     }
 
     /// Writes a layer of the store as an uncompressed tar stream. Its digest is the diff id for layers committed here; a layer that was
@@ -158,7 +200,12 @@ impl ImageStore {
         }
     }
 
-    fn layer_path(&self, diff_id: &Digest) -> PathBuf {
+    /// Replaces the record of a layer that is there.
+    pub(super) fn write_layer_record(&self, record: &LayerRecord) -> Result<(), StoreError> {
+        Ok(atomic::write_json(&self.layer_path(&record.diff_id).join("layer.json"), record)?)
+    }
+
+    pub(super) fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         self.directory.join("layers").join(diff_id.hex())
     }
 
@@ -167,7 +214,10 @@ impl ImageStore {
         if let Some(existing) = self.layer(&record.diff_id)? {
             return Ok(existing);
         }
-        atomic::write_json(&scratch.path().join("layer.json"), &record)?;
+        // What it takes is on disk already: counted with the scratch directory.
+        self.check_room(0)?;
+        // Not synced: the layer counts in later boots only once all of it is.
+        atomic::write_json_unsynced(&scratch.path().join("layer.json"), &record)?;
         match scratch.persist(&self.layer_path(&record.diff_id)) {
             Ok(()) => Ok(record),
             Err(error) => self.layer(&record.diff_id)?.ok_or_else(|| error.into()),
@@ -175,21 +225,7 @@ impl ImageStore {
     }
 }
 
-/// A sink that only hashes.
-struct Hasher(Sha256);
-
-impl Write for Hasher {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn open_directory(path: &Path) -> Result<OwnedFd, FileError> {
+pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, FileError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(FileError::of("open", path))
 }

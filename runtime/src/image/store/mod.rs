@@ -1,8 +1,11 @@
 //! The image store: configurations and manifests by digest, unpacked layers by diff id, names that point at images.
 //!
 //! ```text
-//! <images>/blobs/sha256/<hex>      configurations and manifests, as they were pulled or made
+//! <images>/blobs/sha256/<hex>      configurations, manifests and compressed layers, as they were pulled or made
+//! <images>/partial/<hex>           the first bytes of a blob that is being fetched, or was when its fetcher died
+//! <images>/places/<hex>            repositories of registries that have a blob
 //! <images>/images/<hex>.json       an image that is complete: written last, removed first
+//! <images>/images/<hex>.verdicts  signatures of it that were found good
 //! <images>/layers/<hex>/root       an unpacked layer in overlay format, named by the digest of its uncompressed stream
 //! <images>/layers/<hex>/layer.json its record; the whole directory appears by one rename
 //! <images>/records/<hex>.json      a name (registry reference or key of a site) and the image it stands for
@@ -14,17 +17,30 @@
 //! a layer counts in later boots only once it was synced (`durable`), which [`ImageStore::put_image`] sees to, once for all layers of
 //! an image, off the path of unpacking. A layer that was not is unpacked again.
 
+mod blobs;
+mod budget;
 mod gc;
 mod images;
 mod layers;
+mod places;
+mod repair;
+mod spool;
+mod usage;
+mod verdicts;
+mod verify;
 
 #[cfg(test)]
 mod tests;
 
-pub use gc::{Freed, Roots};
+pub use budget::{Limits, NoRoom, no_room};
+pub use gc::{Alone, Freed, Garbage, Named, Roots, Travelled};
 pub use images::{Image, ImageSummary};
 pub(crate) use layers::Expected;
 pub use layers::LayerRecord;
+pub use repair::{Lost, Repaired};
+pub use usage::Usage;
+pub use verdicts::Verdict;
+pub use verify::{Finding, Subject, Verified};
 
 use super::ImageId;
 use super::layer::LayerError;
@@ -42,6 +58,7 @@ pub struct ImageStore {
     scratch: ScratchSpace,
     /// Tells this boot from others: layers that were not synced count only in the boot that wrote them.
     boot: String,
+    limits: Limits,
 }
 
 /// Why the store could not do something.
@@ -65,6 +82,9 @@ pub enum StoreError {
     /// An image cannot be added before its layers.
     #[error("image has layer {0}, which is not in the store")]
     NoLayer(Digest),
+    /// A blob that an image needs is gone, though a collection was kept out.
+    #[error("blob {0} is not in the store any more")]
+    NoBlob(Digest),
     /// An upper directory must be renamed into the store.
     #[error("{path:?} is not on the file system of the image store: make it with scratch()")]
     OtherFileSystem {
@@ -74,6 +94,9 @@ pub enum StoreError {
     /// A pull, import or build is running; nothing may be removed meanwhile.
     #[error("the image store is in use by a pull, an import or a build: try again when it is done")]
     Busy,
+    /// It would take more disk than it may.
+    #[error("the image store takes no more")]
+    NoRoom(#[from] NoRoom),
     /// A layer that could not be unpacked or packed.
     #[error(transparent)]
     Layer(#[from] LayerError),
@@ -99,14 +122,14 @@ impl ImageStore {
 
     /// Opens a store in a directory of its own.
     pub fn open_at(directory: &Path) -> Result<Self, StoreError> {
-        for part in ["blobs/sha256", "images", "layers", "records", "locks"] {
+        for part in ["blobs/sha256", "partial", "places", "images", "layers", "records", "locks"] {
             let path = directory.join(part);
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(FileError::of("create", &path))?;
         }
         let boot_id = Path::new("/proc/sys/kernel/random/boot_id");
         let boot = fs::read_to_string(boot_id).map_err(FileError::of("read", boot_id))?.trim().to_owned();
         let scratch = ScratchSpace::open(&directory.join("scratch"))?;
-        let store = Self { directory: directory.to_owned(), scratch, boot };
+        let store = Self { directory: directory.to_owned(), scratch, boot, limits: Limits::default() };
         if let Some(_alone) = Lock::try_exclusive(&store.use_lock())? {
             store.clear_temporary_files()?;
             store.drop_unsynced_layers()?;
@@ -129,26 +152,6 @@ impl ImageStore {
     /// dropped, or, if this process dies, by the next opening of the store.
     pub fn scratch(&self) -> Result<Scratch, StoreError> {
         Ok(self.scratch.create()?)
-    }
-
-    /// Adds a blob by content; returns its digest.
-    pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
-        let digest = Digest::of(bytes);
-        let path = self.blob_path(&digest);
-        if !path.exists() {
-            atomic::write(&path, bytes)?;
-        }
-        Ok(digest)
-    }
-
-    /// A configuration or manifest, as it was added.
-    pub fn blob(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
-        let path = self.blob_path(digest);
-        Ok(fs::read(&path).map_err(FileError::of("read", &path))?)
-    }
-
-    fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.directory.join("blobs/sha256").join(digest.hex())
     }
 
     fn use_lock(&self) -> PathBuf {

@@ -1,6 +1,6 @@
 //! The store as its users see it, after crashes too.
 
-use super::{Expected, ImageStore, Roots, StoreError};
+use super::{Expected, ImageStore, Named, Roots, StoreError};
 use crate::image::config::ImageConfig;
 use crate::image::layer::{LayerError, Times};
 use crate::image::platform::Platform;
@@ -83,7 +83,7 @@ fn collection_keeps_what_is_named_or_a_root_and_waits_for_nobody() {
     let rooted_image = image_of(&store, &[rooted]);
     let loose_image = image_of(&store, &[shared, loose]);
     store.tag("name", &named_image).unwrap();
-    let roots = Roots { images: BTreeSet::from([rooted_image]), layers: BTreeSet::from([cached]) };
+    let roots = Roots { images: BTreeSet::from([rooted_image]), layers: BTreeSet::from([cached]), ..Roots::default() };
     let lease = store.lease().unwrap();
     assert!(matches!(store.gc(&roots), Err(StoreError::Busy)));
     drop(lease);
@@ -98,6 +98,32 @@ fn collection_keeps_what_is_named_or_a_root_and_waits_for_nobody() {
     for part in ["layers", "images", "records", "blobs/sha256", "scratch"] {
         assert!(names(directory.path(), part).is_empty(), "{part}");
     }
+}
+
+#[test]
+fn what_would_go_is_what_goes_and_names_go_first() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let store = ImageStore::open_at(directory.path()).unwrap();
+    let add = |name: &str| store.import_layer(&layer(&[(name, &"x".repeat(9_000))])[..]).unwrap().diff_id;
+    let (low, mine, theirs) = (add("low"), add("mine"), add("theirs"));
+    let (kept, unused) = (image_of(&store, &[low, mine]), image_of(&store, &[low, theirs]));
+    for (name, id) in [("site", kept), ("by-hand", kept), ("old", unused)] {
+        store.tag(name, &id).unwrap();
+    }
+    assert!(store.garbage(&Roots::default()).unwrap().is_empty());
+    let roots = Roots { named: Named::Only(BTreeSet::from(["site".to_owned()])), ..Roots::default() };
+    let garbage = store.garbage(&roots).unwrap();
+    assert_eq!(garbage.names, BTreeSet::from(["old".to_owned()]), "a name of an image that is kept stays");
+    assert_eq!(garbage.images, BTreeSet::from([unused]));
+    assert_eq!(garbage.layers.keys().copied().collect::<Vec<_>>(), [theirs]);
+    assert!(garbage.bytes() >= 9_000, "{}", garbage.bytes());
+    let before = store.usage().unwrap().total();
+    assert_eq!(store.gc(&roots).unwrap().bytes, garbage.bytes());
+    assert_eq!(store.usage().unwrap().total(), before - garbage.bytes());
+    assert_eq!(store.names_of_images().unwrap().into_keys().collect::<Vec<_>>(), ["by-hand", "site"]);
 }
 
 #[test]

@@ -1,0 +1,182 @@
+//! `agent system prune`: removes what nothing uses, after showing it. What a site needs is never among it.
+
+use crate::cli::render::{Render, size};
+use crate::cli::{Failure, Outcome, Session, exit};
+use crate::linux::collect_snapshots;
+use anyhow::anyhow;
+use clap::Args;
+use runtime::container::WhileRunning;
+use runtime::engine::{Collectable, ContainerUsage, DiskUsage, Engine, Needed, Reach, VolumeUsage};
+use runtime::image::store::Travelled;
+use runtime::volume::remove_volume;
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, IsTerminal as _};
+
+/// Remove what nothing uses: stopped containers of no site, images without a name, what interrupted pulls left, and of the build cache
+/// what is above its limit.
+///
+/// What a site needs stays: its containers, volumes and images, those of its last generations too.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PruneArgs {
+    /// Every image that no container and no site uses too, named or not, the whole build cache, and layers kept as they travelled
+    #[arg(short, long)]
+    all: bool,
+    /// Volumes that no container mounts and no site has too, with their data
+    #[arg(long)]
+    volumes: bool,
+    /// Do not ask
+    #[arg(short, long, visible_short_alias = 'y', visible_alias = "yes")]
+    force: bool,
+    /// Show what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// All that would go.
+struct Preview {
+    containers: Vec<ContainerUsage>,
+    volumes: Vec<VolumeUsage>,
+    garbage: Collectable,
+}
+
+pub(super) fn run(args: &PruneArgs, session: &Session) -> Outcome {
+    let cache_bytes = session.settings()?.cache_bytes(&session.places.state);
+    let reach = if args.all { Reach::ALL } else { Reach { travelled: Travelled::Whole, cache_bytes, ..Reach::default() } };
+    sweep(session, &Sweep { reach, containers: true, volumes: args.volumes, force: args.force, dry_run: args.dry_run })
+}
+
+/// What is removed, and whether it is asked for.
+pub(in crate::cli) struct Sweep {
+    /// How far it goes in the image store.
+    pub(in crate::cli) reach: Reach,
+    /// Stopped containers of no site too.
+    pub(in crate::cli) containers: bool,
+    /// Volumes that nothing uses too.
+    pub(in crate::cli) volumes: bool,
+    /// Nobody is asked.
+    pub(in crate::cli) force: bool,
+    /// It is only shown.
+    pub(in crate::cli) dry_run: bool,
+}
+
+/// Shows what nothing uses, asks, and removes it.
+pub(in crate::cli) fn sweep(session: &Session, wanted: &Sweep) -> Outcome {
+    let engine = session.engine()?;
+    let preview = preview(&engine, &session.needed()?, wanted)?;
+    if wanted.dry_run || (!wanted.force && !preview.is_empty()) {
+        show(session.render, &preview);
+    }
+    if wanted.dry_run {
+        return Ok(exit::DONE);
+    }
+    if !wanted.force && !preview.is_empty() {
+        match confirm(session, &format!("Remove this, {} in all?", size(preview.bytes())))? {
+            Answer::Yes => {}
+            Answer::No => return Err(Failure::Error { error: anyhow!("nothing was removed"), hint: None }),
+        }
+    }
+    let _lock = engine.lock_host()?;
+    for container in &preview.containers {
+        // One that was started meanwhile refuses.
+        engine.remove_container(&container.id, WhileRunning::Refuse)?;
+    }
+    for volume in &preview.volumes {
+        if engine.volume_users(&volume.name)?.is_empty() {
+            remove_volume(engine.places(), &volume.name)?;
+        }
+    }
+    if wanted.containers {
+        collect_snapshots(&engine)?;
+    }
+    // The ledger may say more than it did before the question.
+    let freed = engine.collect_garbage(&session.needed()?, wanted.reach)?;
+    let bytes = freed.bytes + preview.bytes_beside_images();
+    let report = serde_json::json!({
+        "containers": preview.containers.len(),
+        "volumes": preview.volumes.len(),
+        "images": freed.images,
+        "layers": freed.layers,
+        "bytes": bytes,
+    });
+    if session.render.json {
+        session.render.json_line(&report);
+    } else {
+        session.render.line(format_args!("Total reclaimed space: {}", size(bytes)));
+    }
+    Ok(exit::DONE)
+}
+
+fn preview(engine: &Engine, needed: &Needed, wanted: &Sweep) -> Result<Preview, Failure> {
+    let DiskUsage { mut containers, mut volumes, .. } = engine.disk_usage(needed)?;
+    containers.retain(|it| wanted.containers && it.is_unused());
+    let going: BTreeSet<_> = containers.iter().map(|it| it.id.clone()).collect();
+    volumes.retain(|it| wanted.volumes && !it.of_site && it.containers.iter().all(|user| going.contains(user)));
+    Ok(Preview { garbage: engine.garbage_without(&going, needed, wanted.reach)?, containers, volumes })
+}
+
+impl Preview {
+    fn is_empty(&self) -> bool {
+        self.containers.is_empty() && self.volumes.is_empty() && self.garbage.is_empty()
+    }
+
+    fn bytes_beside_images(&self) -> u64 {
+        self.containers.iter().map(|it| it.bytes).sum::<u64>() + self.volumes.iter().map(|it| it.bytes).sum::<u64>()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.garbage.bytes() + self.bytes_beside_images()
+    }
+}
+
+fn show(render: Render, preview: &Preview) {
+    let Preview { containers, volumes, garbage } = preview;
+    if render.json {
+        return render.json_document(&serde_json::json!({
+            "containers": containers, "volumes": volumes, "store": garbage.store,
+            "steps": garbage.steps.iter().map(|step| &step.record.instruction).collect::<Vec<_>>(),
+            "mounts": garbage.mounts.iter().map(|mount| &mount.id).collect::<Vec<_>>(),
+            "bytes": preview.bytes(),
+        }));
+    }
+    if preview.is_empty() {
+        return render.line("There is nothing that nothing uses.");
+    }
+    let sum = |count: usize, what: &str, bytes: u64| {
+        if count > 0 {
+            render.line(format_args!("{count} {what}{}: {}", if count == 1 { "" } else { "s" }, size(bytes)));
+        }
+    };
+    sum(containers.len(), "stopped container", containers.iter().map(|it| it.bytes).sum());
+    containers.iter().for_each(|it| render.line(format_args!("  {}", it.id)));
+    sum(volumes.len(), "volume with all data", volumes.iter().map(|it| it.bytes).sum());
+    volumes.iter().for_each(|it| render.line(format_args!("  {}", it.name)));
+    let layers: u64 = garbage.store.layers.values().sum();
+    sum(garbage.store.images.len(), "image", 0);
+    garbage.store.names.iter().for_each(|name| render.line(format_args!("  {name}")));
+    sum(garbage.store.layers.len(), "layer", layers);
+    sum(garbage.store.blobs.len(), "blob", garbage.store.blobs.values().sum());
+    sum(usize::from(garbage.store.partial > 0), "interrupted pull", garbage.store.partial);
+    sum(garbage.steps.len(), "cached build step", 0);
+    sum(garbage.mounts.len(), "cache mount", garbage.mounts.iter().map(|it| it.size_bytes).sum());
+    render.line(format_args!("In all: {}", size(preview.bytes())));
+}
+
+/// What a person said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// Go on.
+    Yes,
+    /// Everything else.
+    No,
+}
+
+/// Asks whether to go on. Refuses where nobody can be asked.
+fn confirm(session: &Session, question: &str) -> Result<Answer, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::Error { error: anyhow!("nobody is there to ask"), hint: Some("add --force".to_owned()) });
+    }
+    session.render.say(format_args!("{question} [y/N]"));
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") { Answer::Yes } else { Answer::No })
+}

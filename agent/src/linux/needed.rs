@@ -1,0 +1,44 @@
+//! What the sites of this host need, for whoever removes what nothing needs.
+
+use crate::host::HostError;
+use crate::ledger::{Ledger, LedgerError};
+use crate::settings::Settings;
+use runtime::engine::{Engine, EngineError, Needed, Reach};
+use runtime::image::store::StoreError;
+use spec::desired::Kind;
+
+/// Whatever the ledger says is a site's, in whatever state, and the images of the last generations of each site.
+pub fn needed(ledger: Option<&Ledger>, generations: u32) -> Result<Needed, LedgerError> {
+    let mut needed = Needed::default();
+    let Some(ledger) = ledger else { return Ok(needed) };
+    for line in ledger.owned(None)? {
+        let name = line.resource.name;
+        match line.resource.kind {
+            Kind::Image => drop(needed.names.insert(name)),
+            Kind::Container => needed.containers.extend(name.parse()),
+            Kind::Volume => needed.volumes.extend(name.parse()),
+            Kind::Network => {}
+        }
+    }
+    for site in ledger.sites()? {
+        let past = ledger.generations(&site.id, generations)?;
+        // A site without images has been taken down: nobody steps back from there.
+        if past.first().is_some_and(|newest| !newest.is_empty()) {
+            needed.images.extend(past.into_iter().flat_map(std::collections::BTreeMap::into_values).map(|obtained| obtained.id));
+        }
+    }
+    Ok(needed)
+}
+
+/// Removes what nothing needs: images without a name, and of the build cache what is above its limit. Does nothing while somebody
+/// pulls or builds: the next one collects.
+pub fn collect(engine: &Engine, ledger: &Ledger) -> Result<(), HostError> {
+    let failed = "remove what nothing needs";
+    let settings = Settings::read(&engine.places().config).map_err(|error| HostError::new(failed, error))?;
+    let needed = needed(Some(ledger), settings.generations).map_err(|error| HostError::new(failed, error))?;
+    let reach = Reach { cache_bytes: settings.cache_bytes(engine.images().directory()), ..Reach::default() };
+    match engine.collect_garbage(&needed, reach) {
+        Err(EngineError::Image(StoreError::Busy)) | Ok(_) => Ok(()),
+        Err(error) => Err(HostError::new(failed, error)),
+    }
+}

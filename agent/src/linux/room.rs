@@ -1,0 +1,53 @@
+//! Room on disk for what is about to be written: what was refused for want of it is tried again once garbage has made some.
+
+use super::needed::needed;
+use crate::ledger::Ledger;
+use crate::settings::Settings;
+use runtime::engine::{Engine, Room};
+use runtime::image::store::no_room;
+
+/// How often room is made for one thing: the size of a layer is only known when it is unpacked, so that once may not be enough.
+const ATTEMPTS_MAX: usize = 4;
+/// Freed beyond what is missing where there is that much, for the same reason.
+const SLACK_BYTES: u64 = 256 << 20;
+
+/// Does something that adds to the store. If it is refused for want of room, what may go does, and it is done again.
+///
+/// `attempt` must hold no lease when it returns: removing waits until nobody adds to the store. If there is nothing (more) that may
+/// go, its own refusal is the error.
+pub fn with_room<T, E: std::error::Error + 'static>(
+    engine: &Engine,
+    progress: &(dyn Fn(&str) + Sync),
+    attempt: &dyn Fn() -> Result<T, E>,
+) -> Result<T, E> {
+    for _ in 0..ATTEMPTS_MAX {
+        let error = match attempt() {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        let Some(refusal) = no_room(&error) else { return Err(error) };
+        match make_room(engine, refusal.missing()) {
+            Some(freed) => progress(&format!("{refusal}; removed what nothing needs: {}", crate::cli::render::size(freed))),
+            None => return Err(error),
+        }
+    }
+    attempt()
+}
+
+/// Bytes that were freed; `None` if what is missing is not to be had.
+fn make_room(engine: &Engine, missing: u64) -> Option<u64> {
+    let settings = Settings::read(&engine.places().config).ok()?;
+    let ledger = Ledger::read(&engine.places().ledger()).ok()?;
+    let needed = needed(ledger.as_ref(), settings.generations).ok()?;
+    for bytes in [missing.saturating_add(SLACK_BYTES), missing] {
+        match engine.make_room(&needed, bytes) {
+            Ok(Room::Made(freed)) if freed.bytes > 0 => return Some(freed.bytes),
+            Ok(Room::Made(_) | Room::Lacking { .. }) => {}
+            Err(error) => {
+                tracing::warn!(error = crate::host::chain(&error), "no room could be made");
+                return None;
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,332 @@
+//! A stage: its instructions in order, each said, taken from the cache, or done.
+
+use super::Caching;
+use super::build::{Build, Layers};
+use super::cache::CacheRecord;
+use super::earlier::{self, Earlier};
+use super::error::{BuildError, StepError};
+use super::event::{StepEvent, StepLabel};
+use super::file::{self, Instruction, Statement};
+use super::graph::Origin;
+use super::owner;
+use super::state::{Made, State};
+use super::step::{Layering, metadata, run, transfer};
+use super::tree::{Overlay, Owner, Root, Writing, Written, settle};
+use crate::image::layer::Times;
+use crate::store::FileError;
+use rustix::fs::{Mode, OFlags};
+use spec::value::Digest;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+type Step<T> = Result<T, StepError>;
+
+/// A stage being built.
+struct Stage<'b> {
+    build: &'b Build<'b>,
+    index: usize,
+    /// The step under way, or the last one that was.
+    label: StepLabel,
+    state: State,
+}
+
+/// What an instruction did to the stage, for its history.
+struct Note {
+    text: String,
+    made: Made,
+}
+
+impl Note {
+    fn said(text: impl Into<String>) -> Self {
+        Self { text: text.into(), made: Made::Nothing }
+    }
+}
+
+/// Builds a stage.
+pub(super) fn build(build: &Build<'_>, index: usize) -> Result<State, BuildError> {
+    let stage = &build.graph.stages[index];
+    let steps = 1 + stage.statements.iter().filter(|statement| is_step(&statement.instruction)).count();
+    let label = StepLabel { stage: index, stage_name: build.graph.label(index), number: 0, steps, instruction: String::new() };
+    let mut under_way = Stage { build, index, label, state: State::scratch() };
+    under_way.told(&stage.from, &stage.from, |this| {
+        this.state = this.base(&stage.base)?;
+        Ok(())
+    })?;
+    let triggers = std::mem::take(&mut under_way.state.config.config.on_build);
+    let triggers = triggers.iter().map(|trigger| file::parse_trigger(trigger).map_err(StepError::Trigger));
+    let triggers: Vec<_> = triggers.collect::<Result<_, _>>().map_err(|error| build.at(&stage.from, &stage.from.text, error))?;
+    under_way.label.steps += triggers.iter().filter(|trigger| is_step(&trigger.instruction)).count();
+    for trigger in &triggers {
+        under_way.statement(trigger, &stage.from)?;
+    }
+    for statement in &stage.statements {
+        under_way.statement(statement, statement)?;
+    }
+    Ok(under_way.state)
+}
+
+/// Whether an instruction can make a layer: those are told of.
+fn is_step(instruction: &Instruction) -> bool {
+    match instruction {
+        Instruction::Run(_) | Instruction::Copy { .. } | Instruction::Add { .. } | Instruction::Workdir(_) => true,
+        Instruction::From(_)
+        | Instruction::Arg(_)
+        | Instruction::Env(_)
+        | Instruction::Label(_)
+        | Instruction::Cmd(_)
+        | Instruction::Entrypoint(_)
+        | Instruction::Shell(_)
+        | Instruction::User(_)
+        | Instruction::Expose(_)
+        | Instruction::Volume(_)
+        | Instruction::StopSignal(_)
+        | Instruction::HealthCheck(_)
+        | Instruction::OnBuild(_)
+        | Instruction::Maintainer(_) => false,
+    }
+}
+
+impl Stage<'_> {
+    /// Does an instruction and notes it in the history. A failure is shown where `shown` stands: FROM for a trigger of the base.
+    fn statement(&mut self, statement: &Statement, shown: &Statement) -> Result<(), BuildError> {
+        let note = if is_step(&statement.instruction) {
+            self.told(statement, shown, |this| this.instruction(statement))?
+        } else {
+            self.instruction(statement).map_err(|source| self.build.at(shown, &statement.text, source))?
+        };
+        let created = self.build.time.rfc3339();
+        // ARG leaves no trace but in what it changes; as in BuildKit it has its line of history all the same.
+        self.state.push_history(&created, note.text, note.made);
+        Ok(())
+    }
+
+    /// Does a step and tells of it.
+    fn told<T>(&mut self, statement: &Statement, shown: &Statement, step: impl FnOnce(&mut Self) -> Step<T>) -> Result<T, BuildError> {
+        if self.build.schedule.is_stopped() {
+            return Err(BuildError::Stopped);
+        }
+        self.label.number += 1;
+        self.label.instruction.clone_from(&statement.text);
+        let begun = Instant::now();
+        self.tell(StepEvent::Started);
+        let result = step(self);
+        let took = begun.elapsed();
+        self.tell(match &result {
+            Ok(_) => StepEvent::Finished { took },
+            Err(StepError::Stopped) => StepEvent::Stopped,
+            Err(_) => StepEvent::Failed { took },
+        });
+        result.map_err(|source| self.build.at(shown, &statement.text, source))
+    }
+
+    fn tell(&self, what: StepEvent<'_>) {
+        self.build.tell(&self.label, what);
+    }
+
+    /// What FROM begins with.
+    fn base(&self, origin: &Origin) -> Step<State> {
+        match origin {
+            Origin::Scratch => Ok(State::scratch()),
+            Origin::Stage(index) => Ok(State::of_stage(&*self.build.stage(*index)?)),
+            Origin::Context(name) => {
+                Err(StepError::Unsupported(format!("FROM {name}: a context that is a directory; COPY --from={name} works")))
+            }
+            Origin::Image(reference) => Ok(State::of_image(self.build.image(reference, &self.label)?)),
+        }
+    }
+
+    fn layers_of(&self, from: Option<&str>) -> Step<Option<Layers>> {
+        self.build.layers_of(self.index, from, &self.label)
+    }
+
+    fn instruction(&mut self, statement: &Statement) -> Step<Note> {
+        let Build { request, graph, lexer, .. } = self.build;
+        let state = &mut self.state;
+        let text = statement.text.as_str();
+        let pairs = |verb: &str, pairs: Vec<(String, String)>| {
+            let pairs: Vec<_> = pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+            Note::said(format!("{verb} {}", pairs.join(" ")))
+        };
+        match &statement.instruction {
+            Instruction::Run(run) => return self.run(run),
+            Instruction::Copy { transfer, from, parents } => {
+                let prepared = transfer::prepare(state, transfer::Verb::Copy, transfer, *parents, lexer.escape)?;
+                return self.transfer(&prepared, from.as_deref());
+            }
+            Instruction::Add { transfer, unpack, checksum, keep_git_dir } => {
+                if *keep_git_dir {
+                    return Err(StepError::Unsupported("--keep-git-dir: what is fetched is a tree without history".to_owned()));
+                }
+                let checksum = checksum.as_ref().map(|text| state.word(lexer, text)).transpose()?;
+                let verb = transfer::Verb::Add { unpack: *unpack, checksum };
+                let prepared = transfer::prepare(state, verb, transfer, false, lexer.escape)?;
+                return self.transfer(&prepared, None);
+            }
+            Instruction::Workdir(path) => return self.workdir(path),
+            Instruction::Env(list) => return Ok(pairs("ENV", metadata::env(state, list, lexer)?)),
+            Instruction::Label(list) => return Ok(pairs("LABEL", metadata::label(state, list, lexer)?)),
+            Instruction::Arg(declared) => metadata::arg(state, declared, &request.args, &graph.globals, lexer)?,
+            Instruction::Cmd(line) => metadata::cmd(state, line),
+            Instruction::Entrypoint(line) => metadata::entrypoint(state, line),
+            Instruction::Shell(words) => state.config.config.shell = Some(words.clone()),
+            Instruction::User(user) => metadata::user(state, user, lexer)?,
+            Instruction::Expose(ports) => metadata::expose(state, ports, lexer)?,
+            Instruction::Volume(paths) => metadata::volume(state, paths, lexer)?,
+            Instruction::StopSignal(signal) => metadata::stop_signal(state, signal, lexer)?,
+            Instruction::HealthCheck(check) => metadata::health(state, check),
+            Instruction::OnBuild(trigger) => state.config.config.on_build.push(trigger.clone()),
+            Instruction::Maintainer(author) => state.config.author = Some(author.clone()),
+            Instruction::From(_) => return Err(StepError::Invalid("FROM inside a stage".to_owned())),
+        }
+        Ok(Note::said(text))
+    }
+
+    fn run(&mut self, instruction: &file::Run) -> Step<Note> {
+        let prepared = run::prepare(&self.state, instruction, self.build.request.network, self.build.lexer.escape)?;
+        let text = format!("RUN {}", prepared.args.join(" "));
+        let mut layers = Vec::new();
+        for mount in &prepared.mounts {
+            layers.push(match mount.from() {
+                Some(from) => self.layers_of(Some(from))?,
+                None => None,
+            });
+        }
+        let sources: Vec<_> = layers.iter().map(|layers| self.build.source(layers)).collect();
+        let key = run::key(&self.state, &prepared, &sources)?;
+        let proxies = self.state.scope.proxies(&self.build.request.args);
+        let made = self.layer(&key, &text, |this, layering| {
+            let surroundings = run::Surroundings { layering, sources: &sources, proxies, build: this.build };
+            run::execute(&this.state, &prepared, surroundings, &mut |line| this.tell(StepEvent::Output { line }))?;
+            Ok(None)
+        })?;
+        Ok(Note { text, made })
+    }
+
+    fn transfer(&mut self, prepared: &transfer::Prepared, from: Option<&str>) -> Step<Note> {
+        let layers = self.layers_of(from)?;
+        let source = self.build.source(&layers);
+        let remotes = transfer::Remotes { downloads: &self.build.downloads, git: self.build.request.git.as_deref() };
+        let gathered = transfer::gather(prepared, &source, &remotes)?;
+        let time = self.build.time;
+        let key = transfer::key(&self.state, prepared, &source, &gathered, time)?;
+        let text = prepared.text.clone();
+        let recipe = earlier::recipe(self.build.recipe, self.index, &text);
+        let copy = |this: &Self, layering: &Layering| {
+            let Build { cache, store, .. } = this.build;
+            let earlier = Earlier::find(cache, store, &recipe);
+            let written = transfer::execute(&this.state, prepared, &source, gathered, layering, (time, earlier))?;
+            if let Some(written) = &written {
+                earlier::remember(cache, &recipe, written);
+            }
+            Ok(written)
+        };
+        let made = self.layer(&key, &text, copy)?;
+        Ok(Note { text, made })
+    }
+
+    fn workdir(&mut self, path: &str) -> Step<Note> {
+        let path = self.state.word(&self.build.lexer, path)?;
+        if path.is_empty() {
+            return Err(StepError::Invalid("the working directory is empty".to_owned()));
+        }
+        let absolute = self.state.absolute(&path);
+        let absolute = if absolute.len() > 1 { absolute.trim_end_matches('/') } else { &absolute }.to_owned();
+        // As every builder: an absolute path is kept as it is written, slash at the end included.
+        self.state.config.config.working_dir = if path.starts_with('/') { path } else { absolute.clone() };
+        let text = format!("WORKDIR {absolute}");
+        if absolute == "/" {
+            return Ok(Note::said(text));
+        }
+        let mut key = self.state.key("workdir");
+        key.text(&absolute).text(&self.state.config.config.user);
+        let made = self.layer(&key.finish(), &text, |this, layering| {
+            let writing = Writing::To { upper: &layering.upper, work: &layering.work, empty: &layering.empty };
+            let target = Overlay::mount(&this.state.layers, writing)?;
+            let user = &this.state.config.config.user;
+            // As BuildKit: a directory made here belongs to the user; a user the image does not know yet is root.
+            let owner = if user.is_empty() { Owner::ROOT } else { owner::lookup(&target.root, user).unwrap_or(Owner::ROOT) };
+            target.root.ensure_directory(absolute.as_bytes(), owner)?;
+            Ok(None)
+        })?;
+        Ok(Note { text, made })
+    }
+
+    /// A layer from the cache, or one that `make` makes now: written as it says, or whatever is in the upper directory then.
+    fn layer(&mut self, key: &Digest, text: &str, make: impl FnOnce(&Self, &Layering) -> Step<Option<Written>>) -> Step<Made> {
+        if let Some(record) = self.cached(key) {
+            self.build.note(key, &record);
+            self.tell(StepEvent::Cached);
+            return Ok(self.apply(&record));
+        }
+        let begun = since(SystemTime::now());
+        let layering = self.layering()?;
+        let record = match make(self, &layering)? {
+            None => self.commit(key, text, &layering, begun)?,
+            Some(written) => self.commit_written(key, text, &layering, &written)?,
+        };
+        self.build.note(key, &record);
+        Ok(self.apply(&record))
+    }
+
+    /// What an earlier build made of the same step.
+    fn cached(&self, key: &Digest) -> Option<CacheRecord> {
+        let ignored = match &self.build.request.caching {
+            Caching::Use => false,
+            Caching::Ignore => true,
+            Caching::IgnoreStages(names) => {
+                self.build.graph.stages[self.index].name.as_ref().is_some_and(|name| names.contains(&name.to_ascii_lowercase()))
+            }
+        };
+        if ignored { None } else { self.build.cache.get(key, self.build.store) }
+    }
+
+    fn apply(&mut self, record: &CacheRecord) -> Made {
+        match record.layer {
+            Some(layer) => {
+                self.state.push_layer(layer, self.build.store.layer_dir(&layer));
+                Made::Layer
+            }
+            None => Made::Nothing,
+        }
+    }
+
+    /// A place for changes on top of the stage. Its root looks like the root below: what overlayfs shows is the uppermost one.
+    fn layering(&self) -> Step<Layering> {
+        let Build { store, empty, .. } = self.build;
+        let scratch = store.scratch()?;
+        let upper = scratch.subdirectory("upper")?;
+        let work = scratch.subdirectory("work")?;
+        if let Some(topmost) = self.state.layers.last() {
+            Root::open(topmost)?.copy_attributes_of_root(&Root::open(&upper)?)?;
+        }
+        Ok(Layering { scratch, upper, work, empty: empty.clone() })
+    }
+
+    /// Takes the changes over as a layer and remembers it.
+    fn commit(&self, key: &Digest, text: &str, layering: &Layering, since: i64) -> Step<CacheRecord> {
+        let Build { store, cache, time, .. } = self.build;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let upper = rustix::fs::open(&layering.upper, flags, Mode::empty()).map_err(FileError::of("open", &layering.upper))?;
+        settle(&upper, since, time.seconds, time.latest())?;
+        drop(upper);
+        let record = CacheRecord::of(&store.commit_layer(&layering.upper, Times::Keep)?, text);
+        cache.put(key, &record)?;
+        Ok(record)
+    }
+
+    /// Takes a layer over that is hashed already. One whose sources changed meanwhile is not what its key says: it is not remembered.
+    fn commit_written(&self, key: &Digest, text: &str, layering: &Layering, written: &Written) -> Step<CacheRecord> {
+        let Build { store, cache, .. } = self.build;
+        let layer = store.commit_written(&layering.upper, written.diff_id, written.packed)?;
+        let record = CacheRecord::of(&layer, text);
+        if written.steady {
+            cache.put(key, &record)?;
+        }
+        Ok(record)
+    }
+}
+
+/// From when on a modification time is a step's own. A second early: the kernel's clock for files lags by up to a tick.
+fn since(now: SystemTime) -> i64 {
+    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    i64::try_from(seconds).unwrap_or(i64::MAX) - 1
+}

@@ -1,0 +1,145 @@
+//! Which images may be used: admitted by name before anything is asked, by signature before anything is kept.
+
+use super::PullError;
+use super::client::Client;
+use super::settings::{Policy, Settings};
+use super::signature::{self, PAYLOAD_BYTES_MAX, PublicKey, SignatureError};
+use crate::image::ImageId;
+use crate::image::manifest::MANIFEST_BYTES_MAX;
+use crate::image::store::{ImageStore, StoreError, Verdict};
+use spec::value::{Digest, ImageReference};
+use ureq::http::StatusCode;
+
+/// Why an image may not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// By its name.
+    #[error("registries.yaml does not allow images of {prefix}")]
+    NotAllowed {
+        /// The prefix that says so.
+        prefix: String,
+    },
+    /// Neither pulled nor pushed.
+    #[error("registries.yaml blocks registry {registry}")]
+    Blocked {
+        /// The registry.
+        registry: String,
+    },
+    /// It is named by tag alone.
+    #[error("registries.yaml wants images of {prefix} named by digest (name@sha256:…)")]
+    DigestRequired {
+        /// The prefix that says so.
+        prefix: String,
+    },
+    /// Nobody signed it.
+    #[error("it has no signature, and registries.yaml wants one for images of {prefix}")]
+    NotSigned {
+        /// The prefix that says so.
+        prefix: String,
+    },
+    /// Nobody we trust signed it.
+    #[error("none of its {count} signatures counts for images of {prefix}")]
+    NotTrusted {
+        /// The prefix that says so.
+        prefix: String,
+        /// How many were looked at.
+        count: usize,
+        /// What is wrong with the last one.
+        #[source]
+        source: SignatureError,
+    },
+}
+
+/// Whether the name alone is refused. Asks nobody.
+pub fn admit(settings: &Settings, reference: &ImageReference) -> Result<(), PolicyError> {
+    let Some(policy) = settings.policy(reference) else { return Ok(()) };
+    if !policy.allowed {
+        return Err(PolicyError::NotAllowed { prefix: policy.prefix.to_string() });
+    }
+    if policy.digest_required && reference.digest().is_none() {
+        return Err(PolicyError::DigestRequired { prefix: policy.prefix.to_string() });
+    }
+    Ok(())
+}
+
+/// Whether an image of the store may be used under a name without asking anybody: its name is admitted and, where a signature is
+/// wanted, one by a key that still counts was found when it was pulled.
+pub fn is_settled(settings: &Settings, store: &ImageStore, reference: &ImageReference, id: &ImageId) -> Result<bool, StoreError> {
+    let Some(policy) = settings.policy(reference) else { return Ok(true) };
+    if admit(settings, reference).is_err() {
+        return Ok(false);
+    }
+    if policy.keys.is_empty() {
+        return Ok(true);
+    }
+    let counts = |verdict: &Verdict| {
+        let same_tag = verdict.tag.is_none() || reference.tag().is_none() || verdict.tag.as_deref() == reference.tag();
+        let same_digest = reference.digest().is_none_or(|digest| verdict.manifests.contains(digest));
+        let known_key = policy.keys.iter().any(|key| *key.fingerprint() == verdict.key);
+        verdict.repository == name_of(reference) && same_tag && same_digest && known_key
+    };
+    Ok(store.verdicts(id)?.iter().any(counts))
+}
+
+/// Looks for a signature that the policy takes; `None` if it wants none. `manifests` is what the name led to, down to the manifest
+/// of this platform: to sign an index is to sign what is in it.
+pub(super) fn verify(
+    client: &Client<'_>,
+    policy: &Policy<'_>,
+    reference: &ImageReference,
+    manifests: &[Digest],
+) -> Result<Option<Verdict>, PullError> {
+    if policy.keys.is_empty() {
+        return Ok(None);
+    }
+    let refused = |source| PullError::Policy { reference: Box::new(reference.clone()), source };
+    let prefix = policy.prefix.to_string();
+    let (mut count, mut last) = (0, None);
+    for manifest in manifests {
+        for Signed { payload, signature } in signatures(client, manifest)? {
+            count += 1;
+            match signature::verify(&payload, &signature, policy.keys, reference, manifests) {
+                Ok(key) => return Ok(Some(verdict(key, reference, manifests))),
+                Err(error) => last = Some(error),
+            }
+        }
+    }
+    Err(refused(match last {
+        None => PolicyError::NotSigned { prefix },
+        Some(source) => PolicyError::NotTrusted { prefix, count, source },
+    }))
+}
+
+/// A payload and a signature of it.
+struct Signed {
+    payload: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+/// The signatures of a manifest, each payload verified by digest; none if it has none.
+fn signatures(client: &Client<'_>, manifest: &Digest) -> Result<Vec<Signed>, PullError> {
+    let tag = signature::tag(manifest);
+    let list = match client.document(&format!("manifests/{tag}"), &format!("signatures {tag}"), MANIFEST_BYTES_MAX) {
+        Ok(found) => found.bytes,
+        Err(PullError::Request { source, .. }) if source.status() == Some(StatusCode::NOT_FOUND) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for listed in signature::parse_list(&list).unwrap_or_default() {
+        let what = format!("signature {}", listed.payload);
+        let payload = client.document(&format!("blobs/{}", listed.payload), &what, PAYLOAD_BYTES_MAX)?.bytes;
+        if Digest::of(&payload) == listed.payload {
+            found.push(Signed { payload, signature: listed.signature });
+        }
+    }
+    Ok(found)
+}
+
+fn verdict(key: &PublicKey, reference: &ImageReference, manifests: &[Digest]) -> Verdict {
+    let tag = reference.tag().map(str::to_owned);
+    Verdict { repository: name_of(reference), tag, manifests: manifests.to_vec(), key: *key.fingerprint() }
+}
+
+fn name_of(reference: &ImageReference) -> String {
+    format!("{}/{}", reference.registry(), reference.repository())
+}

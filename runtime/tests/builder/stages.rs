@@ -1,0 +1,68 @@
+//! Stages side by side: the same result on any number of threads, and a failure ends all.
+
+use crate::site::{Site, control_groups};
+use std::num::NonZeroUsize;
+
+const DIAMOND: &str = "FROM busybox AS base\nRUN echo base > /base\n\
+    FROM base AS left\nRUN cat /base > /left; echo left >> /left\n\
+    FROM base AS right\nRUN echo right > /right\nENV R=right\n\
+    FROM busybox AS unused\nRUN false\n\
+    FROM right\nRUN echo early > /early\nCOPY --from=left /left /\nRUN --mount=from=base,target=/b cat /b/base /left /right > /all; echo $R >> /all";
+
+#[test]
+fn any_number_of_threads_makes_the_same_image() {
+    let mut ids = Vec::new();
+    for workers in [1, 2, 3, 8] {
+        let Some(mut site) = Site::with_busybox() else { return };
+        site.request.workers = NonZeroUsize::new(workers).expect("not 0");
+        let built = site.build(DIAMOND);
+        assert_eq!(built.below("/all"), ["/all 0644 0:0 f base\nbase\nleft\nright\nright\n"]);
+        assert!(!built.events.iter().any(|event| event.contains("unused")), "{:?}", built.events);
+        ids.push(built.id);
+        assert_eq!(site.build(DIAMOND).cached(), 6);
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+}
+
+#[test]
+fn stages_run_at_the_same_time() {
+    let Some(site) = Site::with_busybox() else { return };
+    // Each waits for the other, by a cache that both have.
+    let stage = |own: &str, other: &str| {
+        format!(
+            "FROM busybox AS {own}\nRUN --mount=type=cache,target=/c touch /c/{own}; while [ ! -e /c/{other} ]; do sleep 0.01; done; touch /{own}\n"
+        )
+    };
+    let built = site.build(&format!("{}{}FROM one\nCOPY --from=two /two /", stage("one", "two"), stage("two", "one")));
+    assert_eq!(built.below("/two").len(), 1);
+}
+
+#[test]
+fn a_failure_ends_the_other_stages() {
+    let Some(site) = Site::with_busybox() else { return };
+    let text = "FROM busybox AS slow\nRUN --mount=type=cache,target=/c echo > /c/begun; sleep 1000\n\
+                FROM busybox AS fails\nRUN --mount=type=cache,target=/c while [ ! -e /c/begun ]; do sleep 0.01; done; exit 7\n\
+                FROM slow\nCOPY --from=fails /x /";
+    let (result, events) = site.try_build(text);
+    let error = result.expect_err("fails");
+    assert!(format!("{error}").contains(":4:1: RUN"), "{error}");
+    assert!(events.contains(&"slow 2 stopped".to_owned()), "{events:?}");
+    let instance = site.request.places.instance();
+    let left = control_groups(&instance).into_iter().flat_map(|group| std::fs::read_dir(group).expect("group"));
+    assert_eq!(left.filter(|entry| entry.as_ref().is_ok_and(|entry| entry.path().is_dir())).count(), 0);
+}
+
+#[test]
+fn a_trigger_of_the_base_may_copy_from_a_stage_that_nothing_else_needs() {
+    let Some(mut site) = Site::with_busybox() else { return };
+    let base = site.build("FROM busybox\nONBUILD COPY --from=made /x /y\nONBUILD RUN --mount=from=made,target=/m cat /m/x > /z");
+    site.request.bases.insert("base".to_owned(), base.id);
+    for workers in [1, 8] {
+        site.request.workers = NonZeroUsize::new(workers).expect("not 0");
+        let built = site.build("FROM busybox AS made\nRUN echo x > /x\nFROM base");
+        assert_eq!((built.below("/y").len(), built.below("/z").len()), (1, 1));
+        let missing = site.refusal("FROM busybox AS other\nFROM base");
+        assert!(missing.contains("COPY --from=made"), "{missing}");
+    }
+}
