@@ -11,6 +11,7 @@
 mod build;
 pub mod cache;
 mod cache_mount;
+mod change;
 mod clock;
 pub mod context;
 mod download;
@@ -36,6 +37,7 @@ mod tree;
 pub mod words;
 
 pub use cache_mount::{CacheMount, CacheMounts, Sharing};
+pub use change::{ChangeError, change};
 pub use context::{ContextError, context_digest, inline_context_digest};
 pub use download::DownloadError;
 pub use error::{BuildError, StepError};

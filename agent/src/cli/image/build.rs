@@ -1,9 +1,9 @@
 //! `agent image build`.
 
-use super::find::name_result;
+use super::find::name;
 use super::given;
-use crate::cli::{Failure, Outcome, Session};
-use crate::linux::{Bases, BuildContext, BuildLog, build_request, build_with};
+use crate::cli::{Failure, Outcome, Session, exit};
+use crate::linux::{Bases, BuildContext, BuildLog, build_request, build_with, with_room};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use runtime::builder::{BuildRequest, Caching};
@@ -101,11 +101,15 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
     let bases = if args.pull { Bases::Refresh } else { Bases::Keep };
     let log = BuildLog::new(&session.places.state);
     let quiet = args.quiet || args.progress == ProgressKind::Quiet;
-    let _lease = engine.images().lease()?;
-    let built = build_with(&engine, &request, bases, &log, &|line| {
+    let say = |line: &str| {
         if !quiet {
             session.render.say(line);
         }
+    };
+    let built = with_room(&engine, &say, &|| {
+        let _lease = engine.images().lease()?;
+        let id = build_with(&engine, &request, bases, &log, &say)?;
+        name(&engine, id, &args.tag).map(|()| id)
     });
     let id = built.context("build").map_err(|error| Failure::Error {
         error,
@@ -114,7 +118,8 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
     if let Some(path) = &args.iidfile {
         std::fs::write(path, id.to_string()).with_context(|| format!("write {}", path.display()))?;
     }
-    name_result(session, &engine, id, &args.tag)
+    session.render.line(id);
+    Ok(exit::DONE)
 }
 
 fn caching(args: &BuildArgs) -> Caching {

@@ -98,6 +98,7 @@ impl Verifying<'_> {
     fn strays(&mut self) -> Result<(), StoreError> {
         let is_digest = |name: &str| format!("sha256:{name}").parse::<Digest>().is_ok();
         let is_record = |name: &str| name.strip_suffix(".json").is_some_and(is_digest);
+        let is_of_image = |name: &str| is_record(name) || name.strip_suffix(".origins").is_some_and(is_digest);
         let is_lock = |name: &str| name == "use" || is_digest(name);
         let is_store_part = |name: &str| STORE_PARTS.contains(&name);
         let rooms: [(&str, &dyn Fn(&str) -> bool); 7] = [
@@ -105,7 +106,7 @@ impl Verifying<'_> {
             ("blobs/sha256", &is_digest),
             ("partial", &is_digest),
             ("layers", &is_digest),
-            ("images", &is_record),
+            ("images", &is_of_image),
             ("records", &is_record),
             ("locks", &is_lock),
         ];
@@ -286,11 +287,12 @@ impl ImageStore {
 fn tree_digest(root: &Path) -> Result<(Digest, pack::Packed), StoreError> {
     let mut stream = HashingSink::new();
     let packed = pack::pack(&open_directory(root)?, Times::Keep, pack::OnDisk::Leave, &mut stream)?;
-    Ok((stream.finish(), packed))
+    let digest = stream.finish().map_err(FileError::of("hash", root))?;
+    Ok((digest, packed))
 }
 
 fn digest_of(mut file: File) -> Result<Digest, FileError> {
     let mut sink = HashingSink::new();
     io::copy(&mut file, &mut sink).map_err(FileError::of("read", Path::new("blob")))?;
-    Ok(sink.finish())
+    sink.finish().map_err(FileError::of("hash", Path::new("blob")))
 }
