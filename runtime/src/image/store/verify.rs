@@ -286,11 +286,12 @@ impl ImageStore {
 fn tree_digest(root: &Path) -> Result<(Digest, pack::Packed), StoreError> {
     let mut stream = HashingSink::new();
     let packed = pack::pack(&open_directory(root)?, Times::Keep, pack::OnDisk::Leave, &mut stream)?;
-    Ok((stream.finish(), packed))
+    let digest = stream.finish().map_err(FileError::of("hash", root))?;
+    Ok((digest, packed))
 }
 
 fn digest_of(mut file: File) -> Result<Digest, FileError> {
     let mut sink = HashingSink::new();
     io::copy(&mut file, &mut sink).map_err(FileError::of("read", Path::new("blob")))?;
-    Ok(sink.finish())
+    sink.finish().map_err(FileError::of("hash", Path::new("blob")))
 }
