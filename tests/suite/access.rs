@@ -4,7 +4,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -47,6 +47,29 @@ fn a_registry_is_trusted_by_its_authority_and_asks_for_a_password() -> Result<()
     ensure!(secure.quiet(&["image", "logout", REGISTRY])?.ok()?.contains("Removed"));
     ensure!(secure.quiet(&["image", "logout", REGISTRY])?.ok()?.contains("Not logged in"));
     secure.refused(&["image", "pull", &web], "log in")
+}
+
+#[test]
+fn a_password_that_is_typed_is_not_shown() -> Result<()> {
+    let Some(secure) = Secure::start("access: terminal")? else { return Ok(()) };
+    secure.settings(&format!("{REGISTRY}: {{ca: authority/ca.pem}}"))?;
+    let agent = format!("{} image login {REGISTRY}", program("agent").display());
+    let mut command = secure.host.command("script");
+    command.args(["--quiet", "--return", "--command", &agent, "/dev/null"]).env("DOCKER_CONFIG", secure.host.path().join("docker"));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let (mut keyboard, mut screen) = (child.stdin.take().context("piped")?, child.stdout.take().context("piped")?);
+    let mut shown = String::new();
+    for (question, answer) in [("Username: ", "me"), ("Password: ", PASSWORD)] {
+        while !shown.ends_with(question) {
+            let mut byte = [0];
+            screen.read_exact(&mut byte).with_context(|| shown.clone())?;
+            shown.push(char::from(byte[0]));
+        }
+        keyboard.write_all(format!("{answer}\n").as_bytes())?;
+    }
+    screen.read_to_string(&mut shown)?;
+    ensure!(child.wait()?.success() && shown.contains("Login Succeeded") && !shown.contains(PASSWORD), "{shown}");
+    Ok(())
 }
 
 #[test]
@@ -126,16 +149,23 @@ fn only_what_the_policy_takes_is_pulled_run_and_built_upon() -> Result<()> {
 #[test]
 fn a_mirror_serves_what_the_registry_would() -> Result<()> {
     let Some(secure) = Secure::start("access: mirror")? else { return Ok(()) };
+    let origin = format!("{REGISTRY}/origin");
     secure.push("hub/library/web:1", "from the mirror")?;
-    secure.settings(&format!(
-        "docker.io:\n    mirrors: [{{url: 'http://10.99.0.1:1'}}, {{url: '{REGISTRY}/hub', ca: authority/ca.pem}}]\n  {REGISTRY}: {{ca: authority/ca.pem}}"
-    ))?;
+    let mirrors = format!("mirrors: ['http://{ADDRESS}:1', '{REGISTRY}/hub']");
+    let trust = "ca: authority/ca.pem";
+    secure.settings(&format!("docker.io: {{{mirrors}}}\n  {origin}: {{{mirrors}}}\n  {REGISTRY}: {{{trust}}}"))?;
     secure.log_in(PASSWORD)?.ok()?;
     secure.quiet(&["image", "pull", "web:1"])?.ok()?;
+    secure.quiet(&["image", "pull", &format!("{origin}/library/web:1")])?.ok()?;
     let listed = secure.quiet(&["image", "ls"])?.ok()?;
-    ensure!(listed.contains("docker.io/library/web:1"), "{listed}");
-    let failed = secure.quiet(&["image", "pull", "web:2"])?;
-    for part in ["mirror 10.99.0.1:1:", "mirror 10.99.0.1:5000:", "404", "registry docker.io:"] {
+    ensure!(listed.contains("docker.io/library/web:1") && listed.contains("origin/library/web:1"), "{listed}");
+    let failed = secure.quiet(&["image", "pull", &format!("{origin}/web:2")])?;
+    for part in [
+        "mirror 10.99.0.1:1:",
+        "mirror 10.99.0.1:5000: get manifest 2 of hub/web",
+        "registry 10.99.0.1:5000: get manifest 2 of origin/web",
+        "404",
+    ] {
         ensure!(failed.code == 1 && failed.stderr.contains(part), "{part}: {failed:?}");
     }
     Ok(())

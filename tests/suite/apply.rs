@@ -72,7 +72,7 @@ fn machine_readable_output_is_lines_of_json() -> Result<()> {
         &["network", "ls"],
         &["system", "info"],
         &["system", "df"],
-        &["system", "prune"],
+        &["system", "prune", "--force"],
         &["destroy", "--yes", &site],
     ] {
         host.json(command)?;

@@ -2,6 +2,7 @@
 
 mod access;
 mod apply;
+mod build;
 mod contexts;
 mod crash;
 mod drift;
@@ -12,6 +13,7 @@ mod git;
 mod lint;
 mod real;
 mod registry;
+mod store;
 mod tidy;
 mod update;
 mod validate;

@@ -74,8 +74,9 @@ pub(super) const CONTAINER: &[Rule] = &[
     rule("workingDir", "workingDir", Effect::Replace),
 ];
 
-/// Every field of an image; any change of its source obtains it again.
+/// Every field of an image; any change of its source obtains it again, one of its names publishes it.
 pub(super) const IMAGE: &[Rule] = &[
+    rule("push", "push", Effect::Record),
     rule("source.archive.content", "archive.content", Effect::Live),
     rule("source.archive.path", "archive", Effect::Live),
     rule("source.build.args.*", "build.args.*", Effect::Live),

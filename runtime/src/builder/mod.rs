@@ -25,6 +25,7 @@
 mod build;
 pub mod cache;
 mod cache_mount;
+mod change;
 mod clock;
 pub mod context;
 mod download;
@@ -43,6 +44,7 @@ mod pattern;
 pub mod remote;
 mod schedule;
 mod scope;
+pub mod share;
 mod stage;
 mod state;
 mod step;
@@ -50,6 +52,7 @@ mod tree;
 pub mod words;
 
 pub use cache_mount::{CacheMount, CacheMounts, Sharing};
+pub use change::{ChangeError, change};
 pub use context::{ContextError, context_digest, inline_context_digest};
 pub use download::DownloadError;
 pub use error::{BuildError, StepError};
@@ -60,6 +63,7 @@ pub use tree::TreeError;
 use crate::image::ImageId;
 use crate::image::store::ImageStore;
 use crate::places::Places;
+use file::RunNetwork;
 use remote::GitFetch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -91,10 +95,14 @@ pub struct BuildRequest {
     pub shim: PathBuf,
     /// Directories of the instance: they name the control groups of RUN steps, and hold in memory what must not reach a disk.
     pub places: Places,
+    /// The network of RUN steps that do not say which.
+    pub network: RunNetwork,
     /// What RUN steps may use and no result contains.
     pub given: Given,
     /// Whether earlier results count.
     pub caching: Caching,
+    /// Whether the image says which steps made its layers, for hosts that build from it.
+    pub inline_cache: InlineCache,
     /// Most stages built at the same time; the result is the same for any number.
     pub workers: NonZeroUsize,
 }
@@ -117,8 +125,10 @@ impl BuildRequest {
             bases: BTreeMap::new(),
             shim,
             places,
+            network: RunNetwork::Default,
             given: Given::default(),
             caching: Caching::Use,
+            inline_cache: InlineCache::Omit,
             workers: WORKERS,
         }
     }
@@ -144,9 +154,27 @@ pub enum Caching {
     IgnoreStages(BTreeSet<String>),
 }
 
+/// Whether an image says which steps made its layers. It then has another digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InlineCache {
+    /// Yes.
+    Add,
+    /// No.
+    Omit,
+}
+
+/// What a build came to.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The image, in the store.
+    pub image: ImageId,
+    /// All steps of all stages that were needed.
+    pub steps: share::Steps,
+}
+
 /// Builds an image and adds it to the store, without a name: [`ImageStore::tag`] gives it one. `pull` is asked for images that are
 /// neither stages nor `bases` of the request.
-pub fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progress: &Progress<'_>) -> Result<ImageId, BuildError> {
+pub fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progress: &Progress<'_>) -> Result<Built, BuildError> {
     build::build(store, request, pull, progress)
 }
 

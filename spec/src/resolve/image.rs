@@ -39,8 +39,9 @@ impl Resolver<'_> {
             (_, _, Some(archive)) => self.archive(document, archive),
             (None, None, None) => None,
         };
+        let push = self.push(document, &name, image);
         if let Some(source) = source {
-            self.desired.images.insert(ImageKey::Named(name), Image { source });
+            self.desired.images.insert(ImageKey::Named(name), Image { source, push });
         }
     }
 
@@ -157,13 +158,13 @@ impl Resolver<'_> {
             }
         };
         let plain = !written.contains(['/', ':', '@']);
-        if let Some(near) = self.index.nearest(Kind::Image, written).filter(|_| plain) {
+        if let Some(near) = plain.then(|| self.index.nearest(Kind::Image, written)).flatten() {
             let doubt = spot.warning(format!("no Image of this site is called {written}: {reference} will be pulled"));
             self.report(doubt.help(format!("did you mean {near}?")));
         }
         let key = ImageKey::Reference(reference.clone());
         self.site.image(&key);
-        self.desired.images.insert(key.clone(), Image { source: ImageSource::Pull { reference } });
+        self.desired.images.insert(key.clone(), Image { source: ImageSource::Pull { reference }, push: BTreeSet::new() });
         Some(key)
     }
 

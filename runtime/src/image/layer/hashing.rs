@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_digest_does_not_depend_on_how_it_was_written() {
-        let bytes: Vec<u8> = (0..3_000_001_u32).map(|number| (number * 31 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..3_000_001_u32).map(|number| ((number * 31) >> 3) as u8).collect();
         for step in [1000, CHUNK_BYTES - 1, CHUNK_BYTES, 3_000_001] {
             let mut sink = HashingSink::new();
             bytes.chunks(step).for_each(|part| sink.write_all(part).unwrap());

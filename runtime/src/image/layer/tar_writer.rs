@@ -123,7 +123,7 @@ fn pax_records(entry: &Entry) -> Vec<u8> {
     if entry.modified.nanoseconds != 0 || !fits {
         add("mtime", decimal(entry.modified).into_bytes());
     }
-    records.extend(entry.attributes.iter().map(|(name, value)| ([b"SCHILY.xattr.", name.as_slice()].concat(), value.clone())));
+    records.extend(entry.attributes.iter().map(|(name, value)| (super::header::attribute_key(name), value.clone())));
     records.sort();
     records.iter().flat_map(|(key, value)| record(key, value)).collect()
 }

@@ -171,6 +171,11 @@ impl ImageStore {
         Ok(names)
     }
 
+    /// The digest of the manifest an image was pulled by, or first published by.
+    pub fn manifest_digest(&self, id: &ImageId) -> Result<Option<Digest>, StoreError> {
+        Ok(self.record(id)?.manifest)
+    }
+
     /// Removes an image and its names; layers and blobs that nothing else uses go with the next [`Self::gc`]. Fine if it is absent.
     pub fn remove(&self, id: &ImageId) -> Result<(), StoreError> {
         for (key, named) in self.names_of_images()? {

@@ -71,6 +71,15 @@ impl ImageStore {
         self.unpack_layer(source, &Expected::default())
     }
 
+    /// Adds a layer of the files that a tar stream holds. Its diff id is not that of the stream but that of the same files packed here:
+    /// in whatever order and form they came, the layer can be made to travel again at any time, as the same bytes.
+    pub fn import_files(&self, source: impl Read + Send) -> Result<LayerRecord, StoreError> {
+        let _lease = self.lease()?;
+        let scratch = self.scratch()?;
+        self.unpack_into(&scratch, source, &Expected::default())?;
+        self.commit_layer(&scratch.path().join("root"), Times::Keep)
+    }
+
     /// Adds a layer whose digests are known beforehand; nothing stays if they do not come true.
     pub(crate) fn unpack_layer(&self, source: impl Read + Send, expected: &Expected<'_>) -> Result<LayerRecord, StoreError> {
         let _lease = self.lease()?;

@@ -98,6 +98,7 @@ impl Verifying<'_> {
     fn strays(&mut self) -> Result<(), StoreError> {
         let is_digest = |name: &str| format!("sha256:{name}").parse::<Digest>().is_ok();
         let is_record = |name: &str| name.strip_suffix(".json").is_some_and(is_digest);
+        let is_of_image = |name: &str| is_record(name) || name.strip_suffix(".verdicts").is_some_and(is_digest);
         let is_lock = |name: &str| name == "use" || is_digest(name);
         let is_store_part = |name: &str| STORE_PARTS.contains(&name);
         let rooms: [(&str, &dyn Fn(&str) -> bool); 7] = [
@@ -105,7 +106,7 @@ impl Verifying<'_> {
             ("blobs/sha256", &is_digest),
             ("partial", &is_digest),
             ("layers", &is_digest),
-            ("images", &is_record),
+            ("images", &is_of_image),
             ("records", &is_record),
             ("locks", &is_lock),
         ];

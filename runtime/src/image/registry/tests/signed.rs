@@ -68,7 +68,7 @@ fn a_signed_image_is_taken_and_its_verdict_kept() {
     if !is_root() {
         return;
     }
-    let (fixture, host, signer) = (Fixture::new(), Host::new(), Signer::new());
+    let (fixture, host, signer) = (Fixture::small(), Host::new(), Signer::new());
     let access = wanting(vec![Signer::new().public(), signer.public()], &host);
     let server = registry(&fixture, Some(signer), |own| format!("{own}/test/image"));
     let id = pull(&host.store, &server.reference(), &PullOptions::new(&access)).unwrap();
@@ -98,7 +98,7 @@ fn an_image_nobody_we_trust_signed_is_not_installed() {
         (true, |own| format!("{own}/test/image"), "by none of the keys"),
     ];
     for (is_signed, name, expected) in cases {
-        let (fixture, host, signer) = (Fixture::new(), Host::new(), Signer::new());
+        let (fixture, host, signer) = (Fixture::small(), Host::new(), Signer::new());
         let keys = if expected.contains("keys") { vec![Signer::new().public()] } else { vec![signer.public()] };
         let server = registry(&fixture, is_signed.then_some(signer), name);
         let text = chain(&pull(&host.store, &server.reference(), &PullOptions::new(&wanting(keys, &host))).unwrap_err());
@@ -113,7 +113,7 @@ fn an_image_that_is_here_without_a_verdict_gets_one() {
     if !is_root() {
         return;
     }
-    let (fixture, host, signer) = (Fixture::new(), Host::new(), Signer::new());
+    let (fixture, host, signer) = (Fixture::small(), Host::new(), Signer::new());
     let access = wanting(vec![signer.public()], &host);
     let server = registry(&fixture, Some(signer), |own| format!("{own}/test/image"));
     let id = host.pull(&server).unwrap();
