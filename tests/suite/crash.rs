@@ -58,7 +58,8 @@ fn an_agent_killed_at_any_moment_disturbs_nothing() -> Result<()> {
         let served = eventually("a page without an agent", || page(&host, PORT)).context(told.clone())?;
         ensure!(served == "one" || served.starts_with("page "), "{told}: {served:?}");
         if round % 3 == 0 {
-            kill(shim(&host, &counter.id)?)?;
+            // On a busy machine no agent may have lived long enough since the last time to put a new one beside it.
+            let _ = shim(&host, &counter.id).map(kill);
         }
     }
     // Nobody is there but the shims: the restart policy goes on.

@@ -2,6 +2,7 @@
 
 mod access;
 mod apply;
+mod build;
 mod contexts;
 mod crash;
 mod drift;

@@ -9,7 +9,7 @@ use super::repository::Repositories;
 use super::room::with_room;
 use crate::host::HostError;
 use crate::ledger::{GENERATIONS_MAX, Ledger, Obtained};
-use runtime::builder::{self, BuildRequest, NamedContext};
+use runtime::builder::{self, BuildRequest, Built, NamedContext};
 use runtime::engine::Engine;
 use runtime::image::registry::{self, Access, Progress, PullError, PullOptions, policy};
 use runtime::image::store::ImageStore;
@@ -210,12 +210,12 @@ fn build(
     };
     let log = BuildLog::new(&host.engine.places().state);
     let built = build_with(host.engine, &request, Bases::Keep, &log, progress);
-    let id = built.inspect_err(|_| {
+    let built = built.inspect_err(|_| {
         if let Some(path) = log.path() {
             progress(&format!("all that the build said is in {}", path.display()));
         }
     })?;
-    Ok(id)
+    Ok(built.image)
 }
 
 /// A build by this engine, with nothing said but its context.
@@ -223,6 +223,12 @@ pub fn build_request(engine: &Engine, context: PathBuf) -> BuildRequest {
     let places = engine.places().clone();
     let git = Repositories { state: places.state.clone() };
     BuildRequest { git: Some(Arc::new(git)), ..BuildRequest::new(context, runtime::container::shim_executable(), places) }
+}
+
+/// What a registry has for a reference now, without a name in the store.
+pub(super) fn pull_unnamed(engine: &Engine, reference: &ImageReference, progress: &(dyn Fn(&str) + Sync)) -> anyhow::Result<ImageId> {
+    let access = registry_access(engine.places())?;
+    Ok(registry::pull(engine.images(), reference, &pull_options(&access, &|event| pull_line(event, progress)))?)
 }
 
 /// Which base images are asked for.
@@ -241,7 +247,7 @@ pub fn build_with(
     bases: Bases,
     log: &BuildLog,
     progress: &(dyn Fn(&str) + Sync),
-) -> std::result::Result<ImageId, builder::BuildError> {
+) -> std::result::Result<Built, builder::BuildError> {
     let store = engine.images();
     let show = |line: &str| {
         log.line(line);

@@ -1,5 +1,6 @@
 //! The Linux host behind the seam: [`observe`] looks, [`perform`] does. Neither decides anything.
 
+pub mod build_cache;
 mod build_progress;
 mod config;
 mod content;

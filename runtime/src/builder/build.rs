@@ -1,6 +1,6 @@
 //! A build as a whole: what all its stages share, and the threads they are built in.
 
-use super::cache::Cache;
+use super::cache::{Cache, CacheRecord};
 use super::clock::BuildTime;
 use super::context::Context;
 use super::download::Downloads;
@@ -10,11 +10,12 @@ use super::file::{self, Statement};
 use super::graph::{Graph, Origin};
 use super::lint;
 use super::schedule::Schedule;
+use super::share::{self, Steps};
 use super::stage;
 use super::state::State;
 use super::step::source::From;
 use super::words::Lexer;
-use super::{BuildRequest, NamedContext};
+use super::{BuildRequest, Built, InlineCache, NamedContext};
 use crate::image::ImageId;
 use crate::image::store::{Image, ImageStore};
 use spec::value::{Digest, ImageReference};
@@ -45,6 +46,8 @@ pub(super) struct Build<'a> {
     pull: &'a Pull<'a>,
     progress: &'a Progress<'a>,
     images: Mutex<BTreeMap<String, Arc<Mutex<Option<ImageId>>>>>,
+    /// Steps that are done, for whoever takes the cache elsewhere.
+    steps: Mutex<Steps>,
 }
 
 /// What `--from` leads to.
@@ -63,7 +66,7 @@ pub(super) enum Layers {
 }
 
 /// Builds the target and adds its image to the store.
-pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progress: &Progress<'_>) -> Result<ImageId, BuildError> {
+pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progress: &Progress<'_>) -> Result<Built, BuildError> {
     let cache = Cache::open(&store.directory().join("build-cache")).map_err(BuildError::Cache)?;
     let context = Context::open(&request.context, &request.dockerfile, Some(&cache.index(&request.context)))?;
     let text = match &request.inline {
@@ -94,6 +97,7 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
         pull,
         progress,
         images: Mutex::default(),
+        steps: Mutex::default(),
     };
     build.stages();
     build.context.save_index();
@@ -104,7 +108,11 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
     let state = build.schedule.done(build.graph.target).expect("without a failure every stage that is needed is done");
     let mut config = state.finish(&build.time.rfc3339());
     config.config.labels.extend(request.labels.clone());
-    Ok(store.put_image(&config)?)
+    let steps = build.steps.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if request.inline_cache == InlineCache::Add {
+        share::annotate(&mut config, &steps);
+    }
+    Ok(Built { image: store.put_image(&config)?, steps })
 }
 
 /// `# check=error=true`: what the checks find is an error.
@@ -200,6 +208,11 @@ impl Build<'_> {
         };
         *known = Some(id);
         Ok(self.store.image(&id)?)
+    }
+
+    /// Notes a step that is done.
+    pub(super) fn note(&self, key: &Digest, record: &CacheRecord) {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).insert(*key, record.clone());
     }
 
     /// Names the place of a failure.

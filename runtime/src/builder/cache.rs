@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// Changes whenever the same key would stand for another result.
-const VERSION: &str = "2";
+pub(super) const VERSION: &str = "2";
 
 /// A key as it grows.
 #[derive(Clone)]
@@ -120,11 +120,9 @@ impl Cache {
     }
 
     /// Remembers what a step made.
-    pub fn put(&self, key: &Digest, layer: &LayerRecord, instruction: &str) -> Result<CacheRecord, FileError> {
-        let record = CacheRecord::of(layer, instruction);
-        // Not synced: a record that a power cut tore is none, and only costs the step.
-        atomic::write_json_unsynced(&self.step(key), &record)?;
-        Ok(record)
+    pub fn put(&self, key: &Digest, record: &CacheRecord) -> Result<(), FileError> {
+        // One that a power cut took or tore is none: the step is done again.
+        atomic::write_json_unsynced(&self.step(key), record)
     }
 
     /// Every step that is remembered, the one that has not served for the longest time first. Records that cannot be read are left out.

@@ -4,6 +4,7 @@ use super::NamedContext;
 use super::file::{Dockerfile, From, Instruction, Place, Statement, SyntaxError};
 use super::scope::Globals;
 use super::words::Lexer;
+use crate::image::platform::Platform;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A Dockerfile as stages.
@@ -196,7 +197,16 @@ fn sources(instruction: &Instruction) -> Vec<String> {
 }
 
 fn base(from: &From, earlier: &[Stage], globals: &Globals, lexer: &Lexer) -> Result<Origin, String> {
-    let image = lexer.word(&from.image, &|name| globals.get(name)).map_err(|error| error.to_string())?;
+    let word = |text: &str| lexer.word(text, &|name| globals.get(name)).map_err(|error| error.to_string());
+    let image = word(&from.image)?;
+    if let Some(platform) = &from.platform {
+        let (wanted, host) = (word(platform)?, Platform::host());
+        let is_hosts =
+            wanted.strip_prefix(&format!("{}/{}", host.os, host.architecture)).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if !is_hosts {
+            return Err(format!("this host builds for {host}, not for {wanted:?}: there is no emulation"));
+        }
+    }
     match image.as_str() {
         "" => Err(format!("{} names no image: is its argument declared with a default before the first FROM?", from.image)),
         "scratch" => Ok(Origin::Scratch),
@@ -251,6 +261,10 @@ mod tests {
         assert_eq!(base("FROM scratch"), Origin::Scratch);
         assert_eq!(base("FROM a AS a"), Origin::Image("a".to_owned()));
         assert_eq!(base("FROM a AS x\nFROM X"), Origin::Stage(0));
+        assert_eq!(base("FROM --platform=$BUILDPLATFORM a"), Origin::Image("a".to_owned()));
+        let file = parse("Dockerfile", "FROM --platform=plan9/z80 a").expect("parses");
+        let refused = Graph::new(&file, &BTreeMap::new(), None).expect_err("another platform").problem;
+        assert!(refused.ends_with("not for \"plan9/z80\": there is no emulation"), "{refused}");
         assert_eq!(graph("FROM a AS x\nFROM b", None).origin(1, "X"), Ok(Origin::Stage(0)));
         assert!(graph("FROM a\nFROM b", None).origin(1, "1").is_err());
         let file = parse("Dockerfile", "FROM $U").expect("parses");

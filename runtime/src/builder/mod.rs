@@ -7,6 +7,20 @@
 //!
 //! The semantics are BuildKit's. Reproducible: nothing here writes a clock's time (`clock`), a cache key holds content only (`cache`),
 //! and all files are reached beneath descriptors (`tree`). RUN is started by the shim, never by this process (`step::run`).
+//!
+//! COPY: the sources are scanned once (`step::source`), those whose content is not known by their stat are read on all processors
+//! (`index`, `learn`), and all of it makes the key. A miss merges them in memory over what the layers below show (`tree::draft`) and
+//! writes the new upper directory and the layer's stream in one pass, hashed beside (`tree::write`); what the same instruction's layer
+//! of last time has already is hard-linked (`earlier`).
+//!
+//! Where COPY and ADD differ from BuildKit, and why:
+//! - Files of the context are dated by the build's fixed time, and bring no extended attributes: Git keeps neither.
+//! - A file replaces a directory of a tree that was copied earlier; BuildKit stops there.
+//! - Several files to a name that is neither a directory nor ends in `/` are an error; BuildKit keeps the last one.
+//! - `--exclude` also leaves out names that a wildcard brings in, as the documentation says and the code does not.
+//! - Sockets are left out; BuildKit fails.
+//! - Of repositories: no submodules, no `--keep-git-dir` (a tree is fetched, not a history), no unencrypted `git://`.
+//! - `FROM` of a named context that is a directory is refused; `COPY --from` of it works.
 
 mod build;
 pub mod cache;
@@ -30,6 +44,7 @@ mod pattern;
 pub mod remote;
 mod schedule;
 mod scope;
+pub mod share;
 mod stage;
 mod state;
 mod step;
@@ -48,6 +63,7 @@ pub use tree::TreeError;
 use crate::image::ImageId;
 use crate::image::store::ImageStore;
 use crate::places::Places;
+use file::RunNetwork;
 use remote::GitFetch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -79,10 +95,14 @@ pub struct BuildRequest {
     pub shim: PathBuf,
     /// Directories of the instance: they name the control groups of RUN steps, and hold in memory what must not reach a disk.
     pub places: Places,
+    /// The network of RUN steps that do not say which.
+    pub network: RunNetwork,
     /// What RUN steps may use and no result contains.
     pub given: Given,
     /// Whether earlier results count.
     pub caching: Caching,
+    /// Whether the image says which steps made its layers, for hosts that build from it.
+    pub inline_cache: InlineCache,
     /// Most stages built at the same time; the result is the same for any number.
     pub workers: NonZeroUsize,
 }
@@ -105,8 +125,10 @@ impl BuildRequest {
             bases: BTreeMap::new(),
             shim,
             places,
+            network: RunNetwork::Default,
             given: Given::default(),
             caching: Caching::Use,
+            inline_cache: InlineCache::Omit,
             workers: WORKERS,
         }
     }
@@ -132,9 +154,27 @@ pub enum Caching {
     IgnoreStages(BTreeSet<String>),
 }
 
+/// Whether an image says which steps made its layers. It then has another digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InlineCache {
+    /// Yes.
+    Add,
+    /// No.
+    Omit,
+}
+
+/// What a build came to.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The image, in the store.
+    pub image: ImageId,
+    /// All steps of all stages that were needed.
+    pub steps: share::Steps,
+}
+
 /// Builds an image and adds it to the store, without a name: [`ImageStore::tag`] gives it one. `pull` is asked for images that are
 /// neither stages nor `bases` of the request.
-pub fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progress: &Progress<'_>) -> Result<ImageId, BuildError> {
+pub fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progress: &Progress<'_>) -> Result<Built, BuildError> {
     build::build(store, request, pull, progress)
 }
 
@@ -148,7 +188,7 @@ pub fn cache_of(store: &ImageStore) -> Result<cache::Cache, crate::store::FileEr
 pub fn unpack_context(archive: &Path, directory: &Path) -> Result<bool, TreeError> {
     let parent = tree::Root::open(archive.parent().unwrap_or(Path::new("/")))?;
     let name = archive.file_name().unwrap_or_default().as_encoded_bytes();
-    tree::unpack(parent.descriptor(), name, &tree::Root::open(directory)?, b"/", Some(tree::Owner::ROOT))
+    tree::unpack(parent.descriptor(), name, &tree::Root::open(directory)?, b"/", (tree::Owner::ROOT, tree::ArchiveOwners::Root))
 }
 
 /// The images that a Dockerfile's last stage (or `target`) needs: what its FROM and `COPY --from` name and is neither a stage nor

@@ -181,7 +181,7 @@ impl Stage<'_> {
     }
 
     fn run(&mut self, instruction: &file::Run) -> Step<Note> {
-        let prepared = run::prepare(&self.state, instruction, self.build.lexer.escape)?;
+        let prepared = run::prepare(&self.state, instruction, self.build.request.network, self.build.lexer.escape)?;
         let text = format!("RUN {}", prepared.args.join(" "));
         let mut layers = Vec::new();
         for mount in &prepared.mounts {
@@ -253,6 +253,7 @@ impl Stage<'_> {
     /// A layer from the cache, or one that `make` makes now: written as it says, or whatever is in the upper directory then.
     fn layer(&mut self, key: &Digest, text: &str, make: impl FnOnce(&Self, &Layering) -> Step<Option<Written>>) -> Step<Made> {
         if let Some(record) = self.cached(key) {
+            self.build.note(key, &record);
             self.tell(StepEvent::Cached);
             return Ok(self.apply(&record));
         }
@@ -262,6 +263,7 @@ impl Stage<'_> {
             None => self.commit(key, text, &layering, begun)?,
             Some(written) => self.commit_written(key, text, &layering, &written)?,
         };
+        self.build.note(key, &record);
         Ok(self.apply(&record))
     }
 
@@ -306,15 +308,20 @@ impl Stage<'_> {
         let upper = rustix::fs::open(&layering.upper, flags, Mode::empty()).map_err(FileError::of("open", &layering.upper))?;
         settle(&upper, since, time.seconds, time.latest())?;
         drop(upper);
-        let layer = store.commit_layer(&layering.upper, Times::Keep)?;
-        Ok(cache.put(key, &layer, text)?)
+        let record = CacheRecord::of(&store.commit_layer(&layering.upper, Times::Keep)?, text);
+        cache.put(key, &record)?;
+        Ok(record)
     }
 
     /// Takes a layer over that is hashed already. One whose sources changed meanwhile is not what its key says: it is not remembered.
     fn commit_written(&self, key: &Digest, text: &str, layering: &Layering, written: &Written) -> Step<CacheRecord> {
         let Build { store, cache, .. } = self.build;
         let layer = store.commit_written(&layering.upper, written.diff_id, written.packed)?;
-        Ok(if written.steady { cache.put(key, &layer, text)? } else { CacheRecord::of(&layer, text) })
+        let record = CacheRecord::of(&layer, text);
+        if written.steady {
+            cache.put(key, &record)?;
+        }
+        Ok(record)
     }
 }
 

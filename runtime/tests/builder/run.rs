@@ -1,6 +1,7 @@
 //! RUN in a container of its own.
 
 use crate::site::{Site, control_groups};
+use runtime::builder::file::RunNetwork;
 use runtime::builder::{CacheMounts, Secret};
 use std::fs;
 use std::path::PathBuf;
@@ -165,4 +166,20 @@ fn a_cache_can_begin_with_something() {
     let mounts = CacheMounts::of(&site.store);
     let ids: Vec<_> = mounts.list().expect("list").into_iter().map(|mount| mount.id).collect();
     assert_eq!(ids, ["/c"]);
+}
+
+#[test]
+fn a_command_may_be_without_a_network() {
+    let Some(mut site) = Site::with_busybox() else { return };
+    let links = |text: &str| format!("FROM busybox\nRUN {text}ls /sys/class/net | tr '\\n' ' ' > /links");
+    let of = |site: &Site, text: &str| site.build(&links(text)).below("/links");
+    assert_eq!(of(&site, "--network=none "), ["/links 0644 0:0 f lo "]);
+    site.request.network = RunNetwork::None;
+    assert_eq!(of(&site, ""), ["/links 0644 0:0 f lo "]);
+    let host = of(&site, "--network=host ");
+    assert!(host[0].contains("lo "), "{host:?}");
+    for (flag, expected) in [("--security=insecure", "--security=insecure is not allowed"), ("--device=x", "--device is not supported")] {
+        let refused = site.refusal(&format!("FROM busybox\nRUN {flag} true"));
+        assert!(refused.contains(expected), "{refused}");
+    }
 }

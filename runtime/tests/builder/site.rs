@@ -118,6 +118,12 @@ impl Site {
 
     /// Builds a Dockerfile; what came of it and what was told.
     pub(crate) fn try_build(&self, dockerfile: &str) -> (Result<Digest, BuildError>, Vec<String>) {
+        let (result, events) = self.try_build_all(dockerfile);
+        (result.map(|built| built.image), events)
+    }
+
+    /// As [`Self::try_build`], with all that a build returns.
+    pub(crate) fn try_build_all(&self, dockerfile: &str) -> (Result<runtime::builder::Built, BuildError>, Vec<String>) {
         let path = self.directory.path().join("Dockerfile");
         fs::write(&path, dockerfile).expect("Dockerfile");
         let request = BuildRequest { dockerfile: path, ..self.request.clone() };

@@ -3,10 +3,12 @@
 use super::find::name;
 use super::given;
 use crate::cli::{Failure, Outcome, Session, exit};
+use crate::linux::build_cache::{self, CacheSource, CacheTarget};
 use crate::linux::{Bases, BuildContext, BuildLog, build_request, build_with, with_room};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
-use runtime::builder::{BuildRequest, Caching};
+use runtime::builder::file::RunNetwork;
+use runtime::builder::{BuildRequest, Caching, InlineCache};
 use runtime::image::platform::Platform;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -48,12 +50,21 @@ pub(in crate::cli) struct BuildArgs {
     /// The platform to build for: only this host's
     #[arg(long)]
     platform: Option<String>,
+    /// The network of RUN steps that do not say which; the default is the one the agent itself is in
+    #[arg(long, value_enum, default_value = "default")]
+    network: Network,
     /// A secret for RUN --mount=type=secret: id=ID[,src=FILE | ,env=VARIABLE]
     #[arg(long, value_name = "SECRET")]
     secret: Vec<String>,
     /// An ssh agent for RUN --mount=type=ssh: default, or ID=SOCKET
     #[arg(long, value_name = "AGENT")]
     ssh: Vec<String>,
+    /// Take a build cache over first: an image, type=registry,ref=IMAGE or type=local,src=DIR
+    #[arg(long, value_name = "CACHE")]
+    cache_from: Vec<String>,
+    /// Leave the build cache behind: an image, type=registry,ref=IMAGE[,mode=max], type=local,dest=DIR[,mode=max] or type=inline
+    #[arg(long, value_name = "CACHE")]
+    cache_to: Vec<String>,
     /// Write the image's id to a file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
@@ -63,6 +74,17 @@ pub(in crate::cli) struct BuildArgs {
     /// Say nothing but the image's id
     #[arg(short, long)]
     quiet: bool,
+}
+
+/// Which network commands see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Network {
+    /// As on the host
+    Default,
+    /// As on the host
+    Host,
+    /// None but loopback
+    None,
 }
 
 /// How much a build says.
@@ -81,6 +103,8 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
         check_platform(platform)?;
     }
     let engine = session.engine()?;
+    let sources = args.cache_from.iter().map(|text| build_cache::source(text)).collect::<Result<Vec<_>, _>>()?;
+    let targets = args.cache_to.iter().map(|text| build_cache::target(text)).collect::<Result<Vec<_>, _>>()?;
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| anyhow::Error::from_boxed(error).context("open the build context");
     let mut context = BuildContext::open(&engine, &args.context, &args.file, &mut std::io::stdin().lock()).map_err(failed)?;
     for pair in &args.build_context {
@@ -94,6 +118,12 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
         labels: pairs(&args.label),
         target: args.target.clone(),
         caching: caching(args),
+        network: match args.network {
+            Network::Default => RunNetwork::Default,
+            Network::Host => RunNetwork::Host,
+            Network::None => RunNetwork::None,
+        },
+        inline_cache: if targets.contains(&CacheTarget::Inline) { InlineCache::Add } else { InlineCache::Omit },
         given: given::read(&args.secret, &args.ssh)?,
         ..build_request(&engine, context.directory.clone())
     };
@@ -106,19 +136,28 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
             session.render.say(line);
         }
     };
+    let import = |source: &CacheSource, text: &str| match build_cache::import(&engine, source, &say) {
+        Ok(steps) => say(&format!("{steps} cached steps from {text}")),
+        // A cache only saves time: that there is none yet is how every one begins.
+        Err(error) => session.render.warn(format_args!("no cache from {text}: {error:#}")),
+    };
     let built = with_room(&engine, &say, &|| {
         let _lease = engine.images().lease()?;
-        let id = build_with(&engine, &request, bases, &log, &say)?;
-        name(&engine, id, &args.tag).map(|()| id)
+        sources.iter().zip(&args.cache_from).for_each(|(source, text)| import(source, text));
+        let built = build_with(&engine, &request, bases, &log, &say)?;
+        name(&engine, built.image, &args.tag).map(|()| built)
     });
-    let id = built.context("build").map_err(|error| Failure::Error {
+    let built = built.context("build").map_err(|error| Failure::Error {
         error,
         hint: log.path().map(|path| format!("all that the build said is in {}", path.display())),
     })?;
-    if let Some(path) = &args.iidfile {
-        std::fs::write(path, id.to_string()).with_context(|| format!("write {}", path.display()))?;
+    for target in &targets {
+        build_cache::export(&engine, &built, target, &say).context("leave the build cache behind")?;
     }
-    session.render.line(id);
+    if let Some(path) = &args.iidfile {
+        std::fs::write(path, built.image.to_string()).with_context(|| format!("write {}", path.display()))?;
+    }
+    session.render.line(built.image);
     Ok(exit::DONE)
 }
 

@@ -3,7 +3,6 @@
 use super::find::reference;
 use crate::cli::render::{paint, style};
 use crate::cli::{Outcome, Session, exit};
-use crate::linux::registry_access;
 use clap::Args;
 use runtime::container::state::Phase;
 use runtime::engine::Engine;

@@ -2,6 +2,7 @@
 
 pub(crate) mod metadata;
 pub(crate) mod mount;
+mod mount_point;
 pub(crate) mod run;
 pub(crate) mod source;
 pub(crate) mod transfer;

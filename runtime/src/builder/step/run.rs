@@ -5,6 +5,7 @@
 
 use super::Layering;
 use super::mount::{self, Means, Mount};
+use super::mount_point;
 use super::source::From;
 use crate::builder::build::Build;
 use crate::builder::cache_mount::CacheMounts;
@@ -13,16 +14,14 @@ use crate::builder::file::{CommandLine, Run, RunNetwork, heredoc_word};
 use crate::builder::given::Redaction;
 use crate::builder::state::State;
 use crate::builder::step::metadata;
-use crate::builder::tree::{LastLink, Missing, Root};
 use crate::builder::words::Lexer;
 use crate::container::config::{ContainerConfig, MountConfig, NetworkConfig, Process, ResourceLimits, SeccompProfile, Updatable};
 use crate::process::pidfd;
 use crate::shim::bundle::{self, RunBundle};
 use crate::store::{FileError, Scratch, ScratchSpace};
-use rustix::fs::AtFlags;
 use spec::desired::LogLimits;
 use spec::value::{ByteSize, Capability, ContainerId, Digest, MountTarget, RestartPolicy, Signal};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::{BufRead, BufReader, PipeReader, Read};
 use std::os::fd::AsFd as _;
@@ -38,8 +37,6 @@ const TAIL_LINES: usize = 20;
 const LINE_BYTES_MAX: u64 = 64 << 10;
 /// Where a heredoc that is a script of its own is found, as in BuildKit.
 const SCRIPT_DIRECTORY: &str = "/dev/pipes";
-/// What the runtime mounts over; it may have had to make the places for that.
-const MOUNTED: [&str; 6] = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/proc", "/sys", "/dev"];
 
 /// What a RUN step is, after its heredocs are put in place.
 pub(crate) struct Prepared {
@@ -53,7 +50,7 @@ pub(crate) struct Prepared {
 }
 
 /// Puts shell and heredocs together.
-pub(crate) fn prepare(state: &State, run: &Run, escape: char) -> Result<Prepared, StepError> {
+pub(crate) fn prepare(state: &State, run: &Run, network: RunNetwork, escape: char) -> Result<Prepared, StepError> {
     let lexer = Lexer::new(escape);
     let numbered = run.mounts.iter().enumerate();
     let mounts = numbered.map(|(position, text)| mount::parse(text, position, state, &lexer)).collect::<Result<Vec<_>, _>>()?;
@@ -75,7 +72,11 @@ pub(crate) fn prepare(state: &State, run: &Run, escape: char) -> Result<Prepared
             (with_shell(text.clone() + &bodies.collect::<String>()), None)
         }
     };
-    Ok(Prepared { args, script, network: run.network, mounts })
+    let network = match run.network {
+        RunNetwork::Default => network,
+        own @ (RunNetwork::None | RunNetwork::Host) => own,
+    };
+    Ok(Prepared { args, script, network, mounts })
 }
 
 /// The cache key: everything the result may depend on. Proxies say how, not what.
@@ -152,7 +153,7 @@ pub(crate) fn execute(
     if code != 0 {
         return Err(StepError::Exit { command: run.args.clone(), code, output: tail });
     }
-    remove_mount_points(&layering.upper, &state.layers, &run.mounts)
+    mount_point::remove(&layering.upper, &state.layers, run.mounts.iter().filter_map(Mount::target))
 }
 
 fn target(mount: &MountConfig) -> &MountTarget {
@@ -260,32 +261,4 @@ fn script_mounts(run: &Prepared, scratch: &Scratch) -> Result<Vec<MountConfig>, 
     rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(0o755)).map_err(FileError::of("chmod", &path))?;
     let target: MountTarget = SCRIPT_DIRECTORY.parse().map_err(|error: spec::value::ValueError| StepError::Invalid(error.to_string()))?;
     Ok(vec![MountConfig::Bind { source: directory, target, read_only: true, copy_up: false }])
-}
-
-/// Removes what the runtime made only to mount on: empty files and directories that the layers below do not have, as BuildKit does.
-fn remove_mount_points(upper: &Path, layers: &[PathBuf], mounts: &[Mount]) -> Result<(), StepError> {
-    let root = Root::open(upper)?;
-    let lower = layers.iter().map(|layer| Root::open(layer)).collect::<Result<Vec<_>, _>>()?;
-    let there =
-        |root: &Root, path: &str| root.find(path.as_bytes(), Missing::Fail, LastLink::Keep).ok().filter(|spot| spot.found.is_some());
-    // With their parents, each after what is in it.
-    let mut places = BTreeSet::new();
-    for path in MOUNTED.into_iter().chain(mounts.iter().filter_map(Mount::target).map(MountTarget::as_str)) {
-        let parents = path.match_indices('/').map(|(at, _)| &path[..at]).chain([path]);
-        places.extend(parents.filter(|path| !path.is_empty()).map(str::to_owned));
-    }
-    for path in places.iter().rev() {
-        if lower.iter().any(|layer| there(layer, path).is_some()) {
-            continue;
-        }
-        let Some(spot) = there(&root, path) else { continue };
-        let (Some(name), Some(stat)) = (&spot.name, &spot.found) else { continue };
-        let empty_file = stat.st_mode & libc::S_IFMT == libc::S_IFREG && stat.st_size == 0;
-        let flags = if spot.is_directory() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        if spot.is_directory() || empty_file {
-            // A directory that is not empty stays.
-            let _ = rustix::fs::unlinkat(&*spot.directory, name.as_slice(), flags);
-        }
-    }
-    Ok(())
 }

@@ -241,7 +241,7 @@ fn a_part_of_a_file_is_sent_with_its_length() {
     let access = host.access();
     let endpoint = access.settings.origin(&registry.address, "test/image");
     let client = Client::new(&endpoint, vec![Scope::push("test/image")], &access, &|_| {});
-    let part = Content::Part { file: &file, from: 2, length: 5 };
+    let part = Content::Part { file: &file, from: 2, length: 5, sent: &|_| {} };
     let response = client.request("blobs/uploads/1", &Message { method: Method::PUT, headers: Vec::new(), body: part }).unwrap();
     assert_eq!(response.status(), 201);
     let seen = registry.seen();
