@@ -101,10 +101,11 @@ impl Verifying<'_> {
         let is_of_image = |name: &str| is_record(name) || name.strip_suffix(".origins").is_some_and(is_digest);
         let is_lock = |name: &str| name == "use" || is_digest(name);
         let is_store_part = |name: &str| STORE_PARTS.contains(&name);
-        let rooms: [(&str, &dyn Fn(&str) -> bool); 7] = [
+        let rooms: [(&str, &dyn Fn(&str) -> bool); 8] = [
             ("", &is_store_part),
             ("blobs/sha256", &is_digest),
             ("partial", &is_digest),
+            ("places", &is_digest),
             ("layers", &is_digest),
             ("images", &is_of_image),
             ("records", &is_record),
