@@ -4,8 +4,8 @@
 //! their digests tell which containers have to follow.
 
 use crate::apply;
-use crate::host::{Host, HostError, Report};
-use crate::plan::action::{Plan, Step};
+use crate::host::{Host, HostError, Outcome, Report};
+use crate::plan::action::{Action, Plan, Step};
 use crate::plan::{Policy, plan};
 use spec::desired::Desired;
 use std::sync::atomic::AtomicBool;
@@ -57,6 +57,15 @@ impl Cycle {
     }
 }
 
+/// Whether all that failed is that images were not published: no reason to keep what runs waiting for the rest of its images.
+fn only_pushes_failed(plan: &Plan, report: &Report) -> bool {
+    plan.steps.iter().zip(&report.outcomes).all(|(step, outcome)| match outcome {
+        Outcome::Done => true,
+        Outcome::Failed(_) => matches!(step.action, Action::PushImage { .. }),
+        Outcome::Skipped => false,
+    })
+}
+
 /// Makes the host match the site as far as it can be done now.
 pub fn converge(
     host: &dyn Host,
@@ -75,7 +84,7 @@ pub fn converge(
         host.announce(&rest)?;
         let report = apply::apply(&rest, host, apply::STEPS_AT_ONCE, called_off, &|index, step, event| watcher.step(index, step, event));
         host.settle(&rest, &report)?;
-        let go_on = report.succeeded();
+        let go_on = report.succeeded() || (rest.provisional && only_pushes_failed(&rest, &report));
         rounds.push(Round { plan: rest, report });
         if !go_on {
             let rest = plan(desired, &host.observe(desired)?, policy);

@@ -53,6 +53,7 @@ fn past(verb: Verb) -> &'static str {
     match verb {
         Verb::Create => "created",
         Verb::Update => "updated",
+        Verb::Publish => "published",
         Verb::Replace => "replaced",
         Verb::Repair => "repaired",
         Verb::Start => "started",

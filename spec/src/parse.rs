@@ -86,7 +86,7 @@ fn document(source: &Source, tree: Tree, problems: &mut Problems) -> Option<Docu
     let mut cut = BTreeSet::new();
     let mut reader = Reader { source, tree: &tree, cut: &mut cut, problems };
     let manifest = match kind {
-        Kind::Image => reader.required(Spec::Image as fn(Image) -> Spec),
+        Kind::Image => reader.required(|image: Image| Spec::Image(Box::new(image))),
         Kind::Container => reader.required(|container: Container| Spec::Container(Box::new(container))),
         Kind::Volume => reader.optional(Spec::Volume as fn(Volume) -> Spec),
         Kind::Network => reader.optional(Spec::Network as fn(Network) -> Spec),

@@ -158,7 +158,7 @@ impl SiteFiles for AnyFiles {
         Ok(SiteContent { kind: SiteFileKind::File, digest: Digest::of(b"") })
     }
 
-    fn build_context(&self, _context: &str, _dockerfile: &str) -> Result<BuildContext, SiteFileError> {
+    fn build_context(&self, _context: &str, _dockerfile: spec::Dockerfile<'_>) -> Result<BuildContext, SiteFileError> {
         Ok(BuildContext { content: Digest::of(b""), references: vec!["scratch".to_owned()] })
     }
 

@@ -1,6 +1,8 @@
 //! The suite: one binary, a file per feature. What needs root says so and is skipped without it.
 
+mod access;
 mod apply;
+mod contexts;
 mod crash;
 mod drift;
 mod examples;
@@ -10,6 +12,7 @@ mod git;
 mod lint;
 mod real;
 mod registry;
+mod store;
 mod tidy;
 mod update;
 mod validate;

@@ -170,9 +170,15 @@ pub enum Failure {
     Shown,
 }
 
+/// What to do about a disk that is full, after all that may go went by itself.
+const NO_ROOM_HINT: &str =
+    "agent system df shows what takes the space, agent system prune --all frees more; the limits are in agent.yaml of the --config-dir";
+
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::Error { error: error.into(), hint: None }
+        let error = error.into();
+        let hint = runtime::image::store::no_room(error.as_ref()).map(|_| NO_ROOM_HINT.to_owned());
+        Self::Error { error, hint }
     }
 }
 

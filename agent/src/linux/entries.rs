@@ -75,6 +75,7 @@ fn effect(action: &Action) -> Option<(ResourceId, Effect)> {
         Action::RemoveContainer { id } => (ResourceId { kind: Kind::Container, name: id.to_string() }, Effect::Removes),
         Action::ForgetImage { key } => (ResourceId { kind: Kind::Image, name: key.to_string() }, Effect::Removes),
         Action::ObtainImage { .. }
+        | Action::PushImage { .. }
         | Action::RepairNetwork { .. }
         | Action::StartContainer { .. }
         | Action::AwaitContainer { .. }

@@ -3,7 +3,7 @@
 use super::config::{self, Parts};
 use super::content::ensure_snapshot;
 use super::record::Applied;
-use super::{LinuxHost, image, now};
+use super::{LinuxHost, image, now, publish};
 use crate::host::HostError;
 use crate::plan::action::{Action, Traffic};
 use crate::plan::actual::{ContainerFault, Owner};
@@ -31,6 +31,7 @@ type Result<T = ()> = std::result::Result<T, HostError>;
 pub(super) fn perform(host: &LinuxHost<'_>, action: &Action, progress: &(dyn Fn(&str) + Sync)) -> Result {
     match action {
         Action::ObtainImage { key, image } => image::obtain(host, key, image, progress),
+        Action::PushImage { key, image, digest, references } => publish::publish(host, (key, image), digest, references, progress),
         Action::ForgetImage { key } => image::forget(host, key),
         Action::CreateNetwork { name, network, subnet, gateway, owner } => create_network(host, name, network, *subnet, *gateway, owner),
         Action::UpdateNetwork { name, network } => update_network(host, name, network),

@@ -7,7 +7,7 @@ use crate::plan::actual::Owner;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use spec::desired::Image;
-use spec::value::{Digest, Name};
+use spec::value::{Digest, ImageReference, Name};
 use std::collections::BTreeMap;
 
 /// What an obtained image's entry in the ledger says.
@@ -21,6 +21,9 @@ pub struct AppliedImage {
     /// Digest of its manifest as written; `None` if it has none.
     #[serde(default)]
     pub written: Option<Digest>,
+    /// The names it was published under, each with the image that was.
+    #[serde(default)]
+    pub published: BTreeMap<ImageReference, Digest>,
 }
 
 /// Kept as annotations of the resource.

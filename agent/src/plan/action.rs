@@ -5,7 +5,8 @@ use super::shown;
 use runtime::container::config::Endpoint;
 use serde::Serialize;
 use spec::desired::{Container, DependencyCondition, Image, ImageKey, Kind, Location, Network, ResourceId, Volume};
-use spec::value::{ContainerId, Digest, Name, Subnet};
+use spec::value::{ContainerId, Digest, ImageReference, Name, Subnet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 /// One thing to do.
@@ -20,6 +21,18 @@ pub enum Action {
         /// Where it comes from; recorded as applied.
         #[serde(serialize_with = "shown::image")]
         image: Image,
+    },
+    /// Publish an image under names of registries. Nothing waits for it.
+    PushImage {
+        /// What it is recorded as; it is in the store.
+        #[serde(serialize_with = "text")]
+        key: ImageKey,
+        /// Recorded as applied.
+        image: Image,
+        /// The image as it was when the plan was made.
+        digest: Digest,
+        /// The names under which this image was not published yet; never empty.
+        references: BTreeSet<ImageReference>,
     },
     /// Give up an image no manifest names any more; its content goes with the next garbage collection.
     ForgetImage {
@@ -187,6 +200,8 @@ pub enum Verb {
     Create,
     /// It changes while it runs.
     Update,
+    /// It is published under names of registries.
+    Publish,
     /// A new one takes its place.
     Replace,
     /// It is mended: the host differs from what was applied.
@@ -225,6 +240,13 @@ pub enum Cause {
     Drift {
         /// In words.
         what: String,
+    },
+    /// It is not published under this name yet, or another image was.
+    Publish {
+        /// The name.
+        reference: ImageReference,
+        /// Where it is written.
+        location: Option<Location>,
     },
     /// Something it is made of changes.
     Follows {

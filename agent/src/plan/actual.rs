@@ -5,7 +5,7 @@ use runtime::container::config::{Endpoint, ResourceLimits};
 use runtime::container::state::Phase;
 use serde::{Deserialize, Serialize};
 use spec::desired::{Container, Image, ImageKey, Network, Volume};
-use spec::value::{ContainerId, Digest, Name, PortMapping, Subnet};
+use spec::value::{ContainerId, Digest, ImageReference, Name, PortMapping, Subnet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -72,6 +72,8 @@ pub struct ActualImage {
     pub applied: Image,
     /// Digests of the site images it was built on, by name: a changed base builds it again.
     pub bases: BTreeMap<Name, Digest>,
+    /// The names it was published under, each with the image that was.
+    pub published: BTreeMap<ImageReference, Digest>,
     /// Whose it is.
     pub owner: Owner,
     /// Digest of the manifest it was obtained for, as written; `None` if it was none.

@@ -74,15 +74,18 @@ pub(super) const CONTAINER: &[Rule] = &[
     rule("workingDir", "workingDir", Effect::Replace),
 ];
 
-/// Every field of an image; any change of its source obtains it again.
+/// Every field of an image; any change of its source obtains it again, one of its names publishes it.
 pub(super) const IMAGE: &[Rule] = &[
+    rule("push", "push", Effect::Record),
     rule("source.archive.content", "archive.content", Effect::Live),
     rule("source.archive.path", "archive", Effect::Live),
     rule("source.build.args.*", "build.args.*", Effect::Live),
     rule("source.build.bases", "build.bases", Effect::Live),
     rule("source.build.content", "build.content", Effect::Live),
     rule("source.build.context", "build.context", Effect::Live),
+    rule("source.build.contexts.*", "build.contexts.*", Effect::Live),
     rule("source.build.dockerfile", "build.dockerfile", Effect::Live),
+    rule("source.build.inline", "build.inline", Effect::Live),
     rule("source.build.target", "build.target", Effect::Live),
     rule("source.pull.reference", "pull", Effect::Live),
 ];

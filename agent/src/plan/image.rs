@@ -1,15 +1,15 @@
 //! Which images are obtained, in the order in which one is built on the other.
 //!
-//! An image that is obtained makes the plan provisional: only its digest tells which containers have to follow.
+//! An image that is obtained makes the plan provisional: only its digest tells which containers have to follow, and what is published.
 
 use super::action::{Action, Cause, Consequence, Verb};
 use super::actual::{ActualImage, Observed};
 use super::draft::{Draft, resource};
-use super::field;
+use super::field::{self, Effect};
 use super::order::{self, Waits};
 use super::site::{Site, foreign};
 use spec::desired::{Image, ImageKey, ImageSource, Kind, ResourceId};
-use spec::value::{Digest, Name};
+use spec::value::{Digest, ImageReference, Name};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of an image when containers are decided on.
@@ -79,13 +79,15 @@ fn one<'a>(site: &Site<'a>, key: &'a ImageKey, images: &mut Images<'a>, draft: &
         }
     }
     let how = how(&wanted.source);
-    let causes = causes(site, &id, wanted, present, images);
+    let mut causes = causes(site, &id, wanted, present, images);
     match present {
         Some(image) if causes.now.is_empty() && causes.perhaps.is_empty() => {
+            publish(site, key, image, draft);
             return ImageState::Known { digest: image.digest, is_probed: image.has_healthcheck };
         }
         Some(_) if causes.now.is_empty() => draft.change(id, Verb::Update, Consequence::None, causes.perhaps),
         Some(_) | None => {
+            causes.perhaps.extend(wanted.push.iter().map(|reference| publishing(site, &id, reference)));
             let verb = if present.is_some() { Verb::Update } else { Verb::Create };
             let after = bases(wanted).filter_map(|base| images.steps.get(key_of(site, base)?).copied()).collect();
             images.steps.insert(key, draft.step(&id, Action::ObtainImage { key: key.clone(), image: wanted.clone() }, after));
@@ -94,6 +96,25 @@ fn one<'a>(site: &Site<'a>, key: &'a ImageKey, images: &mut Images<'a>, draft: &
     }
     draft.make_provisional();
     ImageState::Pending { how }
+}
+
+/// Publishes what is in the store under the names that it does not have yet.
+fn publish(site: &Site<'_>, key: &ImageKey, present: &ActualImage, draft: &mut Draft) {
+    let id = resource(Kind::Image, key);
+    let image = &site.desired.images[key];
+    let missing = image.push.iter().filter(|reference| present.published.get(*reference) != Some(&present.digest));
+    let references: BTreeSet<ImageReference> = missing.cloned().collect();
+    if references.is_empty() {
+        return;
+    }
+    let causes = references.iter().map(|reference| publishing(site, &id, reference)).collect();
+    let action = Action::PushImage { key: key.clone(), image: image.clone(), digest: present.digest, references };
+    draft.step(&id, action, Vec::new());
+    draft.change(id, Verb::Publish, Consequence::None, causes);
+}
+
+fn publishing(site: &Site<'_>, id: &ResourceId, reference: &ImageReference) -> Cause {
+    Cause::Publish { reference: reference.clone(), location: site.desired.origins.find(id, "push").cloned() }
 }
 
 /// Why an image is obtained.
@@ -108,8 +129,9 @@ fn causes(site: &Site<'_>, id: &ResourceId, wanted: &Image, present: Option<&Act
     let Some(present) = present else {
         return Causes { now: vec![Cause::New { location: site.desired.origins.find(id, "").cloned() }], perhaps: Vec::new() };
     };
-    let differences = field::differences(field::IMAGE, &present.applied, wanted);
-    let mut now: Vec<Cause> = differences.into_iter().map(|difference| difference.cause(site.desired, id)).collect();
+    // Its names do not make it another image.
+    let differences = field::differences(field::IMAGE, &present.applied, wanted).into_iter().filter(|it| it.effect != Effect::Record);
+    let mut now: Vec<Cause> = differences.map(|difference| difference.cause(site.desired, id)).collect();
     let mut perhaps = Vec::new();
     for base in bases(wanted) {
         let follows = |what| Cause::Follows { resource: resource(Kind::Image, base), what };

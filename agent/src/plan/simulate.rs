@@ -16,6 +16,11 @@ pub fn simulate(mut actual: Actual, action: &Action, desired: &Desired, site: &S
     let written = |kind: Kind, name: &dyn std::fmt::Display| desired.written.get(&resource(kind, name)).copied();
     match action {
         Action::ObtainImage { key, image } => obtain(&mut actual, key, image, (owner, written(Kind::Image, key))),
+        Action::PushImage { key, image, digest, references } => with(actual.images.get_mut(key), |one| {
+            one.applied = image.clone();
+            one.written = written(Kind::Image, key);
+            one.published.extend(references.iter().map(|reference| (reference.clone(), *digest)));
+        }),
         Action::ForgetImage { key } => drop(actual.images.remove(key)),
         Action::CreateNetwork { name, network, subnet, gateway, owner } => {
             let (applied, subnet, gateway, owner) = (network.clone(), *subnet, *gateway, owner.clone());
@@ -109,12 +114,12 @@ fn obtain(actual: &mut Actual, key: &ImageKey, image: &Image, (owner, written): 
         }
         ImageSource::Pull { .. } | ImageSource::Archive { .. } => BTreeMap::new(),
     };
-    let has_healthcheck = match actual.images.get(key) {
-        Some(Observed::Present(before)) => before.has_healthcheck,
-        Some(Observed::Unreadable { .. }) | None => false,
+    let (has_healthcheck, published) = match actual.images.get(key) {
+        Some(Observed::Present(before)) => (before.has_healthcheck, before.published.clone()),
+        Some(Observed::Unreadable { .. }) | None => (false, BTreeMap::new()),
     };
-    let digest = Digest::of(format!("{image:?} {bases:?}").as_bytes());
-    let made = ActualImage { digest, applied: image.clone(), written, bases, owner, has_healthcheck };
+    let digest = Digest::of(format!("{:?} {bases:?}", image.source).as_bytes());
+    let made = ActualImage { digest, applied: image.clone(), written, bases, published, owner, has_healthcheck };
     actual.images.insert(key.clone(), Observed::Present(made));
 }
 

@@ -15,7 +15,7 @@ use std::fmt;
 /// Characters of a value that are shown; the whole of it is in the JSON.
 const VALUE_CHARS_MAX: usize = 60;
 /// Version of the lines of JSON: the minor part grows when something is added, the major part when something changes.
-const JSON_VERSION: &str = "1.0";
+const JSON_VERSION: &str = "1.1";
 
 /// The plan as text: a block a resource, what is blocked, what is worth knowing, and counts in the last line.
 pub fn render(plan: &Plan) -> String {
@@ -59,13 +59,14 @@ impl fmt::Display for Change {
 }
 
 impl Change {
-    /// One sign for what happens: `+ ~ +/- -/+ ! > -`.
+    /// One sign for what happens: `+ ~ +/- -/+ ^ ! > -`.
     pub fn glyph(&self) -> &'static str {
         match (self.verb, self.consequence) {
             (Verb::Create, _) => "+",
             (Verb::Update, _) => "~",
             (Verb::Replace, Consequence::Replace) => "+/-",
             (Verb::Replace, Consequence::None | Consequence::LiveUpdate | Consequence::Restart | Consequence::Downtime) => "-/+",
+            (Verb::Publish, _) => "^",
             (Verb::Repair, _) => "!",
             (Verb::Start, _) => ">",
             (Verb::Remove, _) => "-",
@@ -83,6 +84,7 @@ impl Change {
             (Verb::Replace, Consequence::Replace) => "replace: the new one is ready before the old one goes",
             (Verb::Replace, Consequence::Downtime) => "replace: the old one goes first, downtime until the new one is ready",
             (Verb::Replace, Consequence::None | Consequence::LiveUpdate | Consequence::Restart) => "replace: the old one does not run",
+            (Verb::Publish, _) => "publish; nothing that runs is touched",
             (Verb::Repair, Consequence::Restart) => "repair and start",
             (Verb::Repair, Consequence::None | Consequence::LiveUpdate | Consequence::Replace | Consequence::Downtime) => "repair",
             (Verb::Start, _) => "start",
@@ -103,6 +105,7 @@ impl fmt::Display for Cause {
             }
             Self::Unnamed => f.write_str("no manifest names it any more"),
             Self::Drift { what } => f.write_str(&printable_whole(what)),
+            Self::Publish { reference, location } => write!(f, "would publish as {reference}{}", place(location)),
             Self::Follows { resource, what } => write!(f, "{resource}: {}", printable_whole(what)),
         }
     }
@@ -118,6 +121,8 @@ pub struct Summary {
     pub update: usize,
     /// Another takes their place.
     pub replace: usize,
+    /// Published in registries.
+    pub publish: usize,
     /// Mended.
     pub repair: usize,
     /// Started again.
@@ -140,6 +145,7 @@ impl Summary {
             create: count(Verb::Create),
             update: count(Verb::Update),
             replace: count(Verb::Replace),
+            publish: count(Verb::Publish),
             repair: count(Verb::Repair),
             start: count(Verb::Start),
             remove: count(Verb::Remove),
@@ -156,6 +162,7 @@ impl fmt::Display for Summary {
             (self.create, "to create"),
             (self.update, "to update"),
             (self.replace, "to replace"),
+            (self.publish, "to publish"),
             (self.repair, "to repair"),
             (self.start, "to start"),
             (self.remove, "to remove"),
@@ -276,7 +283,7 @@ mod tests {
         let lines: Vec<serde_json::Value> = json_lines(&plan()).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let types: Vec<&str> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
         assert_eq!(types, ["version", "change", "step", "blocked", "note", "summary"]);
-        assert_eq!(lines[0]["version"], "1.0");
+        assert_eq!(lines[0]["version"], "1.1");
         assert_eq!(lines[1]["resource"], serde_json::json!({"kind": "container", "name": "web"}));
         assert_eq!(lines[1]["causes"][0]["field"]["new"].as_str().unwrap().len(), 100, "JSON keeps the whole value");
         assert_eq!(lines[2]["action"]["action"], "stopContainer");

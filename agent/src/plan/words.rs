@@ -19,6 +19,10 @@ impl fmt::Display for Action {
                 ImageSource::Pull { reference } => write!(f, "pull {reference}"),
                 ImageSource::Archive { path, .. } => write!(f, "import image {key} from {path}"),
             },
+            Self::PushImage { key, references, .. } => {
+                let names: Vec<String> = references.iter().map(ToString::to_string).collect();
+                write!(f, "push image {key} as {}", names.join(", "))
+            }
             Self::ForgetImage { key } => write!(f, "forget image {key}"),
             Self::CreateNetwork { name, subnet, .. } => write!(f, "create network {name} on {subnet}"),
             Self::UpdateNetwork { name, .. } => write!(f, "update network {name}"),

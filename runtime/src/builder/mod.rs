@@ -10,11 +10,16 @@
 
 mod build;
 pub mod cache;
+mod cache_mount;
+mod change;
 mod clock;
 pub mod context;
+mod download;
+mod earlier;
 mod error;
 mod event;
 pub mod file;
+mod given;
 pub mod graph;
 pub mod ignore;
 mod index;
@@ -22,6 +27,7 @@ mod learn;
 pub mod lint;
 mod owner;
 mod pattern;
+pub mod remote;
 mod schedule;
 mod scope;
 mod stage;
@@ -30,16 +36,23 @@ mod step;
 mod tree;
 pub mod words;
 
-pub use context::{ContextError, context_digest};
+pub use cache_mount::{CacheMount, CacheMounts, Sharing};
+pub use change::{ChangeError, change};
+pub use context::{ContextError, context_digest, inline_context_digest};
+pub use download::DownloadError;
 pub use error::{BuildError, StepError};
 pub use event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
+pub use given::{Given, SECRET_BYTES_MAX, Secret};
 pub use tree::TreeError;
 
 use crate::image::ImageId;
 use crate::image::store::ImageStore;
+use crate::places::Places;
+use remote::GitFetch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What to build.
 #[derive(Debug, Clone)]
@@ -50,14 +63,24 @@ pub struct BuildRequest {
     pub dockerfile: PathBuf,
     /// Build arguments.
     pub args: BTreeMap<String, String>,
+    /// Labels the image gets besides its own, over those of the same name.
+    pub labels: BTreeMap<String, String>,
     /// Stage to build, by name or number; the last one if `None`.
     pub target: Option<String>,
+    /// The Dockerfile's text, if it is not a file: written in a manifest, or read from a pipe.
+    pub inline: Option<String>,
+    /// Contexts by name: what `FROM name` and `--from=name` mean, before stages and images.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// Fetches the repositories that ADD names; without it there are none.
+    pub git: Option<Arc<dyn GitFetch>>,
     /// Images of the site that the Dockerfile may name.
     pub bases: BTreeMap<String, ImageId>,
     /// The program `container-shim`.
     pub shim: PathBuf,
-    /// State directory of the instance: it names the control groups of RUN steps.
-    pub state: PathBuf,
+    /// Directories of the instance: they name the control groups of RUN steps, and hold in memory what must not reach a disk.
+    pub places: Places,
+    /// What RUN steps may use and no result contains.
+    pub given: Given,
     /// Whether earlier results count.
     pub caching: Caching,
     /// Most stages built at the same time; the result is the same for any number.
@@ -69,28 +92,44 @@ pub const WORKERS: NonZeroUsize = NonZeroUsize::new(8).expect("8 is not 0");
 
 impl BuildRequest {
     /// A build of `Dockerfile` in a context, its last stage, everything else as it comes.
-    pub fn new(context: PathBuf, shim: PathBuf, state: PathBuf) -> Self {
+    pub fn new(context: PathBuf, shim: PathBuf, places: Places) -> Self {
         Self {
             context,
             dockerfile: "Dockerfile".into(),
             args: BTreeMap::new(),
+            labels: BTreeMap::new(),
             target: None,
+            inline: None,
+            contexts: BTreeMap::new(),
+            git: None,
             bases: BTreeMap::new(),
             shim,
-            state,
+            places,
+            given: Given::default(),
             caching: Caching::Use,
             workers: WORKERS,
         }
     }
 }
 
-/// Whether earlier results count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a name stands for instead of a stage or an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory, less what its `.dockerignore` hides.
+    Directory(PathBuf),
+    /// An image by reference.
+    Image(String),
+}
+
+/// Whether earlier results count. What steps make is remembered in any case.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caching {
     /// Yes.
     Use,
-    /// No: every step is done again. What it makes is remembered.
+    /// No: every step is done again.
     Ignore,
+    /// Not in these stages, by name in lower case.
+    IgnoreStages(BTreeSet<String>),
 }
 
 /// Builds an image and adds it to the store, without a name: [`ImageStore::tag`] gives it one. `pull` is asked for images that are
@@ -102,6 +141,14 @@ pub fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progre
 /// The build cache of a store.
 pub fn cache_of(store: &ImageStore) -> Result<cache::Cache, crate::store::FileError> {
     cache::Cache::open(&store.directory().join("build-cache"))
+}
+
+/// Unpacks an archive (tar, plain or compressed) into an empty directory as a build context: all of it belongs to root. `false` if the
+/// file is no archive.
+pub fn unpack_context(archive: &Path, directory: &Path) -> Result<bool, TreeError> {
+    let parent = tree::Root::open(archive.parent().unwrap_or(Path::new("/")))?;
+    let name = archive.file_name().unwrap_or_default().as_encoded_bytes();
+    tree::unpack(parent.descriptor(), name, &tree::Root::open(directory)?, b"/", Some(tree::Owner::ROOT))
 }
 
 /// The images that a Dockerfile's last stage (or `target`) needs: what its FROM and `COPY --from` name and is neither a stage nor

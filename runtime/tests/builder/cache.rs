@@ -32,6 +32,10 @@ fn only_what_changed_is_done_again() {
     assert_eq!(site.build(&TEXT.replace("X=1", "X=2")).cached(), 3, "what runs with another environment");
     assert_eq!(site.build(&TEXT.replace("/out", "/out2")).cached(), 1);
 
+    site.request.caching = Caching::IgnoreStages(["no-such".to_owned()].into());
+    assert_eq!(site.build(TEXT).cached(), 4);
+    site.request.caching = Caching::IgnoreStages(["last".to_owned()].into());
+    assert_eq!(site.build(&format!("FROM busybox AS first\nRUN true\n{}", TEXT.replace("busybox", "busybox AS last"))).cached(), 0);
     site.request.caching = Caching::Ignore;
     let fresh = site.build(TEXT);
     assert_eq!((fresh.cached(), fresh.id), (0, first.id), "done again it comes out the same");

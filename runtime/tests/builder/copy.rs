@@ -145,7 +145,10 @@ fn archives_are_unpacked_by_add_alone() {
 fn what_is_refused() {
     let Some(site) = site() else { return };
     let cases = [
-        ("COPY missing /t", "Dockerfile:2:1: COPY missing /t\n2 | COPY missing /t\n  | ^: \"missing\" is not in the build context"),
+        (
+            "COPY missing /t",
+            "Dockerfile:2:1: COPY missing /t\n   1 |     FROM scratch\n   2 | >>> COPY missing /t\n: \"missing\" is not in the build context",
+        ),
         ("COPY a.txt b.txt /t", "with several sources the destination is a directory: write /t/"),
         ("COPY --chown=nobody a.txt /t", "there is no user \"nobody\" in /etc/passwd of the image"),
         ("COPY --chown=0:nobody a.txt /t", "there is no group \"nobody\" in /etc/group of the image"),

@@ -39,7 +39,10 @@ impl Site {
         let context = directory.path().join("context");
         fs::create_dir(&context).expect("context");
         let store = ImageStore::open_at(&directory.path().join("state/images")).expect("store");
-        let request = BuildRequest::new(context, env!("CARGO_BIN_EXE_container-shim").into(), directory.path().join("state"));
+        let places = ["state", "run", "config"].map(|place| directory.path().join(place));
+        let [state, run, config] = places;
+        let places = Places { state, run, config };
+        let request = BuildRequest::new(context, env!("CARGO_BIN_EXE_container-shim").into(), places);
         Some(Self { directory, store, request })
     }
 
@@ -140,8 +143,7 @@ impl Site {
 impl Drop for Site {
     /// The parent control groups of this instance, empty now: nobody else knows when an instance is no more.
     fn drop(&mut self) {
-        let places = Places { state: self.request.state.clone(), ..Places::standard() };
-        Cgroup::remove_instance(&places).unwrap_or_else(|error| eprintln!("left behind: {error}"));
+        Cgroup::remove_instance(&self.request.places).unwrap_or_else(|error| eprintln!("left behind: {error}"));
     }
 }
 

@@ -1,6 +1,6 @@
 //! `kind: Image`: where an image comes from.
 
-use super::{Pairs, TextOrMap};
+use super::{OneOrMany, Pairs, TextOrList, TextOrMap};
 use crate::value::{ImageReference, ValueError};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -17,6 +17,33 @@ pub struct Image {
     pub pull: Option<ImageReference>,
     /// Import it from a file: a root file system tar, an OCI archive or a docker archive. Relative to this manifest.
     pub archive: Option<String>,
+    /// Where it is published: `registry.example/shop/web:1.4`, or a list of such names. Pushed when it was obtained, and again
+    /// whenever it or the names change.
+    pub push: Option<OneOrMany<PushTarget>>,
+}
+
+/// A name to publish an image under, or a repository with several tags.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(inline)]
+pub struct PushTarget(pub TextOrMap<ImageReference, PushRepository>);
+
+impl std::str::FromStr for PushTarget {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        Ok(Self(TextOrMap::Short(text.parse()?)))
+    }
+}
+
+/// A repository to publish an image in.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PushRepository {
+    /// The repository: `registry.example/shop/web`.
+    pub repository: String,
+    /// The tags it gets there; `latest` unless said.
+    pub tags: Option<TextOrList>,
 }
 
 /// A build.
@@ -27,6 +54,11 @@ pub struct Build {
     pub context: String,
     /// The Dockerfile, relative to the context; `Dockerfile` unless said.
     pub dockerfile: Option<String>,
+    /// The Dockerfile itself, instead of a file; Compose's `dockerfile_inline`.
+    pub inline: Option<String>,
+    /// Further contexts, a map or a list of name=context: a directory relative to this manifest, `docker-image://reference`, or a
+    /// repository (`https://host/repo.git#ref:directory`). What `FROM name` and `--from=name` mean; Compose's `additional_contexts`.
+    pub contexts: Option<Pairs>,
     /// Build arguments: a map, or a list of KEY=value.
     pub args: Option<Pairs>,
     /// The stage to stop at; the last one unless said.

@@ -40,7 +40,7 @@ pub struct Manifest {
 #[derive(Debug, Clone)]
 pub enum Spec {
     /// `kind: Image`
-    Image(Image),
+    Image(Box<Image>),
     /// `kind: Container`
     Container(Box<Container>),
     /// `kind: Volume`

@@ -17,6 +17,7 @@ mod pairs;
 mod path;
 mod ports;
 mod process;
+mod push;
 mod security;
 mod words;
 mod written;

@@ -14,11 +14,16 @@ use runtime::network::{FirewallState, Links, NetworkRecord, Traffic, list_networ
 use runtime::volume::{VolumeRecord, list_volumes};
 use spec::desired::{Desired, Image, ImageKey, ImageSource, Kind, Network, Volume};
 use spec::value::{ContainerId, Name, PortMapping};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 type Result<T> = std::result::Result<T, HostError>;
 
 pub(super) fn observe(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result<Actual> {
+    Ok(Actual { images: images(engine, ledger, desired)?, ..all_but_images(engine)? })
+}
+
+/// What there is whatever a site names.
+pub(super) fn all_but_images(engine: &Engine) -> Result<Actual> {
     let failed = |what: &str, error: Box<dyn std::error::Error + Send + Sync>| HostError::new(format!("look at the {what}"), error);
     let links = Links::read(engine.places()).map_err(|error| failed("links", error.into()))?;
     let records = list_networks(engine.places()).map_err(|error| failed("networks", error.into()))?;
@@ -36,7 +41,7 @@ pub(super) fn observe(engine: &Engine, ledger: Option<&Ledger>, desired: &Desire
         }
     }
     Ok(Actual {
-        images: images(engine, ledger, desired)?,
+        images: BTreeMap::new(),
         containers,
         networks: records.into_iter().map(|(name, record)| (name, network(record, &links))).collect(),
         volumes: volumes.into_iter().map(|(name, record)| (name, volume(record))).collect(),
@@ -89,7 +94,7 @@ fn volume(record: std::result::Result<VolumeRecord, runtime::volume::VolumeError
 }
 
 /// Images that the site names, and images the ledger says were obtained.
-fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result<BTreeMap<ImageKey, Observed<ActualImage>>> {
+pub(super) fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result<BTreeMap<ImageKey, Observed<ActualImage>>> {
     let failed = |error: crate::ledger::LedgerError| HostError::new("look at the images", error);
     let settings = registry_settings(&engine.places().config).map_err(|error| HostError::new("look at the images", error))?;
     let mut found = BTreeMap::new();
@@ -108,8 +113,8 @@ fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result
         // Pulled, built or imported by hand: what is here under that name is used as it is.
         let ImageKey::Reference(reference) = key else { continue };
         if !found.contains_key(key) {
-            let image = Image { source: ImageSource::Pull { reference: reference.clone() } };
-            let applied = AppliedImage { image, bases: BTreeMap::new(), written: None };
+            let image = Image { source: ImageSource::Pull { reference: reference.clone() }, push: BTreeSet::new() };
+            let applied = AppliedImage { image, bases: BTreeMap::new(), written: None, published: BTreeMap::new() };
             let here = look_at(engine, key, applied, Owner::Hand).filter(|it| may_be_used(engine, &settings, it));
             found.extend(here.map(|observed| (key.clone(), observed)));
         }
@@ -131,8 +136,8 @@ fn look_at(engine: &Engine, key: &ImageKey, applied: AppliedImage, owner: Owner)
         Ok(Some(image)) => {
             let has_healthcheck =
                 image.config.config.healthcheck.is_some_and(|check| check.test.first().is_some_and(|word| word != "NONE"));
-            let AppliedImage { image: applied, bases, written } = applied;
-            Observed::Present(ActualImage { digest: image.id, applied, bases, owner, written, has_healthcheck })
+            let AppliedImage { image: applied, bases, written, published } = applied;
+            Observed::Present(ActualImage { digest: image.id, applied, bases, published, owner, written, has_healthcheck })
         }
     })
 }
@@ -141,7 +146,7 @@ fn look_at(engine: &Engine, key: &ImageKey, applied: AppliedImage, owner: Owner)
 /// obtain it is then to have it verified, or refused with the reason.
 fn may_be_used(engine: &Engine, settings: &Settings, observed: &Observed<ActualImage>) -> bool {
     match observed {
-        Observed::Present(ActualImage { applied: Image { source: ImageSource::Pull { reference } }, digest, .. }) => {
+        Observed::Present(ActualImage { applied: Image { source: ImageSource::Pull { reference }, .. }, digest, .. }) => {
             // A record of verdicts that cannot be read proves nothing.
             policy::is_settled(settings, engine.images(), reference, digest).unwrap_or(false)
         }

@@ -2,8 +2,8 @@
 
 use super::*;
 use spec::desired::{
-    Attachment, Container, DependencyCondition, HealthCheck, Image, ImageKey, ImageSource, LogLimits, Network, NetworkMode, Resources,
-    Security, Stop, UpdateOrder, Volume,
+    Attachment, BuildContextSource, Container, DependencyCondition, HealthCheck, Image, ImageKey, ImageSource, LogLimits, Network,
+    NetworkMode, Resources, Security, Stop, UpdateOrder, Volume,
 };
 use spec::value::{ByteSize, Cpus, Name, Signal};
 use std::time::Duration;
@@ -73,6 +73,8 @@ fn every_field_of_an_image_a_network_and_a_volume_has_its_rule() {
     let build = ImageSource::Build {
         context: ".".to_owned(),
         dockerfile: "Dockerfile".to_owned(),
+        inline: Some("FROM scratch".to_owned()),
+        contexts: [("base".to_owned(), BuildContextSource::Elsewhere { address: "docker-image://debian".to_owned() })].into(),
         args: [("A".to_owned(), "b".to_owned())].into(),
         target: Some("web".to_owned()),
         content,
@@ -80,7 +82,8 @@ fn every_field_of_an_image_a_network_and_a_volume_has_its_rule() {
     };
     let archive = ImageSource::Archive { path: "base.tar".to_owned(), content };
     let pull = ImageSource::Pull { reference: "nginx".parse().unwrap() };
-    let images: Vec<Image> = [build, archive, pull].into_iter().map(|source| Image { source }).collect();
+    let images: Vec<Image> =
+        [build, archive, pull].into_iter().map(|source| Image { source, push: ["r.example/a".parse().unwrap()].into() }).collect();
     images.iter().for_each(|image| assert_eq!(unknown(IMAGE, image), [""; 0]));
     assert_eq!(idle(IMAGE, &images), [""; 0]);
     let labels = || [("a".to_owned(), "b".to_owned())].into();

@@ -1,11 +1,12 @@
 //! The words scenarios are written in: one resource a line, `word=value` for what differs from the plainest.
 //!
-//! Both sides: `image NAME [build=CONTENT bases=A,B arg.X=Y | pull=REF | archive=CONTENT]`, `network NAME [subnet= gateway=
-//! internal label.X=Y]`, `volume NAME [label.X=Y]`, `container NAME [image= networks=N,N:ADDRESS host ports= volumes=V:/T,./P#C:/T
-//! env.X= file.X= label.X= memory= cpus= pids= restart= grace= depends=N:CONDITION probe update=stop-first hostname= command=]`; any of them
-//! `written=TEXT` for a manifest that says so, whatever is filled in.
-//! Desired alone: `destroy-volumes`. Actual alone: `digest= bases=A:D probed` of images; `on=SUBNET fault=TEXT` of networks;
-//! the life and faults of containers (see [`life`]); `hand`, `site=OTHER`, `unreadable`; lines `foreign SUBNET`, `firewall broken`.
+//! Both sides: `image NAME [build=CONTENT bases=A,B arg.X=Y | pull=REF | archive=CONTENT] [push=REF,REF]`, `network NAME [subnet=
+//! gateway= internal label.X=Y]`, `volume NAME [label.X=Y]`, `container NAME [image= networks=N,N:ADDRESS host ports=
+//! volumes=V:/T,./P#C:/T env.X= file.X= label.X= memory= cpus= pids= restart= grace= depends=N:CONDITION probe update=stop-first
+//! hostname= command=]`; any of them `written=TEXT` for a manifest that says so, whatever is filled in.
+//! Desired alone: `destroy-volumes`. Actual alone: `digest= bases=A:D probed published=REF,REF outdated=REF` of images;
+//! `on=SUBNET fault=TEXT` of networks; the life and faults of containers (see [`life`]); `hand`, `site=OTHER`, `unreadable`;
+//! lines `foreign SUBNET`, `firewall broken`.
 
 use super::super::actual::{
     Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, ContainerFault, Firewall, Observed, Owner, SiteId,
@@ -74,13 +75,14 @@ fn read_image(of: &str, words: &Words<'_>) -> Image {
     let source = if let Some(content) = words.value("build") {
         let bases = words.list("bases").iter().map(|base| name(base.split(':').next().unwrap())).collect();
         let (context, dockerfile) = (".".to_owned(), "Dockerfile".to_owned());
-        ImageSource::Build { context, dockerfile, args: words.map("arg"), target: None, content: digest(content), bases }
+        let (inline, contexts, target) = (None, std::collections::BTreeMap::new(), None);
+        ImageSource::Build { context, dockerfile, inline, contexts, args: words.map("arg"), target, content: digest(content), bases }
     } else if let Some(reference) = words.value("pull").or(of.contains([':', '/']).then_some(of)) {
         ImageSource::Pull { reference: reference.parse().unwrap() }
     } else {
         ImageSource::Archive { path: "base.tar".to_owned(), content: digest(words.value("archive").unwrap_or("1")) }
     };
-    Image { source }
+    Image { source, push: words.list("push").iter().map(|reference| reference.parse().unwrap()).collect() }
 }
 
 fn read_network(words: &Words<'_>) -> Network {
@@ -284,8 +286,11 @@ fn read_actual(text: &str) -> Actual {
 fn present_image(of: &str, words: &Words<'_>) -> ActualImage {
     let base =
         |word: &str| word.split_once(':').map_or_else(|| (name(word), digest("d1")), |(base, content)| (name(base), digest(content)));
+    let at = |key: &str, image: &str| words.list(key).iter().map(|name| (name.parse().unwrap(), digest(image))).collect::<Vec<_>>();
+    let id = words.value("digest").unwrap_or("d1");
     ActualImage {
-        digest: digest(words.value("digest").unwrap_or("d1")),
+        digest: digest(id),
+        published: at("published", id).into_iter().chain(at("outdated", "another")).collect(),
         applied: read_image(of, words),
         written: words.value("written").map(digest),
         bases: words.list("bases").into_iter().map(base).collect(),

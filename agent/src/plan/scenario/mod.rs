@@ -67,6 +67,9 @@ fn print(plan: &Plan) -> String {
 fn say(action: &Action) -> String {
     match action {
         Action::ObtainImage { key, .. } => format!("obtain image {key}"),
+        Action::PushImage { key, references, .. } => {
+            format!("push image {key} as {}", references.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        }
         Action::ForgetImage { key } => format!("forget image {key}"),
         Action::CreateNetwork { name, subnet, gateway, .. } => format!("create network {name} {subnet} gateway {gateway}"),
         Action::UpdateNetwork { name, .. } => format!("update network {name}"),

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,6 +34,18 @@ const SUMMARY_CHARS_MAX: usize = 120;
 #[derive(Debug)]
 pub(super) struct Checkouts {
     home: PathBuf,
+}
+
+/// A shared flock on a checkout, given up when dropped: not with the last copy of the descriptor, which a process that another thread
+/// is just starting has until its exec.
+#[derive(Debug)]
+pub(in crate::source) struct Hold(OwnedFd);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // An unlock can only fail for want of a descriptor, and then there is no lock.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -80,7 +93,8 @@ impl Checkouts {
             Err(errno) => return Err(FetchError::system("open", root)(errno)),
         };
         flock(&hold, FlockOperation::LockShared).map_err(FetchError::system("lock", &root))?;
-        let held = fstat(&hold).map_err(FetchError::system("look at", &root))?;
+        let hold = Hold(hold);
+        let held = fstat(&hold.0).map_err(FetchError::system("look at", &root))?;
         // It may have been renamed away for removal while we waited for the lock.
         let same = fs::symlink_metadata(&root).is_ok_and(|found| found.ino() == held.st_ino && found.dev() == held.st_dev);
         let path = self.record(commit);

@@ -21,6 +21,7 @@ mod ssh;
 mod tests;
 mod upload_pack;
 
+pub(super) use checkouts::Hold;
 pub use connection::Access;
 
 use super::address::{GitAddress, Transport};
@@ -148,8 +149,10 @@ impl Remote {
             Some(branch) => branch,
             None => return Err(FetchError::Empty { repository }),
         };
-        match found.branches.get(branch) {
-            Some(commit) => Ok(commit.clone()),
+        let tag = branch.strip_prefix("refs/tags/").unwrap_or(branch);
+        // A branch first, then a tag, then a commit by its whole id, which a server may refuse.
+        match found.branches.get(branch).or_else(|| found.tags.get(tag)).cloned().or_else(|| branch.parse().ok()) {
+            Some(commit) => Ok(commit),
             None if found.branches.is_empty() && self.branch.is_none() => Err(FetchError::Empty { repository }),
             None => Err(branch_missing(repository, branch, found.branches.keys().cloned())),
         }

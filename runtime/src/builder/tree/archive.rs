@@ -1,4 +1,4 @@
-//! Archives that ADD unpacks: plain, gzip or zstd tar, told by their content and never by their name.
+//! Archives that ADD unpacks: tar, plain or with gzip, bzip2, xz or zstd, told by their content and never by their name.
 
 use super::TreeError;
 use super::root::{LastLink, Missing, Owner, Root, chown, is_directory, modified, open_file};
@@ -13,6 +13,8 @@ use std::os::fd::OwnedFd;
 const BYTES_MAX: u64 = 64 << 30;
 /// Most entries: each costs an inode.
 const ENTRIES_MAX: usize = 4_000_000;
+/// Most memory for a dictionary of xz: `xz -9` makes 64 MiB, what it can be asked for is 4 GiB.
+const XZ_MEMORY_KIB: u32 = 256 << 10;
 /// Most bytes looked at to tell an archive: its first header, with extensions before it.
 const HEADER_BYTES_MAX: u64 = 4 << 20;
 /// Most bytes of one entry's extension headers.
@@ -70,6 +72,10 @@ fn decompressed(mut file: File) -> io::Result<Option<Box<dyn Read>>> {
         [] => None,
         [0x1f, 0x8b, ..] => Some(Box::new(flate2::read::MultiGzDecoder::new(file))),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Box::new(zstd::Decoder::new(file)?)),
+        [b'B', b'Z', b'h', ..] => Some(Box::new(bzip2::read::MultiBzDecoder::new(io::BufReader::new(file)))),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => {
+            Some(Box::new(lzma_rust2::XzReader::new_mem_limit(io::BufReader::new(file), true, XZ_MEMORY_KIB)))
+        }
         _ => Some(Box::new(io::BufReader::new(file))),
     })
 }

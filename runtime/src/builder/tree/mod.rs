@@ -16,7 +16,7 @@ pub(crate) use overlay::{Overlay, OverlayError, Writing};
 pub(crate) use root::{LastLink, Missing, Owner, Root};
 pub(crate) use scan::{Content, Entry, Scan};
 pub(crate) use times::settle;
-pub(crate) use write::{Written, write_layer, write_tree};
+pub(crate) use write::{Files, Reuse, Written, write_layer, write_tree};
 
 use crate::image::layer::LayerError;
 use rustix::io::Errno;

@@ -14,7 +14,7 @@ mod tar_writer;
 pub mod unpack;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::image) mod tests;
 
 pub use pack::Times;
 

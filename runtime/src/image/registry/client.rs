@@ -4,7 +4,7 @@ use super::access::Access;
 use super::authentication::{Authorization, Challenge, parse_challenges};
 use super::credentials::Credential;
 use super::error::{RequestError, chain};
-use super::http::{Answer, BodyReader, Fetched, Http, Message, accepted};
+use super::http::{Answer, BodyReader, Fetched, Http, Message, accepted, resolve, without_query};
 use super::settings::Endpoint;
 use super::token::{self, Scope, Slot, TokenRequest};
 use super::{Progress, PullError};
@@ -50,6 +50,11 @@ impl<'a> Client<'a> {
         &self.endpoint.registry
     }
 
+    /// The repository as it is called there.
+    pub(super) fn repository(&self) -> &str {
+        &self.endpoint.repository
+    }
+
     pub(super) fn tell(&self, progress: Progress<'_>) {
         (self.progress)(progress);
     }
@@ -58,8 +63,7 @@ impl<'a> Client<'a> {
     pub(super) fn document(&self, path: &str, what: &str, limit: u64) -> Result<Fetched, PullError> {
         let mut failures = 0;
         loop {
-            let attempt = self.get(path, 0).and_then(|response| self.http.document(response, limit));
-            let outcome = match attempt {
+            let outcome = match self.fetch(path, limit) {
                 Ok(fetched) => return Ok(fetched),
                 Err(error) => {
                     failures += 1;
@@ -171,6 +175,33 @@ impl<'a> Client<'a> {
             return Err(RequestError::Authentication(what));
         }
         Ok(answer.response)
+    }
+
+    /// A small document, asked for once.
+    pub(super) fn fetch(&self, path: &str, limit: u64) -> Result<Fetched, RequestError> {
+        self.get(path, 0).and_then(|response| self.http.document(response, limit))
+    }
+
+    /// Where an answer to a request below the repository leads.
+    pub(super) fn location_below(&self, path: &str, response: &Response<ureq::Body>) -> Result<Uri, RequestError> {
+        let settled = *self.scheme.lock().unwrap_or_else(PoisonError::into_inner);
+        self.location(&self.url(settled.unwrap_or(Scheme::Https), path)?, response)
+    }
+
+    /// Where an answer leads, such as the way an upload goes on: never from TLS to a place without.
+    pub(super) fn location(&self, from: &Uri, response: &Response<ureq::Body>) -> Result<Uri, RequestError> {
+        let location = response.headers().get(header::LOCATION).and_then(|location| location.to_str().ok()).unwrap_or_default();
+        let target = resolve(from, location).ok_or_else(|| RequestError::Redirect(without_query(location)))?;
+        let is_down = from.scheme_str() == Some("https") && target.scheme_str() != Some("https");
+        if !is_down {
+            return Ok(target);
+        }
+        // Behind a proxy that ends TLS a registry may not know how it is called.
+        if target.authority() != from.authority() {
+            return Err(RequestError::Redirect(without_query(location)));
+        }
+        let same = target.path_and_query().and_then(|path| format!("https://{}{path}", self.endpoint.host).parse().ok());
+        same.ok_or_else(|| RequestError::Redirect(without_query(location)))
     }
 
     fn url(&self, scheme: Scheme, path: &str) -> Result<Uri, RequestError> {

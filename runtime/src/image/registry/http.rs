@@ -42,12 +42,12 @@ pub(super) struct Message<'a> {
 pub(super) enum Content<'a> {
     None,
     Bytes(&'a [u8]),
-    /// Part of a file, of which so many bytes must be there.
-    #[allow(dead_code, reason = "for pushing, which comes beside this")]
+    /// Part of a file, of which so many bytes must be there; `sent` is told how far into the file was read.
     Part {
         file: &'a File,
         from: u64,
         length: u64,
+        sent: &'a (dyn Fn(u64) + Sync),
     },
 }
 
@@ -63,6 +63,7 @@ struct PartReader<'a> {
     file: &'a File,
     position: u64,
     end: u64,
+    sent: &'a (dyn Fn(u64) + Sync),
 }
 
 impl Read for PartReader<'_> {
@@ -70,6 +71,7 @@ impl Read for PartReader<'_> {
         let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX).min(buffer.len());
         let count = self.file.read_at(&mut buffer[..left], self.position)?;
         self.position += count as u64;
+        (self.sent)(self.position);
         Ok(count)
     }
 }
@@ -150,8 +152,8 @@ impl<'a> Http<'a> {
         let answered = match message.body {
             Content::None => agent.run(request.body(()).map_err(unusable)?),
             Content::Bytes(bytes) => agent.run(request.body(bytes).map_err(unusable)?),
-            Content::Part { file, from, length } => {
-                let mut reader = PartReader { file, position: from, end: from + length };
+            Content::Part { file, from, length, sent } => {
+                let mut reader = PartReader { file, position: from, end: from + length, sent };
                 let body = SendBody::from_reader(&mut reader);
                 agent.run(request.header(header::CONTENT_LENGTH, length).body(body).map_err(unusable)?)
             }
@@ -301,6 +303,24 @@ mod tests {
         ] {
             assert_eq!(resolve(&from, location).map(|uri| uri.to_string()).as_deref(), expected, "{location}");
         }
+    }
+
+    #[test]
+    fn tls_is_never_left() {
+        let settings = Settings::default();
+        let reference: spec::value::ImageReference = "registry.example/a".parse().unwrap();
+        let endpoint = &settings.sources(&reference)[0];
+        let http = Http::new(&settings, endpoint, Patience::default());
+        let leads = |first: &str, location: &str| {
+            let response = Response::builder().status(307).header(header::LOCATION, location).body(ureq::Body::builder().data("")).unwrap();
+            let first = first.parse().unwrap();
+            http.next(&first, &first, &response).is_ok()
+        };
+        assert!(leads("https://registry.example/v2/", "https://blobs.example/x"));
+        assert!(!leads("https://registry.example/v2/", "http://registry.example/x"));
+        assert!(!leads("https://registry.example/v2/", "http://127.0.0.1/x"), "not even to loopback");
+        assert!(leads("http://127.0.0.1:5000/v2/", "http://127.0.0.1:5001/x"));
+        assert!(!leads("http://127.0.0.1:5000/v2/", "http://blobs.example/x"));
     }
 
     #[test]

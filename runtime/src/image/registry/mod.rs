@@ -1,4 +1,4 @@
-//! Images from registries: the pull side of the distribution specification, OCI and Docker media types.
+//! Images from registries and to them ([`push`]): the distribution specification, OCI and Docker media types.
 //!
 //! Every byte is verified by digest before it counts. Layers are unpacked while they arrive, [`LAYERS_AT_ONCE`] at a time, and a layer
 //! that another process is just unpacking is waited for, not fetched twice. A connection that breaks is resumed from the byte reached.
@@ -13,11 +13,13 @@ mod http;
 mod login;
 mod patience;
 pub mod policy;
+mod push;
 mod retry;
 mod secret;
 pub mod settings;
 pub mod signature;
 mod token;
+mod upload;
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +31,7 @@ pub use error::RequestError;
 pub use login::{LoginError, verify_login};
 pub use patience::Patience;
 pub use policy::PolicyError;
+pub use push::{PushError, PushOptions, PushProgress, Pushed, Tagged, push};
 pub use retry::Retry;
 pub use secret::Secret;
 pub use settings::Settings;
@@ -230,6 +233,12 @@ pub fn pull(store: &ImageStore, reference: &ImageReference, options: &PullOption
     }
 }
 
+/// Bytes that the layers which are not here will take at least: as they travel, and unpacked no smaller than that.
+fn least_bytes(store: &ImageStore, manifest: &Manifest, diff_ids: &[Digest]) -> u64 {
+    let missing = manifest.layers.iter().zip(diff_ids).filter(|(_, diff_id)| !store.has_layer(diff_id));
+    missing.map(|(layer, _)| layer.size.saturating_mul(2)).fold(0, u64::saturating_add)
+}
+
 struct Pull<'a> {
     store: &'a ImageStore,
     reference: &'a ImageReference,
@@ -249,6 +258,7 @@ impl Pull<'_> {
         } else {
             let config_bytes = self.config(&manifest)?;
             let config = self.check(&manifest, &config_bytes)?;
+            self.store.check_room(least_bytes(self.store, &manifest, &config.rootfs.diff_ids))?;
             self.layers(&manifest, &config.rootfs.diff_ids)?;
             self.store.put_image_bytes(&config_bytes, Some(&bytes))?
         };
@@ -357,6 +367,7 @@ impl Pull<'_> {
             return Ok(lock.remove()?);
         }
         self.store.unpack_blob(layer, diff_id, |position| Ok(BlobReader::new(&self.client, layer, position, cancelled)))?;
+        self.store.remember_place(&layer.digest, self.client.registry(), self.client.repository());
         (self.options.progress)(Progress::LayerDone { layer });
         Ok(lock.remove()?)
     }

@@ -1,5 +1,9 @@
 //! Pulls from a registry that misbehaves on purpose, and from a real one.
 
+mod access;
+mod faults;
+mod signed;
+
 use super::{Access, CredentialFiles, PullError, PullOptions, Retry, pull};
 use crate::image::ImageId;
 use crate::image::layer::stream::Compression;
@@ -9,7 +13,7 @@ use crate::image::store::ImageStore;
 use crate::image::tests::{gzip, is_root, rootfs_tar, write_oci_layout};
 use spec::value::{Digest, ImageReference};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read as _, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,8 +21,16 @@ use std::time::Duration;
 /// A request as the server saw it.
 #[derive(Debug, Clone)]
 struct Request {
+    method: String,
     path: String,
     headers: BTreeMap<String, String>,
+    body: String,
+}
+
+impl Request {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
 }
 
 /// What the server answers.
@@ -29,11 +41,13 @@ struct Answer {
     body: Vec<u8>,
     /// Bytes of the body after which the connection is cut.
     cut_after: Option<usize>,
+    /// Pause after each byte of the body.
+    drip: Option<Duration>,
 }
 
 impl Answer {
     fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), cut_after: None }
+        Self { status, headers: Vec::new(), body: body.into(), cut_after: None, drip: None }
     }
 
     fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -78,16 +92,20 @@ impl Server {
 
 /// Serves one request and closes.
 fn serve(mut connection: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>) -> std::io::Result<()> {
-    let mut lines = BufReader::new(connection.try_clone()?).lines();
+    let mut reader = BufReader::new(connection.try_clone()?);
+    let mut lines = reader.by_ref().lines();
     let first = lines.next().transpose()?.unwrap_or_default();
-    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    let word = |number: usize| first.split(' ').nth(number).unwrap_or_default().to_owned();
     let mut headers = BTreeMap::new();
     for line in lines {
         let line = line?;
         let Some((name, value)) = line.split_once(':') else { break };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
-    let request = Request { path, headers };
+    let length = headers.get("content-length").and_then(|length: &String| length.parse().ok()).unwrap_or(0);
+    let mut body = String::new();
+    reader.take(length).read_to_string(&mut body)?;
+    let request = Request { method: word(0), path: word(1), headers, body };
     let before = {
         let mut log = log.lock().unwrap();
         log.push(request.clone());
@@ -99,7 +117,13 @@ fn serve(mut connection: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>
         head += &format!("{name}: {value}\r\n");
     }
     connection.write_all((head + "\r\n").as_bytes())?;
-    connection.write_all(&answer.body[..answer.cut_after.unwrap_or(answer.body.len())])
+    let body = &answer.body[..answer.cut_after.unwrap_or(answer.body.len())];
+    let Some(pause) = answer.drip else { return connection.write_all(body) };
+    for byte in body {
+        connection.write_all(&[*byte])?;
+        std::thread::sleep(pause);
+    }
+    Ok(())
 }
 
 /// An image as a registry holds it.
@@ -115,6 +139,12 @@ impl Fixture {
         // Content that does not compress: the blob is large enough to be cut in the middle.
         let noise: Vec<u8> = (0..40_000_u32).flat_map(|n| Digest::of(&n.to_le_bytes()).as_bytes()[..8].to_vec()).collect();
         let tar = rootfs_tar(&[("etc/hello", b"hello"), ("noise", &noise)]);
+        Self::of(gzip(&tar), &Digest::of(&tar), "amd64")
+    }
+
+    /// One whose layer is too small to be cut.
+    fn small() -> Self {
+        let tar = rootfs_tar(&[("etc/hello", b"hello")]);
         Self::of(gzip(&tar), &Digest::of(&tar), "amd64")
     }
 
@@ -187,10 +217,20 @@ impl Host {
     }
 
     fn pull(&self, server: &Server) -> Result<ImageId, PullError> {
+        pull(&self.store, &server.reference(), &PullOptions::new(&self.access()))
+    }
+
+    /// Passwords come from `config.json` in the directory.
+    fn access(&self) -> Access {
         let retry = Retry { attempts: 3, first_wait: Duration::from_millis(1) };
         let credentials = CredentialFiles(vec![self.directory.path().join("config.json")]);
-        let access = Access { retry, credentials, ..Access::default() };
-        pull(&self.store, &server.reference(), &PullOptions::new(&access))
+        Access { retry, credentials, ..Access::default() }
+    }
+
+    /// Lets `config.json` hold an entry for a registry.
+    fn log_in(&self, registry: &str, entry: &str) {
+        let config = format!(r#"{{"auths":{{"{registry}":{entry}}}}}"#);
+        std::fs::write(self.directory.path().join("config.json"), config).unwrap();
     }
 
     /// Nothing of an image that failed is visible.

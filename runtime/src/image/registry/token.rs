@@ -24,7 +24,6 @@ impl Scope {
     }
 
     /// To write to it as well.
-    #[allow(dead_code, reason = "for pushing, which comes beside this")]
     pub(super) fn push(repository: &str) -> Self {
         Self(format!("repository:{repository}:pull,push"))
     }

@@ -76,6 +76,19 @@ impl ImageStore {
         }
     }
 
+    /// Whether a blob that is in the store is what it is called; one that is absent is.
+    pub fn blob_is_sound(&self, promised: &Descriptor) -> Result<bool, StoreError> {
+        let Some(mut file) = self.open_blob(&promised.digest)? else { return Ok(true) };
+        let (mut sha256, mut buffer) = (Sha256::new(), vec![0; READ_BYTES]);
+        loop {
+            let count = file.read(&mut buffer).map_err(FileError::of("read", &self.blob_path(&promised.digest)))?;
+            if count == 0 {
+                return Ok(Digest::from_bytes(sha256.finalize().into()) == promised.digest);
+            }
+            sha256.update(&buffer[..count]);
+        }
+    }
+
     /// Removes a blob: one that turned out to be damaged, or a compressed layer whose room is needed. Fine if it is absent.
     pub fn remove_blob(&self, digest: &Digest) -> Result<(), StoreError> {
         Ok(atomic::remove_file(&self.blob_path(digest))?)

@@ -167,6 +167,11 @@ impl ImageStore {
         for digest in garbage.blobs.keys() {
             self.remove_blob(digest)?;
         }
+        for digest in self.digests("places", "")? {
+            if !self.has_blob(&digest) {
+                atomic::remove_file(&self.places_path(&digest))?;
+            }
+        }
         let stale = match roots.travelled {
             Travelled::Keep => self.remove_stale_partials(SystemTime::now())?,
             // Counted with the garbage.

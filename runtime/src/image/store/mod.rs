@@ -3,6 +3,7 @@
 //! ```text
 //! <images>/blobs/sha256/<hex>      configurations, manifests and compressed layers, as they were pulled or made
 //! <images>/partial/<hex>           the first bytes of a blob that is being fetched, or was when its fetcher died
+//! <images>/places/<hex>            repositories of registries that have a blob
 //! <images>/images/<hex>.json       an image that is complete: written last, removed first
 //! <images>/images/<hex>.verdicts  signatures of it that were found good
 //! <images>/layers/<hex>/root       an unpacked layer in overlay format, named by the digest of its uncompressed stream
@@ -21,9 +22,12 @@ mod budget;
 mod gc;
 mod images;
 mod layers;
+mod places;
+mod repair;
 mod spool;
 mod usage;
 mod verdicts;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -33,8 +37,10 @@ pub use gc::{Alone, Freed, Garbage, Named, Roots, Travelled};
 pub use images::{Image, ImageSummary};
 pub(crate) use layers::Expected;
 pub use layers::LayerRecord;
+pub use repair::{Lost, Repaired};
 pub use usage::Usage;
 pub use verdicts::Verdict;
+pub use verify::{Finding, Subject, Verified};
 
 use super::ImageId;
 use super::layer::LayerError;
@@ -76,6 +82,9 @@ pub enum StoreError {
     /// An image cannot be added before its layers.
     #[error("image has layer {0}, which is not in the store")]
     NoLayer(Digest),
+    /// A blob that an image needs is gone, though a collection was kept out.
+    #[error("blob {0} is not in the store any more")]
+    NoBlob(Digest),
     /// An upper directory must be renamed into the store.
     #[error("{path:?} is not on the file system of the image store: make it with scratch()")]
     OtherFileSystem {
@@ -86,7 +95,7 @@ pub enum StoreError {
     #[error("the image store is in use by a pull, an import or a build: try again when it is done")]
     Busy,
     /// It would take more disk than it may.
-    #[error(transparent)]
+    #[error("the image store takes no more")]
     NoRoom(#[from] NoRoom),
     /// A layer that could not be unpacked or packed.
     #[error(transparent)]
@@ -113,7 +122,7 @@ impl ImageStore {
 
     /// Opens a store in a directory of its own.
     pub fn open_at(directory: &Path) -> Result<Self, StoreError> {
-        for part in ["blobs/sha256", "partial", "images", "layers", "records", "locks"] {
+        for part in ["blobs/sha256", "partial", "places", "images", "layers", "records", "locks"] {
             let path = directory.join(part);
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(FileError::of("create", &path))?;
         }

@@ -1,0 +1,124 @@
+//! Images whose policy wants a signature.
+
+use super::{Answer, Fixture, Host, Request, Server, chain};
+use crate::image::registry::policy::is_settled;
+use crate::image::registry::settings::{PolicyRule, Rule};
+use crate::image::registry::signature::{PublicKey, tag};
+use crate::image::registry::{Access, PullOptions, Settings, pull};
+use crate::image::tests::is_root;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::rand::SystemRandom;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use spec::value::Digest;
+
+/// Someone who signs.
+struct Signer(Ed25519KeyPair);
+
+impl Signer {
+    fn new() -> Self {
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        Self(Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap())
+    }
+
+    fn public(&self) -> PublicKey {
+        let der = [b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00", self.0.public_key().as_ref()].concat();
+        PublicKey::from_pem(&format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----", STANDARD.encode(der))).unwrap()
+    }
+
+    /// What cosign puts at the tag: the manifest, and the payload it names.
+    fn sign(&self, name: &str, manifest: &Digest) -> (Vec<u8>, Vec<u8>) {
+        let payload = format!(
+            r#"{{"critical":{{"identity":{{"docker-reference":"{name}"}},"image":{{"docker-manifest-digest":"{manifest}"}},"type":"cosign container image signature"}},"optional":null}}"#
+        );
+        let signature = STANDARD.encode(self.0.sign(payload.as_bytes()));
+        let digest = Digest::of(payload.as_bytes());
+        let list = format!(
+            r#"{{"schemaVersion":2,"config":{{}},"layers":[{{"mediaType":"application/vnd.dev.cosign.simplesigning.v1+json","digest":"{digest}",
+            "size":{},"annotations":{{"dev.cosignproject.cosign/signature":"{signature}"}}}}]}}"#,
+            payload.len()
+        );
+        (list.into_bytes(), payload.into_bytes())
+    }
+}
+
+fn wanting(keys: Vec<PublicKey>, host: &Host) -> Access {
+    let rule = Rule { policy: PolicyRule { keys: Some(keys), ..PolicyRule::default() }, ..Rule::default() };
+    Access { settings: Settings::new([("*".parse().unwrap(), rule)].into()), ..host.access() }
+}
+
+/// A registry with the image, and what there is of signatures under the name the function makes of the registry's.
+fn registry(fixture: &Fixture, signer: Option<Signer>, name: fn(&str) -> String) -> Server {
+    let fixture = fixture.clone();
+    let manifest = Digest::of(&fixture.manifest);
+    Server::start(move |request: &Request, _| {
+        let signed = signer.as_ref().map(|signer| signer.sign(&name(&request.headers["host"]), &manifest));
+        if request.path.ends_with(&tag(&manifest)) {
+            return signed.map_or_else(|| Answer::new(404, ""), |(list, _)| Answer::new(200, list));
+        }
+        match signed {
+            Some((_, payload)) if request.path.ends_with(&Digest::of(&payload).to_string()) => Answer::new(200, payload),
+            _ => fixture.answer(request),
+        }
+    })
+}
+
+#[test]
+fn a_signed_image_is_taken_and_its_verdict_kept() {
+    if !is_root() {
+        return;
+    }
+    let (fixture, host, signer) = (Fixture::small(), Host::new(), Signer::new());
+    let access = wanting(vec![Signer::new().public(), signer.public()], &host);
+    let server = registry(&fixture, Some(signer), |own| format!("{own}/test/image"));
+    let id = pull(&host.store, &server.reference(), &PullOptions::new(&access)).unwrap();
+    let verdicts = host.store.verdicts(&id).unwrap();
+    assert_eq!((verdicts.len(), &verdicts[0].manifests), (1, &vec![Digest::of(&fixture.manifest)]));
+
+    let settled = |access: &Access, reference: &str| is_settled(&access.settings, &host.store, &reference.parse().unwrap(), &id).unwrap();
+    let named = server.reference().to_string();
+    assert!(settled(&access, &named));
+    assert!(settled(&access, &format!("{}/test/image@{}", server.address, Digest::of(&fixture.manifest))));
+    assert!(!settled(&access, &format!("{}/test/other:1", server.address)), "another name of the same image");
+    assert!(!settled(&access, &format!("{}/test/image:2", server.address)), "another tag");
+    assert!(!settled(&wanting(vec![Signer::new().public()], &host), &named), "its key does not count any more");
+    host.store.remove(&id).unwrap();
+    assert!(host.store.verdicts(&id).unwrap().is_empty());
+}
+
+#[test]
+fn an_image_nobody_we_trust_signed_is_not_installed() {
+    if !is_root() {
+        return;
+    }
+    type Case = (bool, fn(&str) -> String, &'static str);
+    let cases: [Case; 3] = [
+        (false, |own| format!("{own}/test/image"), "it has no signature"),
+        (true, |own| format!("{own}/test/other"), "it is for the name"),
+        (true, |own| format!("{own}/test/image"), "by none of the keys"),
+    ];
+    for (is_signed, name, expected) in cases {
+        let (fixture, host, signer) = (Fixture::small(), Host::new(), Signer::new());
+        let keys = if expected.contains("keys") { vec![Signer::new().public()] } else { vec![signer.public()] };
+        let server = registry(&fixture, is_signed.then_some(signer), name);
+        let text = chain(&pull(&host.store, &server.reference(), &PullOptions::new(&wanting(keys, &host))).unwrap_err());
+        assert!(text.contains(expected), "{text}");
+        assert!(host.is_empty(), "{expected}");
+        assert!(!server.seen().iter().any(|request| fixture.is_layer(request)), "no layer is fetched of what may not be used");
+    }
+}
+
+#[test]
+fn an_image_that_is_here_without_a_verdict_gets_one() {
+    if !is_root() {
+        return;
+    }
+    let (fixture, host, signer) = (Fixture::small(), Host::new(), Signer::new());
+    let access = wanting(vec![signer.public()], &host);
+    let server = registry(&fixture, Some(signer), |own| format!("{own}/test/image"));
+    let id = host.pull(&server).unwrap();
+    assert!(!is_settled(&access.settings, &host.store, &server.reference(), &id).unwrap());
+    assert_eq!(pull(&host.store, &server.reference(), &PullOptions::new(&access)).unwrap(), id);
+    assert!(is_settled(&access.settings, &host.store, &server.reference(), &id).unwrap());
+    assert_eq!(server.seen().iter().filter(|request| fixture.is_layer(request)).count(), 1);
+}
