@@ -93,6 +93,10 @@ fn a_web_server_and_a_database_from_debian_packages_follow_a_git_repository() ->
     let server = HttpServer::start(&host, &repository)?;
     let url = server.url();
     let watch = host.spawn_agent(&["watch", &url, "--path", "hosts/shop", "--interval", "1s"])?;
+    // Each for itself: on a loaded machine a base of some fifty megabytes takes its time to be fetched, and again to be unpacked.
+    for step in ["site read", "import image debian", "start web@1"] {
+        eventually(step, || if watch.output().contains(step) { Ok(()) } else { bail!("not yet") }).with_context(|| watch.output())?;
+    }
     let first = converged(&host, "page one").with_context(|| watch.output())?;
 
     // By name, over the network of the two.
