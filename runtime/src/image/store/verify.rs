@@ -82,6 +82,9 @@ impl ImageStore {
     }
 }
 
+/// Whether a name may lie in a room of the store.
+type Belongs<'a> = &'a dyn Fn(&str) -> bool;
+
 struct Verifying<'a> {
     store: &'a ImageStore,
     verified: Verified,
@@ -101,7 +104,7 @@ impl Verifying<'_> {
         let is_of_image = |name: &str| is_record(name) || name.strip_suffix(".origins").is_some_and(is_digest);
         let is_lock = |name: &str| name == "use" || is_digest(name);
         let is_store_part = |name: &str| STORE_PARTS.contains(&name);
-        let rooms: [(&str, &dyn Fn(&str) -> bool); 8] = [
+        let rooms: [(&str, Belongs<'_>); 8] = [
             ("", &is_store_part),
             ("blobs/sha256", &is_digest),
             ("partial", &is_digest),
