@@ -12,6 +12,9 @@ use runtime::image::config::ImageConfig;
 use runtime::image::layer::unpack::unpack;
 use runtime::image::manifest::{self, Document};
 use runtime::image::platform::Platform;
+use runtime::image::registry::parse_challenges;
+use runtime::image::registry::settings::certificates;
+use runtime::image::registry::signature::{self, PublicKey};
 use spec::value::{Digest, ImageReference};
 use spec::{BuildContext, SiteContent, SiteFileError, SiteFileKind, SiteFiles};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +26,7 @@ use std::sync::LazyLock;
 pub type Entry = fn(&[u8]);
 
 /// What is fuzzed, by name; the seeds lie in a directory of that name.
-pub const ENTRIES: [(&str, Entry); 7] = [
+pub const ENTRIES: [(&str, Entry); 8] = [
     ("dockerfile", dockerfile),
     ("words", words),
     ("dockerignore", dockerignore),
@@ -31,6 +34,7 @@ pub const ENTRIES: [(&str, Entry); 7] = [
     ("manifest", manifest),
     ("layer", layer),
     ("site", site),
+    ("registry", registry),
 ];
 
 /// A Dockerfile: parsed, cut into stages, checked.
@@ -144,6 +148,17 @@ pub fn site(data: &[u8]) {
     if let Err(problems) = spec::load([("site.yaml", data)], &AnyFiles) {
         assert!(!problems.is_empty(), "a refused site says why");
     }
+}
+
+/// What a registry says about itself and what an operator says about registries: challenges, lists of signatures, settings, keys.
+pub fn registry(data: &[u8]) {
+    if let Err(problems) = spec::registries::parse_registries("registries.yaml", data) {
+        assert!(!problems.is_empty(), "refused settings say why");
+    }
+    let _ = signature::parse_list(data);
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    assert!(parse_challenges(text).len() <= text.len(), "each challenge takes some of the text");
+    let _ = (PublicKey::from_pem(text), certificates(text));
 }
 
 /// Has every file.

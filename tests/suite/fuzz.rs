@@ -8,8 +8,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Mutations of each entry, so that all of it stays within two seconds: a layer costs a directory, a pattern a regular expression.
-const MUTATIONS: [(&str, usize); 7] =
-    [("dockerfile", 600), ("words", 1_500), ("dockerignore", 200), ("reference", 1_500), ("manifest", 1_000), ("layer", 80), ("site", 300)];
+const MUTATIONS: [(&str, usize); 8] = [
+    ("dockerfile", 600),
+    ("words", 1_500),
+    ("dockerignore", 200),
+    ("reference", 1_500),
+    ("manifest", 1_000),
+    ("layer", 80),
+    ("site", 300),
+    ("registry", 500),
+];
 /// Bytes a mutated input may have.
 const INPUT_BYTES_MAX: usize = 8 << 10;
 /// What grammars turn on.

@@ -9,6 +9,7 @@ mod image;
 mod network;
 mod plan;
 mod progress;
+mod registry;
 pub mod render;
 mod schema;
 mod session;
@@ -136,6 +137,9 @@ enum Command {
     /// Look at and make images
     #[command(subcommand)]
     Image(image::ImageCommand),
+    /// Be the registry of other hosts
+    #[command(subcommand)]
+    Registry(registry::RegistryCommand),
     /// Look at volumes
     #[command(subcommand)]
     Volume(volume::VolumeCommand),
@@ -184,7 +188,7 @@ type Outcome = Result<u8, Failure>;
 /// Reads the command line, runs the command, prints a failure once.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let chatter = if matches!(cli.command, Command::Watch(_)) { Chatter::Informed } else { Chatter::Quiet };
+    let chatter = if matches!(cli.command, Command::Watch(_) | Command::Registry(_)) { Chatter::Informed } else { Chatter::Quiet };
     let session = Session::new(&cli.global, chatter);
     let outcome = run(cli.command, &session);
     ExitCode::from(match outcome {
@@ -209,6 +213,7 @@ fn run(command: Command, session: &Session) -> Outcome {
         Command::Schema(args) => schema::run(&args, session),
         Command::Container(command) => container::run(&command, session),
         Command::Image(command) => image::run(&command, session),
+        Command::Registry(command) => registry::run(&command, session),
         Command::Volume(command) => volume::run(&command, session),
         Command::Network(command) => network::run(&command, session),
         Command::System(command) => system::run(&command, session),

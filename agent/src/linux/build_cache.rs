@@ -5,6 +5,7 @@ use anyhow::{Context as _, anyhow, bail};
 use runtime::builder::Built;
 use runtime::builder::share;
 use runtime::engine::Engine;
+use runtime::image::registry::Tagged;
 use runtime::image::store::ImageStore;
 use runtime::image::{ImageId, archive, publish};
 use spec::value::{Digest, ImageReference};
@@ -27,6 +28,8 @@ pub enum CacheSource {
 pub enum CacheTarget {
     /// Into the image.
     Inline,
+    /// A tag of a registry.
+    Registry(ImageReference, Mode),
     /// An OCI layout directory, made or written over.
     Local(PathBuf, Mode),
 }
@@ -55,18 +58,22 @@ pub fn source(text: &str) -> anyhow::Result<CacheSource> {
     Ok(source)
 }
 
-/// `type=inline`, or `type=local,dest=…` with `mode=min` or `mode=max`.
+/// `type=inline`, or `type=registry,ref=…` or `type=local,dest=…` with `mode=min` or `mode=max`; a reference alone.
 pub fn target(text: &str) -> anyhow::Result<CacheTarget> {
+    if !text.contains('=') {
+        return Ok(CacheTarget::Registry(text.parse()?, Mode::Min));
+    }
     let mut options = options(text).with_context(|| format!("--cache-to {text}"))?;
     let mode = match options.remove("mode") {
         None | Some("min") => Mode::Min,
         Some("max") => Mode::Max,
         Some(other) => bail!("--cache-to {text}: mode is min or max, not {other:?}"),
     };
-    let target = match (options.remove("type"), options.remove("dest")) {
-        (Some("inline"), None) => CacheTarget::Inline,
-        (Some("local"), Some(path)) => CacheTarget::Local(path.into(), mode),
-        _ => bail!("--cache-to {text}: write type=inline or type=local,dest=DIRECTORY"),
+    let target = match (options.remove("type"), options.remove("ref"), options.remove("dest")) {
+        (Some("inline"), None, None) => CacheTarget::Inline,
+        (Some("registry"), Some(reference), None) => CacheTarget::Registry(reference.parse()?, mode),
+        (Some("local"), None, Some(path)) => CacheTarget::Local(path.into(), mode),
+        _ => bail!("--cache-to {text}: write type=registry,ref=IMAGE or type=local,dest=DIRECTORY or type=inline"),
     };
     nothing_left(&options).with_context(|| format!("--cache-to {text}"))?;
     Ok(target)
@@ -94,11 +101,18 @@ pub fn import(engine: &Engine, source: &CacheSource, progress: &(dyn Fn(&str) + 
 }
 
 /// Writes a cache. An inline one is in the image already.
-pub fn export(engine: &Engine, built: &Built, target: &CacheTarget) -> anyhow::Result<()> {
+pub fn export(engine: &Engine, built: &Built, target: &CacheTarget, progress: &(dyn Fn(&str) + Sync)) -> anyhow::Result<()> {
     let store = engine.images();
     match target {
         CacheTarget::Inline => Ok(()),
+        CacheTarget::Registry(reference, mode) => {
+            let _lease = store.lease()?;
+            let image = cache_image(store, built, *mode)?;
+            super::push(engine, &image, reference, Tagged::Image, progress)?;
+            Ok(())
+        }
         CacheTarget::Local(path, mode) => {
+            let _lease = store.lease()?;
             let image = cache_image(store, built, *mode)?;
             write_layout(store, &image, path).with_context(|| format!("write {}", path.display()))
         }
@@ -149,9 +163,12 @@ mod tests {
         assert_eq!(source("example.org/x:1").unwrap(), reference("example.org/x:1"));
         assert_eq!(source("type=registry,ref=example.org/x").unwrap(), reference("example.org/x"));
         assert_eq!(source("type=local,src=/d").unwrap(), CacheSource::Local("/d".into()));
+        let registry = |text: &str, mode| CacheTarget::Registry(text.parse().unwrap(), mode);
+        assert_eq!(target("example.org/x:1").unwrap(), registry("example.org/x:1", Mode::Min));
+        assert_eq!(target("type=registry,ref=example.org/x,mode=max").unwrap(), registry("example.org/x", Mode::Max));
         assert_eq!(target("type=inline").unwrap(), CacheTarget::Inline);
         assert_eq!(target("type=local,dest=d,mode=max").unwrap(), CacheTarget::Local("d".into(), Mode::Max));
-        for bad in ["type=gha", "type=local", "type=local,dest=d,mode=all", "type=local,dest=d,compression=zstd", "nonsense"] {
+        for bad in ["type=gha", "type=local", "type=local,dest=d,mode=all", "type=local,dest=d,compression=zstd", "type=registry"] {
             assert!(target(bad).is_err(), "{bad}");
         }
         assert!(source("type=local,src=d,digest=x").is_err());

@@ -3,7 +3,7 @@
 use super::find::name;
 use super::given;
 use crate::cli::{Failure, Outcome, Session, exit};
-use crate::linux::build_cache::{self, CacheTarget};
+use crate::linux::build_cache::{self, CacheSource, CacheTarget};
 use crate::linux::{Bases, BuildContext, BuildLog, build_request, build_with, with_room};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
@@ -62,7 +62,7 @@ pub(in crate::cli) struct BuildArgs {
     /// Take a build cache over first: an image, type=registry,ref=IMAGE or type=local,src=DIR
     #[arg(long, value_name = "CACHE")]
     cache_from: Vec<String>,
-    /// Leave the build cache behind: type=inline, or type=local,dest=DIR[,mode=max]
+    /// Leave the build cache behind: an image, type=registry,ref=IMAGE[,mode=max], type=local,dest=DIR[,mode=max] or type=inline
     #[arg(long, value_name = "CACHE")]
     cache_to: Vec<String>,
     /// Write the image's id to a file
@@ -136,15 +136,14 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
             session.render.say(line);
         }
     };
-    for (source, text) in sources.iter().zip(&args.cache_from) {
-        match build_cache::import(&engine, source, &say) {
-            Ok(steps) => say(&format!("{steps} cached steps from {text}")),
-            // A cache only saves time: that there is none yet is how every one begins.
-            Err(error) => session.render.warn(format_args!("no cache from {text}: {error:#}")),
-        }
-    }
+    let import = |source: &CacheSource, text: &str| match build_cache::import(&engine, source, &say) {
+        Ok(steps) => say(&format!("{steps} cached steps from {text}")),
+        // A cache only saves time: that there is none yet is how every one begins.
+        Err(error) => session.render.warn(format_args!("no cache from {text}: {error:#}")),
+    };
     let built = with_room(&engine, &say, &|| {
         let _lease = engine.images().lease()?;
+        sources.iter().zip(&args.cache_from).for_each(|(source, text)| import(source, text));
         let built = build_with(&engine, &request, bases, &log, &say)?;
         name(&engine, built.image, &args.tag).map(|()| built)
     });
@@ -153,7 +152,7 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
         hint: log.path().map(|path| format!("all that the build said is in {}", path.display())),
     })?;
     for target in &targets {
-        build_cache::export(&engine, &built, target).context("leave the build cache behind")?;
+        build_cache::export(&engine, &built, target, &say).context("leave the build cache behind")?;
     }
     if let Some(path) = &args.iidfile {
         std::fs::write(path, built.image.to_string()).with_context(|| format!("write {}", path.display()))?;

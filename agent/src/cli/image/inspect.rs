@@ -58,5 +58,6 @@ fn document(engine: &Engine, id: &ImageId) -> Result<Value, StoreError> {
         "RootFS": { "Type": "layers", "Layers": config.rootfs.diff_ids },
         "LayerDirectories": image.layers,
         "Manifest": manifest,
+        "Origins": store.origins(id)?,
     }))
 }

@@ -147,7 +147,7 @@ fn look_at(engine: &Engine, key: &ImageKey, applied: AppliedImage, owner: Owner)
 fn may_be_used(engine: &Engine, settings: &Settings, observed: &Observed<ActualImage>) -> bool {
     match observed {
         Observed::Present(ActualImage { applied: Image { source: ImageSource::Pull { reference }, .. }, digest, .. }) => {
-            // A record of verdicts that cannot be read proves nothing.
+            // A record that cannot be read proves nothing.
             policy::is_settled(settings, engine.images(), reference, digest).unwrap_or(false)
         }
         Observed::Present(_) | Observed::Unreadable { .. } => true,

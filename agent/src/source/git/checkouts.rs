@@ -12,6 +12,7 @@
 //! source's lock, which the caller holds.
 
 use super::export::{LIMITS, export};
+use super::hold::Hold;
 use crate::plan::actual::SiteId;
 use crate::source::time_limit::TimeLimit;
 use crate::source::{Checkout, CommitId, FetchError, Revision};
@@ -22,7 +23,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,18 +34,6 @@ const SUMMARY_CHARS_MAX: usize = 120;
 #[derive(Debug)]
 pub(super) struct Checkouts {
     home: PathBuf,
-}
-
-/// A shared flock on a checkout, given up when dropped: not with the last copy of the descriptor, which a process that another thread
-/// is just starting has until its exec.
-#[derive(Debug)]
-pub(in crate::source) struct Hold(OwnedFd);
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        // An unlock can only fail for want of a descriptor, and then there is no lock.
-        let _ = flock(&self.0, FlockOperation::Unlock);
-    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -11,6 +11,7 @@
 mod checkouts;
 mod connection;
 mod export;
+mod hold;
 mod http;
 mod local;
 mod metered;
@@ -21,8 +22,8 @@ mod ssh;
 mod tests;
 mod upload_pack;
 
-pub(super) use checkouts::Hold;
 pub use connection::Access;
+pub(super) use hold::Hold;
 
 use super::address::{GitAddress, Transport};
 use super::time_limit::TimeLimit;
@@ -159,7 +160,7 @@ impl Remote {
     }
 
     /// One fetch or prune at a time, over all processes.
-    fn lock(&self, limit: TimeLimit) -> Result<File, FetchError> {
+    fn lock(&self, limit: TimeLimit) -> Result<Hold, FetchError> {
         loop {
             if let Some(file) = self.try_lock()? {
                 return Ok(file);
@@ -172,11 +173,11 @@ impl Remote {
     }
 
     /// The lock, if nobody has it. The kernel releases it when its holder dies.
-    fn try_lock(&self) -> Result<Option<File>, FetchError> {
+    fn try_lock(&self) -> Result<Option<Hold>, FetchError> {
         let path = self.home.join("lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(FetchError::local("open", &path))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
+            Ok(()) => Ok(Some(Hold(file.into()))),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(FetchError::system("lock", path)(errno)),
         }

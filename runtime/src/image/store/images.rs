@@ -183,8 +183,7 @@ impl ImageStore {
                 self.untag(&key)?;
             }
         }
-        atomic::remove_file(&self.image_path(id))?;
-        self.remove_verdicts(id)
+        Ok(atomic::remove_file(&self.image_path(id))?)
     }
 
     /// The manifest an image was pulled by, or first published by, with its bytes; `None` if it has none, or it is gone.

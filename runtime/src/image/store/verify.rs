@@ -24,7 +24,7 @@ const SEAL_FILE: &str = "seal";
 /// What may lie in a layer's directory.
 const LAYER_PARTS: [&str; 5] = ["root", "layer.json", "durable", DISK_FILE, SEAL_FILE];
 /// What may lie in the store's directory; the build cache has its own.
-const STORE_PARTS: [&str; 8] = ["blobs", "partial", "images", "layers", "records", "locks", "scratch", "build-cache"];
+const STORE_PARTS: [&str; 9] = ["blobs", "partial", "places", "images", "layers", "records", "locks", "scratch", "build-cache"];
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -98,13 +98,14 @@ impl Verifying<'_> {
     fn strays(&mut self) -> Result<(), StoreError> {
         let is_digest = |name: &str| format!("sha256:{name}").parse::<Digest>().is_ok();
         let is_record = |name: &str| name.strip_suffix(".json").is_some_and(is_digest);
-        let is_of_image = |name: &str| is_record(name) || name.strip_suffix(".verdicts").is_some_and(is_digest);
+        let is_of_image = |name: &str| is_record(name) || name.strip_suffix(".origins").is_some_and(is_digest);
         let is_lock = |name: &str| name == "use" || is_digest(name);
         let is_store_part = |name: &str| STORE_PARTS.contains(&name);
-        let rooms: [(&str, &dyn Fn(&str) -> bool); 7] = [
+        let rooms: [(&str, &dyn Fn(&str) -> bool); 8] = [
             ("", &is_store_part),
             ("blobs/sha256", &is_digest),
             ("partial", &is_digest),
+            ("places", &is_digest),
             ("layers", &is_digest),
             ("images", &is_of_image),
             ("records", &is_record),
