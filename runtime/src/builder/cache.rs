@@ -155,7 +155,12 @@ impl Cache {
 
     /// Where the files of the layer that an instruction made last are listed.
     pub(super) fn files(&self, recipe: &Digest) -> PathBuf {
-        self.directory.join("layers").join(recipe.hex())
+        self.lists().join(recipe.hex())
+    }
+
+    /// Where all such lists are.
+    pub(super) fn lists(&self) -> PathBuf {
+        self.directory.join("layers")
     }
 
     fn step(&self, key: &Digest) -> PathBuf {

@@ -11,7 +11,8 @@ use crate::image::store::ImageStore;
 use crate::store::atomic;
 use rustix::fs::{Mode, OFlags};
 use spec::value::Digest;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::fd::OwnedFd;
 
 /// Fewer files are copied faster than a list of them is kept.
@@ -36,11 +37,12 @@ pub(super) fn recipe(dockerfile: Digest, stage: usize, text: &str) -> Digest {
     key.finish()
 }
 
-/// Notes what a layer holds for the next time.
-pub(super) fn remember(cache: &Cache, recipe: &Digest, written: &Written) {
+/// Notes what a layer holds for the next time. Lists of layers that are gone go with them.
+pub(super) fn remember(cache: &Cache, store: &ImageStore, recipe: &Digest, written: &Written) {
     if written.files.len() < FILES_MIN || !written.steady {
         return;
     }
+    forget_gone(cache, store);
     let mut bytes = written.diff_id.as_bytes().to_vec();
     for (path, digest) in &written.files {
         bytes.extend_from_slice(&u32::try_from(path.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -51,6 +53,17 @@ pub(super) fn remember(cache: &Cache, recipe: &Digest, written: &Written) {
     bytes.extend_from_slice(digest.as_bytes());
     // That it cannot be written only makes the next build slower.
     let _ = atomic::write_unsynced(&cache.files(recipe), &bytes);
+}
+
+fn forget_gone(cache: &Cache, store: &ImageStore) {
+    for entry in fs::read_dir(cache.lists()).into_iter().flatten().flatten() {
+        let mut diff_id = [0; DIGEST_BYTES];
+        let read = File::open(entry.path()).and_then(|mut file| file.read_exact(&mut diff_id));
+        if read.is_err() || !store.has_layer(&Digest::from_bytes(diff_id)) {
+            // One that cannot be removed now is tried again next time.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 impl Earlier {

@@ -215,7 +215,7 @@ impl Stage<'_> {
             let earlier = Earlier::find(cache, store, &recipe);
             let written = transfer::execute(&this.state, prepared, &source, gathered, layering, (time, earlier))?;
             if let Some(written) = &written {
-                earlier::remember(cache, &recipe, written);
+                earlier::remember(cache, store, &recipe, written);
             }
             Ok(written)
         };

@@ -194,7 +194,7 @@ impl<'a> Writer<'a> {
                 self.finish(&file, mode, owner, modified, path)
             }
             LeafKind::Link(target) => {
-                self.made(to, name, path, || rustix::fs::symlinkat(target.as_slice(), to, name)).map_err(TreeError::of("link", path))?;
+                self.made(to, name, || rustix::fs::symlinkat(target.as_slice(), to, name)).map_err(TreeError::of("link", path))?;
                 self.entry(path, EntryKind::Symlink { target: target.clone() }, 0o777, owner, modified, Vec::new())?;
                 if self.newborn != Some(owner) {
                     chown(to, name, owner).map_err(TreeError::of("set the owner of", path))?;
@@ -204,7 +204,7 @@ impl<'a> Writer<'a> {
             LeafKind::Special { mode: kind, device } => {
                 let file_type = FileType::from_raw_mode(kind);
                 let make = || rustix::fs::mknodat(to, name, file_type, Mode::RUSR, device);
-                self.made(to, name, path, make).map_err(TreeError::of("create", path))?;
+                self.made(to, name, make).map_err(TreeError::of("create", path))?;
                 let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
                 let kind = match file_type {
                     FileType::CharacterDevice => EntryKind::CharacterDevice { major, minor },
@@ -333,7 +333,7 @@ impl<'a> Writer<'a> {
         let (parent, first_name) = slash.map_or((&b""[..], first), |slash| (&first[..slash], &first[slash + 1..]));
         let parent = open_beneath(self.root, parent, OFlags::PATH | OFlags::DIRECTORY).map_err(TreeError::of("open", first))?;
         let make = || rustix::fs::linkat(&parent, first_name, to, name, AtFlags::empty());
-        self.made(to, name, path, make).map_err(TreeError::of("link", path))?;
+        self.made(to, name, make).map_err(TreeError::of("link", path))?;
         let FileAttributes { mode, owner, modified, .. } = *attributes;
         self.entry(path, EntryKind::HardLink { target: first.to_vec() }, mode, owner, modified, Vec::new())
     }
@@ -342,11 +342,11 @@ impl<'a> Writer<'a> {
     fn create(&self, to: &OwnedFd, name: &[u8], path: &[u8]) -> Result<OwnedFd, TreeError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let create = || rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR);
-        self.made(to, name, path, create).map_err(TreeError::of("create", path))
+        self.made(to, name, create).map_err(TreeError::of("create", path))
     }
 
     /// Makes a name; in a tree that has files already whatever is there goes first.
-    fn made<T>(&self, to: &OwnedFd, name: &[u8], _path: &[u8], make: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+    fn made<T>(&self, to: &OwnedFd, name: &[u8], make: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
         match make() {
             Err(Errno::EXIST) if self.onto == Onto::Tree => {
                 remove_tree_at(to, name)?;
