@@ -13,6 +13,7 @@ mod git;
 mod lint;
 mod real;
 mod registry;
+mod serve;
 mod store;
 mod tidy;
 mod update;
