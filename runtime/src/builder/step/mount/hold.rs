@@ -1,7 +1,7 @@
 //! Makes what is to be mounted ready, for as long as the command runs.
 
 use super::{Access, Mount};
-use crate::builder::cache_mount::{self, CacheMounts, Claim};
+use crate::builder::cache_mount::{CacheMounts, Claim};
 use crate::builder::error::StepError;
 use crate::builder::given::Given;
 use crate::builder::step::source::{self, From};
@@ -97,7 +97,8 @@ fn claims(mounts: &[Mount], sources: &[From<'_>], means: &Means<'_>) -> Result<B
             wanted.entry(id.clone()).or_insert((*access, *sharing, base));
         }
     }
-    let claim = |(id, (access, sharing, base)): (String, (Access, cache_mount::Sharing, Option<(&String, &From<'_>)>))| {
+    let mut claims = BTreeMap::new();
+    for (id, (access, sharing, base)) in wanted {
         let variant = base.map(|(source, from)| variant(source, from));
         let claim = means.caches.claim(&id, variant.as_ref(), sharing, &mut |directory| {
             if let Some((source, from)) = base {
@@ -105,9 +106,9 @@ fn claims(mounts: &[Mount], sources: &[From<'_>], means: &Means<'_>) -> Result<B
             }
             give(directory, access).map_err(StepError::from)
         })?;
-        Ok((id, claim))
-    };
-    wanted.into_iter().map(claim).collect()
+        claims.insert(id, claim);
+    }
+    Ok(claims)
 }
 
 /// What a cache that begins with something begins with: another content is another cache.
