@@ -73,18 +73,21 @@ struct Schedule<'a> {
     plan: &'a Plan,
     outcomes: Vec<Option<Outcome>>,
     begun: Vec<bool>,
+    /// Steps before this place have all begun or ended.
+    first_waiting: usize,
 }
 
 impl<'a> Schedule<'a> {
     fn new(plan: &'a Plan) -> Self {
         let outcomes = plan.steps.iter().map(|_| None).collect();
-        Self { plan, outcomes, begun: vec![false; plan.steps.len()] }
+        Self { plan, outcomes, begun: vec![false; plan.steps.len()], first_waiting: 0 }
     }
 
     /// The next step that may run; steps behind a failed one are skipped on the way.
     fn next_ready(&mut self) -> Option<usize> {
-        for (index, step) in self.plan.steps.iter().enumerate() {
+        for (index, step) in self.plan.steps.iter().enumerate().skip(self.first_waiting) {
             if self.begun[index] || self.outcomes[index].is_some() {
+                self.first_waiting += usize::from(index == self.first_waiting);
                 continue;
             }
             let predecessors = || step.after.iter().map(|place| &self.outcomes[*place]);

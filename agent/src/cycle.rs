@@ -5,12 +5,12 @@
 use crate::apply::Event;
 use crate::clock::now;
 use crate::daemon::{CalledOffFor, CycleOutcome, CycleResult, Wake};
-use crate::host::{HostError, chain};
+use crate::host::{Host as _, HostError, chain};
 use crate::ledger::{Ledger, Outcome, OutcomeKind};
 use crate::linux::{LinuxHost, clear_up};
 use crate::plan::action::{Plan, Step};
 use crate::plan::actual::SiteId;
-use crate::plan::{Policy, Volumes, text};
+use crate::plan::{Policy, Volumes, plan, text};
 use crate::reconcile::{Watcher, converge};
 use crate::record;
 use crate::site::{self, Site, SiteError};
@@ -32,6 +32,8 @@ pub struct Turns {
     source: Arc<Source>,
     /// The last site that could be used.
     site: Option<Site>,
+    /// The steps that are left after a cycle that failed: what a hint alone does not have tried again.
+    failed: Vec<Step>,
     /// The revision that was refused last, so that it is read and reported once.
     refused: Option<(Revision, Vec<String>)>,
 }
@@ -39,7 +41,7 @@ pub struct Turns {
 impl Turns {
     /// Begins with nothing known.
     pub fn new(engine: Engine, ledger: Ledger, source: Arc<Source>) -> Self {
-        Self { engine, ledger: Mutex::new(ledger), source, site: None, refused: None }
+        Self { engine, ledger: Mutex::new(ledger), source, site: None, failed: Vec::new(), refused: None }
     }
 
     /// One turn.
@@ -55,7 +57,8 @@ impl Turns {
             return CycleOutcome { result: CycleResult::Failed(problems), summary: String::new(), again: None };
         };
         let newest = if problems.is_empty() { Newest::Used } else { Newest::Refused };
-        let mut outcome = match converge_site(&self.engine, &self.ledger, &self.source, site, wake, newest) {
+        let around = Surroundings { engine: &self.engine, ledger: &self.ledger, source: &self.source, site };
+        let mut outcome = match converge_site(&around, wake, newest, &mut self.failed) {
             Ok(outcome) => outcome,
             Err(error) => {
                 error!(error = error.chain(), "the host could not be looked at");
@@ -66,6 +69,7 @@ impl Turns {
             outcome.result = match outcome.result {
                 CycleResult::Failed(more) => CycleResult::Failed(problems.into_iter().chain(more).collect()),
                 CycleResult::Settled => CycleResult::Failed(problems),
+                CycleResult::PutOff => CycleResult::PutOff,
                 CycleResult::CalledOff => CycleResult::CalledOff,
             };
         }
@@ -173,14 +177,16 @@ enum Newest {
     Refused,
 }
 
-fn converge_site(
-    engine: &Engine,
-    ledger: &Mutex<Ledger>,
-    source: &Source,
-    site: &Site,
-    wake: &Wake,
-    newest: Newest,
-) -> Result<CycleOutcome, HostError> {
+/// What a turn works with.
+struct Surroundings<'a> {
+    engine: &'a Engine,
+    ledger: &'a Mutex<Ledger>,
+    source: &'a Source,
+    site: &'a Site,
+}
+
+fn converge_site(around: &Surroundings<'_>, wake: &Wake, newest: Newest, failed: &mut Vec<Step>) -> Result<CycleOutcome, HostError> {
+    let Surroundings { engine, ledger, source, site } = *around;
     let Some(_lock) = engine.try_lock_host().map_err(|error| HostError::new("lock the host", error))? else {
         info!("another agent is changing this host; trying again soon");
         return Ok(CycleOutcome { result: CycleResult::Settled, summary: String::new(), again: Some(SOON) });
@@ -188,7 +194,14 @@ fn converge_site(
     let started = now();
     let host = LinuxHost::new(engine, ledger, site);
     let policy = Policy { site: site.id.clone(), volumes: Volumes::Keep };
+    if !wake.retry && !failed.is_empty() && plan(&site.desired, &host.observe(&site.desired)?, &policy).steps == *failed {
+        return Ok(CycleOutcome { result: CycleResult::PutOff, summary: String::new(), again: settling(engine).then_some(SOON) });
+    }
     let cycle = converge(&host, &site.desired, &policy, wake.call_off.flag(), &Log)?;
+    failed.clear();
+    if cycle.failures().next().is_some() {
+        failed.clone_from(&cycle.rest.steps);
+    }
     let recorded = {
         let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = clear_up(engine, &mut ledger, &site.id, &cycle, now()) {

@@ -11,6 +11,7 @@ pub mod linux;
 pub mod plan;
 pub mod reconcile;
 pub mod record;
+pub mod registry;
 pub mod settings;
 pub mod site;
 pub mod source;

@@ -108,20 +108,25 @@ impl fmt::Display for Location {
 
 /// Where resources and their fields were written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Origins(BTreeMap<(ResourceId, String), Location>);
+pub struct Origins(BTreeMap<ResourceId, BTreeMap<String, Location>>);
 
 impl Origins {
     /// Remembers where a field stands; the empty field is the resource itself. Fields are dotted paths
     /// below `spec` in camelCase: `resources.memory`, `env.LOG`, `ports`.
     pub fn insert(&mut self, resource: ResourceId, field: impl Into<String>, location: Location) {
-        self.0.insert((resource, field.into()), location);
+        self.0.entry(resource).or_default().insert(field.into(), location);
+    }
+
+    /// The same for many fields of one resource.
+    pub fn extend(&mut self, resource: ResourceId, fields: impl IntoIterator<Item = (String, Location)>) {
+        self.0.entry(resource).or_default().extend(fields);
     }
 
     /// The place of a field, else of the nearest field above it, else of the resource.
     pub fn find(&self, resource: &ResourceId, field: &str) -> Option<&Location> {
-        let mut field = field;
+        let (mut field, fields) = (field, self.0.get(resource)?);
         loop {
-            if let Some(location) = self.0.get(&(resource.clone(), field.to_owned())) {
+            if let Some(location) = fields.get(field) {
                 return Some(location);
             }
             if field.is_empty() {
@@ -143,6 +148,22 @@ pub struct Image {
     pub push: BTreeSet<ImageReference>,
 }
 
+/// What the name of a build's context stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum BuildContextSource {
+    /// A directory of the site; its content is in the build's digest.
+    Directory {
+        /// Relative to the site's root.
+        path: String,
+    },
+    /// `docker-image://reference`, or a repository.
+    Elsewhere {
+        /// As written.
+        address: String,
+    },
+}
+
 /// The three ways to come by an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -153,6 +174,12 @@ pub enum ImageSource {
         context: String,
         /// Dockerfile relative to the context.
         dockerfile: String,
+        /// The Dockerfile's text, if it stands in the manifest; `dockerfile` then names nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inline: Option<String>,
+        /// Further contexts: what names in `FROM` and `--from` mean.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        contexts: BTreeMap<String, BuildContextSource>,
         /// Build arguments.
         args: BTreeMap<String, String>,
         /// Stage to stop at; the last one if `None`.

@@ -23,5 +23,5 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use parse::{Document, FILE_BYTES_MAX, Parsed, parse};
 pub use resolve::{Resolved, load, resolve};
 pub use schema::{registries_schema, schema};
-pub use site::{BuildContext, SiteContent, SiteFileError, SiteFileKind, SiteFiles};
+pub use site::{BuildContext, Dockerfile, SiteContent, SiteFileError, SiteFileKind, SiteFiles};
 pub use yaml::nearest;

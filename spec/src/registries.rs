@@ -70,9 +70,9 @@ pub struct Registry {
 pub struct Mirror {
     /// Where it is.
     pub url: RegistryLocation,
-    /// As that of the registry.
+    /// As that of a registry; unless said, what the rule for its own address says.
     pub insecure: Option<bool>,
-    /// As that of the registry.
+    /// As that of a registry; unless said, what the rule for its own address says.
     pub ca: Option<String>,
 }
 

@@ -12,12 +12,21 @@ pub trait SiteFiles {
     /// The content of a file or of a whole directory tree: what a read-only bind or an image archive depends on.
     fn content(&self, path: &str) -> Result<SiteContent, SiteFileError>;
 
-    /// What a build depends on. `context` is relative to the site's root, `dockerfile` to the context.
-    fn build_context(&self, context: &str, dockerfile: &str) -> Result<BuildContext, SiteFileError>;
+    /// What a build depends on. `context` is relative to the site's root.
+    fn build_context(&self, context: &str, dockerfile: Dockerfile<'_>) -> Result<BuildContext, SiteFileError>;
 
     /// The site's directory on this host, where it is one that lasts and may be written to: a directory source has one,
     /// a Git source (a checkout that is replaced as a whole) has none.
     fn live_root(&self) -> Option<&Path>;
+}
+
+/// Where a Dockerfile's text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dockerfile<'a> {
+    /// In a file, by its path relative to the context.
+    File(&'a str),
+    /// In the manifest itself.
+    Inline(&'a str),
 }
 
 /// A file or a tree and the digest of what is in it.

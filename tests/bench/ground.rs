@@ -2,7 +2,7 @@
 //! for the rest, and one control group above all that peers make.
 
 use anyhow::{Context as _, Result, bail};
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -19,9 +19,17 @@ const PROGRAMS: [&str; 3] = ["sh", "sleep", "true"];
 /// A hybrid host's second tree, without controllers: crun and podman find no controllers there and give up.
 const UNIFIED: &str = "/sys/fs/cgroup/unified";
 
+/// Where directories of runs lie: on a disk, as states are; /tmp may be memory.
+const DIRECTORIES: &str = "/var/tmp";
+
+/// What their names begin with.
+const PREFIX: &str = "agent-bench-";
+
 /// The ground of one run.
 pub struct Ground {
     directory: PathBuf,
+    /// Held as long as the run lasts: whoever finds the directory without its lock may remove it.
+    _lock: File,
 }
 
 /// Whether this process already runs in namespaces of its own.
@@ -47,10 +55,12 @@ impl Ground {
         sh(&format!("! mountpoint -q {UNIFIED} || {{ umount {UNIFIED} && mount -t tmpfs tmpfs {UNIFIED}; }}"))?;
         // dockerd writes a key there, wherever its data is.
         sh("[ ! -d /etc/docker ] || mount -t tmpfs tmpfs /etc/docker")?;
-        // On a disk, as states are: /tmp may be memory.
-        let directory = PathBuf::from(format!("/var/tmp/agent-bench-{}", unique()));
+        clear_abandoned()?;
+        let directory = Path::new(DIRECTORIES).join(format!("{PREFIX}{}", unique()));
         fs::create_dir(&directory).with_context(|| format!("create {}", directory.display()))?;
-        let ground = Self { directory };
+        let lock = File::open(&directory)?;
+        lock.lock().with_context(|| format!("lock {}", directory.display()))?;
+        let ground = Self { directory, _lock: lock };
         ground.make_image()?;
         Ok(ground)
     }
@@ -90,12 +100,29 @@ impl Ground {
     /// Removes what is left: the directory, and the control group in every hierarchy.
     pub fn leave(self) -> Result<()> {
         sh(&format!("! mountpoint -q {UNIFIED} || umount {UNIFIED}"))?;
-        for hierarchy in fs::read_dir("/sys/fs/cgroup")?.flatten() {
-            remove_group(&hierarchy.path().join(self.control_group()))?;
-        }
-        remove_group(&Path::new("/sys/fs/cgroup").join(self.control_group()))?;
-        fs::remove_dir_all(&self.directory).with_context(|| format!("remove {}", self.directory.display()))
+        clear(&self.directory)
     }
+}
+
+/// Removes what runs left that were ended from outside.
+fn clear_abandoned() -> Result<()> {
+    for entry in fs::read_dir(DIRECTORIES)?.flatten() {
+        let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        if is_ours && File::open(entry.path()).is_ok_and(|directory| directory.try_lock().is_ok()) {
+            clear(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a run's directory, and its control group in every hierarchy.
+fn clear(directory: &Path) -> Result<()> {
+    let group = directory.file_name().unwrap_or_default();
+    for hierarchy in fs::read_dir("/sys/fs/cgroup")?.flatten() {
+        remove_group(&hierarchy.path().join(group))?;
+    }
+    remove_group(&Path::new("/sys/fs/cgroup").join(group))?;
+    fs::remove_dir_all(directory).with_context(|| format!("remove {}", directory.display()))
 }
 
 /// Removes a control group with those in it; a process that is just dying is waited for.

@@ -19,7 +19,7 @@ pub enum Measurement {
     Start,
     /// Memory of what stays.
     Memory,
-    /// A plan without changes.
+    /// A large site: applied, planned without changes, destroyed.
     Plan,
     /// Images from a registry.
     Pull,
@@ -95,7 +95,7 @@ impl Options {
         if self.quick { 10 } else { 50 }
     }
 
-    /// Containers that a plan finds unchanged.
+    /// Containers of a large site.
     pub fn unchanged(&self) -> usize {
         if self.quick { 100 } else { 1000 }
     }

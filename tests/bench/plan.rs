@@ -1,4 +1,4 @@
-//! A plan that finds nothing to do: what every cycle of a watch costs.
+//! A large site: from nothing to running, looked at when there is nothing to do (what every cycle of a watch costs), and away again.
 
 use crate::ground::Ground;
 use crate::measure::{Series, timed};
@@ -7,21 +7,28 @@ use crate::peers::{Network, agent};
 use crate::table::{self, Unit};
 use anyhow::Result;
 
-/// `agent plan` with many running, unchanged containers: the whole command, from its start to its exit.
+/// `agent apply`, `plan` and `destroy` of many containers on a bridge: the whole commands, from their start to their exit.
 pub fn measure(ground: &Ground, options: &Options) -> Result<()> {
     let count = options.unchanged();
     let agent = agent::Agent::new(ground, "plan")?;
-    agent.start_crowd(count, Network::Bridge)?;
-    let mut times = Series::new("agent plan");
-    let measured: Result<()> = (0..=options.rounds()).try_for_each(|round| {
+    let measured = of_a_crowd(&agent, count, options.rounds());
+    agent.destroy()?;
+    let [applied, planned, destroyed] = measured?;
+    table::print(&format!("apply a site of {count} new containers"), Unit::Milliseconds, &[applied]);
+    table::print(&format!("plan with {count} unchanged running containers"), Unit::Milliseconds, &[planned]);
+    table::print(&format!("destroy a site of {count} running containers"), Unit::Milliseconds, &[destroyed]);
+    Ok(())
+}
+
+fn of_a_crowd(agent: &agent::Agent, count: usize, rounds: usize) -> Result<[Series; 3]> {
+    let [mut applied, mut planned, mut destroyed] = ["agent apply", "agent plan", "agent destroy"].map(Series::new);
+    applied.add(timed(|| agent.start_crowd(count, Network::Bridge))?);
+    for round in 0..=rounds {
         let time = timed(|| agent.plan_unchanged())?;
         if round > 0 {
-            times.add(time);
+            planned.add(time);
         }
-        Ok(())
-    });
-    agent.destroy()?;
-    measured?;
-    table::print(&format!("plan with {count} unchanged running containers"), Unit::Milliseconds, &[times]);
-    Ok(())
+    }
+    destroyed.add(timed(|| agent.remove_crowd())?);
+    Ok([applied, planned, destroyed])
 }

@@ -41,6 +41,14 @@ impl Ran {
         }
         Ok(self.stdout)
     }
+
+    /// Fine if the program failed and said this.
+    pub fn err_with(self, because: &str) -> Result<()> {
+        if self.code == 0 || !(self.stderr.contains(because) || self.stdout.contains(because)) {
+            bail!("wanted {because:?}, but: exit code {}\n{}{}", self.code, self.stdout, self.stderr);
+        }
+        Ok(())
+    }
 }
 
 impl From<Output> for Ran {

@@ -1,5 +1,6 @@
 //! The harness: hosts to try things on, and the proof that nothing is left of them.
 
+pub mod authority;
 pub mod census;
 pub mod host;
 pub mod inventory;

@@ -72,7 +72,7 @@ fn machine_readable_output_is_lines_of_json() -> Result<()> {
         &["network", "ls"],
         &["system", "info"],
         &["system", "df"],
-        &["system", "prune"],
+        &["system", "prune", "--force"],
         &["destroy", "--yes", &site],
     ] {
         host.json(command)?;
@@ -109,6 +109,32 @@ fn dependents_wait_for_health_and_for_completion() -> Result<()> {
     // A job that is done is done.
     assert_eq!(host.agent(&["apply", &site]).ok()?, "Nothing to do: the host matches the site.\n");
     assert_eq!(fs::read_to_string(&file)?, order);
+    Ok(())
+}
+
+#[test]
+fn a_job_nobody_waits_for_may_end_when_it_likes() -> Result<()> {
+    if !is_root("a_job_nobody_waits_for_may_end_when_it_likes") {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    let job = |name: &str, code: u8| {
+        let command = format!("until [ -e /end/now ]; do sleep 0.05; done; exit {code}");
+        format!(
+            "kind: Container\nmetadata: {{name: {name}}}\nspec: {{image: box, volumes: [\"{}:/end\"], command: [sh, -c, \"{command}\"]}}",
+            host.path().display()
+        )
+    };
+    let site = host.site("site", &[&job("good", 0), &job("bad", 3)])?;
+    host.agent(&["apply", &site]).ok()?;
+    let plan = || host.agent(&["plan", &site]);
+    assert_eq!((plan().code, plan().stdout.as_str()), (0, "Nothing to do: the host matches the site.\n"), "while both run");
+    host.files(&[("now", "")])?;
+    assert_eq!(host.agent(&["container", "wait", "good", "bad"]).ok()?, "0\n3\n");
+    let ended = plan();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stdout.contains("container/bad: ended with exit code 3") && !ended.stdout.contains("container/good"), "{ended:?}");
+    assert_eq!(host.agent(&["apply", &site]).code, 0, "what failed is told, not done again");
     Ok(())
 }
 

@@ -1,14 +1,19 @@
 //! The suite: one binary, a file per feature. What needs root says so and is skipped without it.
 
+mod access;
 mod apply;
+mod build;
+mod contexts;
 mod crash;
 mod drift;
 mod examples;
 mod faults;
+mod fuzz;
 mod git;
 mod lint;
 mod real;
 mod registry;
+mod store;
 mod tidy;
 mod update;
 mod validate;

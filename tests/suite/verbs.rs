@@ -39,6 +39,23 @@ fn run_gives_output_and_exit_code() -> Result<()> {
 }
 
 #[test]
+fn containers_run_at_once_without_a_name_each_get_one() -> Result<()> {
+    if !is_root("containers_run_at_once_without_a_name_each_get_one") {
+        return Ok(());
+    }
+    let host = host()?;
+    let run = || host.agent(&["container", "run", "--detach", "box", "true"]);
+    let ran: Vec<Ran> = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
+        runs.into_iter().map(|it| it.join().expect("a run does not panic")).collect()
+    });
+    let mut ids = ran.into_iter().map(Ran::ok).collect::<Result<Vec<_>>>()?;
+    ids.sort();
+    assert_eq!(ids, ["run-1@1\n", "run-2@1\n", "run-3@1\n", "run-4@1\n"]);
+    Ok(())
+}
+
+#[test]
 fn a_container_run_by_hand_is_published_and_nobody_elses() -> Result<()> {
     if !is_root("a_container_run_by_hand_is_published_and_nobody_elses") {
         return Ok(());
@@ -133,9 +150,12 @@ fn images_are_built_imported_named_and_removed() -> Result<()> {
         Ok(host.json(&["image", "ls"])?.iter().map(|it| it["name"].as_str().unwrap_or_default().to_owned()).collect())
     };
     assert_eq!(names()?, ["docker.io/library/box:latest"]);
+    // Built ones claim to be as old as their fixed date: what is shown is when it came.
+    let listed = host.agent(&["image", "ls"]).ok()?;
+    assert!(listed.contains("ADDED") && listed.contains("s ago"), "{listed}");
     host.agent(&["image", "tag", "box", "second:1"]).ok()?;
     let inspected: serde_json::Value = serde_json::from_str(&host.agent(&["image", "inspect", "second:1"]).ok()?)?;
-    assert_eq!(inspected[0]["layers"].as_array().map(Vec::len), Some(2));
+    assert_eq!(inspected[0]["RootFS"]["Layers"].as_array().map(Vec::len), Some(2));
 
     // A root file system as a tar, made by another program.
     fs::create_dir_all(host.path().join("root/bin"))?;
@@ -146,12 +166,14 @@ fn images_are_built_imported_named_and_removed() -> Result<()> {
     assert_eq!(host.agent(&["container", "run", "--rm", "imported", "/bin/busybox", "echo", "hello"]).ok()?, "hello\n");
 
     host.agent(&["container", "run", "-d", "--name", "user", "box", "sleep", "1000"]).ok()?;
-    host.agent(&["image", "rm", "box", "second:1", "imported"]).ok()?;
+    let refused = host.agent(&["image", "rm", "box", "second:1"]);
+    assert!(refused.code == 1 && refused.stderr.contains("image second:1 is in use by user@1"), "{refused:?}");
+    host.agent(&["image", "rm", "--force", "second:1", "imported"]).ok()?;
     assert_eq!(names()?, Vec::<String>::new());
     // What a container was made from stays until it goes.
     host.agent(&["container", "exec", "user", "true"]).ok()?;
     host.agent(&["container", "rm", "--force", "user"]).ok()?;
-    host.agent(&["system", "prune"]).ok()?;
+    host.agent(&["system", "prune", "--force"]).ok()?;
     assert_eq!(fs::read_dir(host.places().images().join("images"))?.count(), 0);
     let missing = host.agent(&["image", "inspect", "box"]);
     assert!(missing.code == 1 && missing.stderr.contains("no such image: box"), "{missing:?}");
@@ -191,8 +213,8 @@ fn the_system_is_shown_pruned_and_reset() -> Result<()> {
     let info = host.agent(&["system", "info"]).ok()?;
     assert!(info.contains(&host.places().instance()) && info.contains("all there"), "{info}");
     let sizes = host.json(&["system", "df"])?;
-    let images = sizes.iter().find(|row| row["what"] == "images").expect("images have a row");
-    assert!(images["size"].as_u64() > Some(1_000_000), "{images}");
+    let images = sizes.iter().find(|row| row["type"] == "Images").expect("images have a row");
+    assert!(images["sizeBytes"].as_u64() > Some(1_000_000), "{images}");
     host.agent(&["container", "run", "-d", "--name", "one", "-p", "8080:80", "box", "sleep", "1000"]).ok()?;
     assert_eq!(host.agent(&["system", "reset"]).code, 1);
     host.pid("one")?;

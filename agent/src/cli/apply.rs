@@ -32,11 +32,19 @@ pub(super) fn run(args: &ApplyArgs, session: &Session) -> Outcome {
     let source = args.site.open(session)?;
     let site = load(&source, session)?;
     let policy = Policy { site: site.id.clone(), volumes: Volumes::Keep };
-    carry_out(session, &source.describe(), &site, &policy, args.quiet)
+    carry_out(session, &source.describe(), &site, &policy, Telling { quiet: args.quiet, done: "Done: the host matches the site." })
+}
+
+/// What is told of a converging.
+pub(super) struct Telling {
+    /// Whether the plan is kept to itself.
+    pub(super) quiet: bool,
+    /// The last line if all is done.
+    pub(super) done: &'static str,
 }
 
 /// Converges the host, prints what is done, and says how it went. Shared with `destroy`.
-pub(super) fn carry_out(session: &Session, source: &str, site: &Site, policy: &Policy, quiet: bool) -> Outcome {
+pub(super) fn carry_out(session: &Session, source: &str, site: &Site, policy: &Policy, telling: Telling) -> Outcome {
     let engine = session.engine()?;
     let _lock = match engine.try_lock_host()? {
         Some(lock) => lock,
@@ -47,23 +55,23 @@ pub(super) fn carry_out(session: &Session, source: &str, site: &Site, policy: &P
     };
     let ledger = Mutex::new(session.ledger()?);
     let started = now();
-    let progress = Progress::new(session.render, quiet);
+    let progress = Progress::new(session.render, telling.quiet);
     let cycle = converge(&LinuxHost::new(&engine, &ledger, site), &site.desired, policy, &AtomicBool::new(false), &progress)?;
     progress.end();
     let mut ledger = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
     clear_up(&engine, &mut ledger, &site.id, &cycle, now())?;
     record(&mut ledger, source, site, &cycle, started, now())?;
-    summary(session, &cycle)
+    summary(session, &cycle, telling.done)
 }
 
-fn summary(session: &Session, cycle: &Cycle) -> Outcome {
+fn summary(session: &Session, cycle: &Cycle, done: &str) -> Outcome {
     let failures = cycle.failures().count();
     if session.render.json {
-        let done =
+        let applied =
             serde_json::json!({"type": "applied", "converged": cycle.converged(), "rounds": cycle.rounds.len(), "failures": failures});
-        session.render.json_line(&done);
+        session.render.json_line(&applied);
     } else {
-        print_rest(session, &cycle.rest, cycle.acted());
+        print_rest(session, &cycle.rest, cycle.acted().then_some(done));
     }
     match (failures, cycle.converged()) {
         (0, true) => Ok(exit::DONE),
@@ -78,11 +86,10 @@ fn summary(session: &Session, cycle: &Cycle) -> Outcome {
     }
 }
 
-/// The usual last line if all is done, else the plan that is left.
-fn print_rest(session: &Session, rest: &Plan, acted: bool) {
-    if acted && rest.steps.is_empty() && rest.blocked.is_empty() {
-        session.render.line("Done: the host matches the site.");
-    } else {
-        session.render.text(&render::plan(rest));
+/// The usual last line if something was done and nothing is left, else the plan that is left.
+fn print_rest(session: &Session, rest: &Plan, done: Option<&str>) {
+    match done.filter(|_| rest.steps.is_empty() && rest.blocked.is_empty()) {
+        Some(done) => session.render.line(done),
+        None => session.render.text(&render::plan(rest)),
     }
 }

@@ -1,6 +1,6 @@
 //! `agent destroy`: removes what a site's manifests made.
 
-use super::apply::carry_out;
+use super::apply::{Telling, carry_out};
 use super::site::{SiteArgs, load};
 use super::{Failure, Outcome, Session, exit, render};
 use crate::linux::look;
@@ -37,7 +37,7 @@ pub(super) fn run(args: &DestroyArgs, session: &Session) -> Outcome {
         }
         confirm(session)?;
     }
-    carry_out(session, &source.describe(), &site, &policy, !args.yes)
+    carry_out(session, &source.describe(), &site, &policy, Telling { quiet: !args.yes, done: "Done: what the site made is gone." })
 }
 
 fn confirm(session: &Session) -> Result<(), Failure> {

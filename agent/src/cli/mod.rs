@@ -9,6 +9,7 @@ mod image;
 mod network;
 mod plan;
 mod progress;
+mod registry;
 pub mod render;
 mod schema;
 mod session;
@@ -136,6 +137,9 @@ enum Command {
     /// Look at and make images
     #[command(subcommand)]
     Image(image::ImageCommand),
+    /// Be the registry of other hosts
+    #[command(subcommand)]
+    Registry(registry::RegistryCommand),
     /// Look at volumes
     #[command(subcommand)]
     Volume(volume::VolumeCommand),
@@ -166,9 +170,15 @@ pub enum Failure {
     Shown,
 }
 
+/// What to do about a disk that is full, after all that may go went by itself.
+const NO_ROOM_HINT: &str =
+    "agent system df shows what takes the space, agent system prune --all frees more; the limits are in agent.yaml of the --config-dir";
+
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::Error { error: error.into(), hint: None }
+        let error = error.into();
+        let hint = runtime::image::store::no_room(error.as_ref()).map(|_| NO_ROOM_HINT.to_owned());
+        Self::Error { error, hint }
     }
 }
 
@@ -178,7 +188,7 @@ type Outcome = Result<u8, Failure>;
 /// Reads the command line, runs the command, prints a failure once.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let chatter = if matches!(cli.command, Command::Watch(_)) { Chatter::Informed } else { Chatter::Quiet };
+    let chatter = if matches!(cli.command, Command::Watch(_) | Command::Registry(_)) { Chatter::Informed } else { Chatter::Quiet };
     let session = Session::new(&cli.global, chatter);
     let outcome = run(cli.command, &session);
     ExitCode::from(match outcome {
@@ -203,6 +213,7 @@ fn run(command: Command, session: &Session) -> Outcome {
         Command::Schema(args) => schema::run(&args, session),
         Command::Container(command) => container::run(&command, session),
         Command::Image(command) => image::run(&command, session),
+        Command::Registry(command) => registry::run(&command, session),
         Command::Volume(command) => volume::run(&command, session),
         Command::Network(command) => network::run(&command, session),
         Command::System(command) => system::run(&command, session),

@@ -2,7 +2,7 @@
 
 use super::site::{SiteArgs, load};
 use super::{Outcome, Session, exit, render};
-use crate::linux::look;
+use crate::linux::Glance;
 use crate::plan::{Policy, Volumes, plan, text};
 use clap::Args;
 
@@ -16,9 +16,16 @@ pub(super) struct PlanArgs {
 }
 
 pub(super) fn run(args: &PlanArgs, session: &Session) -> Outcome {
-    let site = load(&args.site.open(session)?, session)?;
+    let source = args.site.open(session)?;
+    // Neither needs the other until both are there.
+    let (site, glance) = std::thread::scope(|scope| {
+        let glance = scope.spawn(|| Glance::take(&session.places));
+        let site = load(&source, session);
+        (site, glance.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let site = site?;
     let policy = Policy { site: site.id, volumes: Volumes::Keep };
-    let plan = plan(&site.desired, &look(&session.places, &site.desired)?, &policy);
+    let plan = plan(&site.desired, &glance?.with_images(&site.desired)?, &policy);
     if session.render.json {
         session.render.text(&text::json_lines(&plan));
     } else {

@@ -77,7 +77,8 @@ pub(super) fn load(source: &Source, session: &Session) -> Result<Site, Failure> 
     }
 }
 
-fn print_all(problems: &[Diagnostic], session: &Session) {
+/// Prints problems, each with its place.
+pub(super) fn print_all(problems: &[Diagnostic], session: &Session) {
     for problem in problems {
         if session.render.json {
             session.render.json_line(&serde_json::json!({"type": "diagnostic", "diagnostic": problem}));

@@ -1,7 +1,7 @@
 //! `agent status`: what this host is made to match, and how far it does.
 
-use super::render::{age, paint, style};
-use super::{Outcome, Session, exit};
+use super::render::{Render, age, paint, style};
+use super::{Failure, Outcome, Session, exit};
 use crate::daemon::{Status, is_watched};
 use crate::ledger::OutcomeKind;
 use clap::Args;
@@ -14,13 +14,28 @@ const HISTORY_LENGTH: u32 = 100;
 pub(super) struct StatusArgs {}
 
 pub(super) fn run(_: &StatusArgs, session: &Session) -> Outcome {
+    let rows = rows(session)?;
+    if session.render.json {
+        rows.iter().for_each(|row| session.render.json_line(row));
+    } else if rows.is_empty() {
+        session.render.line("Nothing has been applied to this host yet.");
+    } else {
+        rows.iter().for_each(|row| show(row, session.render));
+    }
+    Ok(exit::DONE)
+}
+
+/// One object a site.
+fn rows(session: &Session) -> Result<Vec<serde_json::Value>, Failure> {
     let now = session.now().0;
     let since = |then: runtime::container::state::Timestamp| format!("{} ago", age((now - then.0) / 1_000_000_000));
     let watch = if is_watched(&session.places.run)? { Status::read(&session.places.run)? } else { None };
     let mut rows = Vec::new();
+    let mut is_known = false;
     if let Some(ledger) = session.read_ledger()? {
         for site in ledger.sites()? {
             let watched = watch.as_ref().filter(|watch| watch.site == site.id);
+            is_known |= watched.is_some();
             // A refused revision stays what the host should match, whatever is repaired meanwhile after the last good one.
             let revision = watched.and_then(|watch| watch.revision.clone()).or(site.last_revision);
             let mut history = ledger.history(&site.id, HISTORY_LENGTH)?.into_iter();
@@ -40,31 +55,40 @@ pub(super) fn run(_: &StatusArgs, session: &Session) -> Outcome {
             }));
         }
     }
-    if session.render.json {
-        rows.iter().for_each(|row| session.render.json_line(row));
-        return Ok(exit::DONE);
+    // A site that is watched for the first time: nothing is on record until its first turn is over.
+    if let Some(watch) = watch.as_ref().filter(|_| !is_known) {
+        rows.push(serde_json::json!({
+            "site": watch.site,
+            "source": watch.source,
+            "revision": watch.revision.as_ref().map(ToString::to_string),
+            "errors": watch.cycle.as_ref().map(|cycle| &cycle.errors),
+            "fetchProblem": watch.fetch.problem,
+            "watched": watch,
+        }));
     }
-    if rows.is_empty() {
-        session.render.line("Nothing has been applied to this host yet.");
+    Ok(rows)
+}
+
+fn show(row: &serde_json::Value, render: Render) {
+    let text = |field: &str| row[field].as_str().unwrap_or("-").to_owned();
+    let colour = if row["result"] == OutcomeKind::Converged.as_str() { style::GOOD } else { style::BAD };
+    let result = match row["result"].as_str() {
+        Some(result) => format!("{} {}", paint(colour, result), text("finished")),
+        None => "none yet".to_owned(),
+    };
+    render.line(paint(style::STRONG, text("site")));
+    render.line(format_args!("  source      {}", text("source")));
+    render.line(format_args!("  revision    {}", text("revision")));
+    render.line(format_args!("  result      {result}"));
+    if row["goodRevision"] != row["revision"] && row["goodRevision"].is_string() {
+        render.line(format_args!("  last good   {}", text("goodRevision")));
     }
-    for row in &rows {
-        let text = |field: &str| row[field].as_str().unwrap_or("-").to_owned();
-        let colour = if row["result"] == OutcomeKind::Converged.as_str() { style::GOOD } else { style::BAD };
-        session.render.line(paint(style::STRONG, text("site")));
-        session.render.line(format_args!("  source      {}", text("source")));
-        session.render.line(format_args!("  revision    {}", text("revision")));
-        session.render.line(format_args!("  result      {} {}", paint(colour, text("result")), text("finished")));
-        if row["goodRevision"] != row["revision"] {
-            session.render.line(format_args!("  last good   {}", text("goodRevision")));
-        }
-        for error in row["errors"].as_array().into_iter().flatten() {
-            session.render.line(format_args!("  {} {}", paint(style::BAD, "error"), error.as_str().unwrap_or_default()));
-        }
-        if let Some(problem) = row["fetchProblem"].as_str() {
-            session.render.line(format_args!("  {} the source does not answer: {problem}", paint(style::BAD, "error")));
-        }
-        let watched = if row["watched"].is_null() { "no watch is running" } else { "a watch is running" };
-        session.render.line(format_args!("  watch       {watched}"));
+    for error in row["errors"].as_array().into_iter().flatten() {
+        render.line(format_args!("  {} {}", paint(style::BAD, "error"), error.as_str().unwrap_or_default()));
     }
-    Ok(exit::DONE)
+    if let Some(problem) = row["fetchProblem"].as_str() {
+        render.line(format_args!("  {} the source does not answer: {problem}", paint(style::BAD, "error")));
+    }
+    let watched = if row["watched"].is_null() { "no watch is running" } else { "a watch is running" };
+    render.line(format_args!("  watch       {watched}"));
 }

@@ -1,7 +1,8 @@
-//! `agent validate`: every problem of a site in one pass.
+//! `agent validate`: every problem of a site, and of how this host reaches registries, in one pass.
 
-use super::site::{SiteArgs, load};
-use super::{Outcome, Session, exit};
+use super::site::{SiteArgs, load, print_all};
+use super::{Failure, Outcome, Session, exit};
+use crate::linux::RegistriesError;
 use clap::Args;
 
 /// Check the manifests of a site; every problem in one pass, with its place and a remedy.
@@ -12,7 +13,9 @@ pub(super) struct ValidateArgs {
 }
 
 pub(super) fn run(args: &ValidateArgs, session: &Session) -> Outcome {
+    let registries = registries(session);
     let site = load(&args.site.open(session)?, session)?;
+    registries?;
     let desired = &site.desired;
     let counts = [
         (desired.images.len(), "image"),
@@ -29,4 +32,16 @@ pub(super) fn run(args: &ValidateArgs, session: &Session) -> Outcome {
         session.render.line(format_args!("Valid: {}.", counts.join(", ")));
     }
     Ok(exit::DONE)
+}
+
+/// The registries.yaml of this host's configuration directory, if there is one.
+fn registries(session: &Session) -> Result<(), Failure> {
+    match crate::linux::registry_settings(&session.places.config) {
+        Ok(_) => Ok(()),
+        Err(RegistriesError::Invalid(problems)) => {
+            print_all(&problems, session);
+            Err(Failure::Shown)
+        }
+        Err(error @ (RegistriesError::Read { .. } | RegistriesError::Named { .. })) => Err(error.into()),
+    }
 }

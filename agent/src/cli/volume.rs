@@ -60,7 +60,12 @@ fn ls(session: &Session) -> Outcome {
 
 fn rm(args: &RmArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
+    let present = list_volumes(engine.places())?;
     for name in &args.volumes {
+        if !present.contains_key(name) {
+            let hint = Some("agent volume ls lists those there are".to_owned());
+            return Err(Failure::Error { error: anyhow!("no such volume: {name}"), hint });
+        }
         let users = engine.volume_users(name)?;
         if !users.is_empty() {
             let users: Vec<String> = users.iter().map(ToString::to_string).collect();

@@ -1,11 +1,14 @@
-//! Hints that a container changed: its shim has replaced its `state.json` or has died, or its directory has come or gone.
+//! Hints that a container changed: its shim has replaced its `state.json` or has died, its directory has come or gone, or somebody has
+//! written one of its limits.
 //!
 //! Bare inotify instead of notify, which cannot leave events out: the directories also hold the named pipes of the containers' output,
 //! and a watch for modifications would wake us at every line that any container writes.
 
+use runtime::cgroup::{Groups, LIMIT_FILES};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{CStr, OsStr};
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
@@ -19,24 +22,29 @@ const BUFFER_BYTES: usize = 16 << 10;
 /// The files whose events matter. A shim holds its lock open as long as it lives: when it dies, the kernel closes it, and says so.
 const TELLING: [&[u8]; 2] = [b"state.json", b"shim.lock"];
 
-/// The watch over `<run>/containers`.
+/// The watch over `<run>/containers`, and over the control groups of those in it.
 #[derive(Debug)]
 pub(super) struct ContainerWatch {
     root: PathBuf,
+    /// `None` where the host's control groups cannot be told: limits are then looked at only.
+    groups: Option<Groups>,
     events: AsyncFd<OwnedFd>,
     /// Watched directories of containers, by watch descriptor.
     directories: BTreeMap<i32, PathBuf>,
+    /// Watched control groups.
+    limits: BTreeSet<i32>,
     root_watch: i32,
 }
 
 impl ContainerWatch {
     /// Watches all containers, those to come too. The directory is made if it is not there.
-    pub(super) fn start(root: &Path) -> io::Result<Self> {
+    pub(super) fn start(root: &Path, groups: Option<Groups>) -> io::Result<Self> {
         fs::create_dir_all(root)?;
         let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let come_and_go = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM;
         let root_watch = inotify::add_watch(&descriptor, root, come_and_go | WatchFlags::ONLYDIR)?;
-        let mut watch = Self { root: root.to_owned(), events: register(descriptor)?, directories: BTreeMap::new(), root_watch };
+        let events = register(descriptor)?;
+        let mut watch = Self { root: root.to_owned(), groups, events, directories: BTreeMap::new(), limits: BTreeSet::new(), root_watch };
         watch.watch_all()?;
         Ok(watch)
     }
@@ -57,7 +65,7 @@ impl ContainerWatch {
         let mut matters = false;
         let mut missed = false;
         let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
-        let mut gone = Vec::new();
+        let (mut gone, mut changed) = (Vec::new(), BTreeSet::new());
         let mut reader = inotify::Reader::new(self.events.get_ref(), &mut buffer);
         loop {
             let event = match reader.next() {
@@ -70,12 +78,22 @@ impl ContainerWatch {
                 (matters, missed) = (true, true);
             } else if event.events().contains(ReadFlags::IGNORED) {
                 gone.push(event.wd());
-            } else if event.file_name().is_some_and(|name| TELLING.contains(&name.to_bytes())) {
-                matters = true;
+            } else if let Some(name) = event.file_name().map(CStr::to_bytes) {
+                if self.limits.contains(&event.wd()) {
+                    matters |= LIMIT_FILES.iter().any(|file| file.as_bytes() == name);
+                } else if TELLING.contains(&name) {
+                    matters = true;
+                    changed.insert(event.wd());
+                }
             }
         }
         for watch in gone {
             self.directories.remove(&watch);
+            self.limits.remove(&watch);
+        }
+        // A container that was started has groups by now.
+        for directory in changed.iter().filter_map(|watch| self.directories.get(watch)).cloned().collect::<Vec<_>>() {
+            self.watch_limits(&directory);
         }
         if missed {
             self.watch_all()?;
@@ -90,6 +108,7 @@ impl ContainerWatch {
             let path = entry?.path();
             match inotify::add_watch(self.events.get_ref(), &path, replaced | WatchFlags::ONLYDIR) {
                 Ok(watch) => {
+                    self.watch_limits(&path);
                     self.directories.insert(watch, path);
                 }
                 // It has gone again, or is no container's directory.
@@ -98,6 +117,14 @@ impl ContainerWatch {
             }
         }
         Ok(())
+    }
+
+    /// Watches the limits of a container. What is not there yet, or cannot be watched, is noticed at the next look at the host.
+    fn watch_limits(&mut self, directory: &Path) {
+        let id = directory.file_name().and_then(OsStr::to_str).and_then(|name| name.parse().ok());
+        let (Some(groups), Some(id)) = (&self.groups, id) else { return };
+        let add = |path| inotify::add_watch(self.events.get_ref(), &path, WatchFlags::MODIFY | WatchFlags::ONLYDIR).ok();
+        self.limits.extend(groups.directories_of(&id).into_iter().filter_map(add));
     }
 }
 
@@ -125,7 +152,7 @@ mod tests {
     async fn state_changes_hint_and_output_does_not() {
         let run = tempfile::tempdir().unwrap();
         let root = run.path().join("containers");
-        let mut watch = ContainerWatch::start(&root).unwrap();
+        let mut watch = ContainerWatch::start(&root, None).unwrap();
         fs::create_dir(root.join("web@1")).unwrap();
         assert!(hinted(&mut watch).await, "a container came");
         settle(&mut watch).await;

@@ -1,6 +1,6 @@
 //! Runs what a [`Queue`] says is due, some of it at a time, until told to close.
 
-use super::{Queue, Verdict};
+use super::{Queue, Schedule, Verdict};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use std::collections::hash_map::RandomState;
 use std::future::Future;
@@ -60,7 +60,7 @@ pub async fn drive<K, W>(
     at_once: usize,
     closing: CancellationToken,
     mut work: impl FnMut(K) -> W,
-    mut scheduled: impl FnMut(&K, Option<Instant>),
+    mut scheduled: impl FnMut(&K, Schedule),
 ) where
     K: Ord + Clone,
     W: Future<Output = Verdict>,
@@ -85,8 +85,8 @@ pub async fn drive<K, W>(
         };
         tokio::select! {
             Some((key, verdict)) = running.next(), if !running.is_empty() => {
-                let due = queue.finish(&key, verdict, Instant::now(), random());
-                scheduled(&key, due);
+                let next = queue.finish(&key, verdict, Instant::now(), random());
+                scheduled(&key, Schedule { next, retry: queue.retry(&key) });
             }
             Some(message) = inbox.receiver.recv() => match message {
                 Message::Add { key, delay } => queue.add(key, Instant::now() + delay),

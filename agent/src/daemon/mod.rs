@@ -13,6 +13,7 @@ mod backoff;
 mod call_off;
 mod containers;
 mod drive;
+mod end;
 mod queue;
 mod status;
 #[cfg(test)]
@@ -23,7 +24,8 @@ mod watch;
 pub use backoff::Backoff;
 pub use call_off::{CallOff, CalledOffFor};
 pub use drive::{Handle, Inbox, drive};
-pub use queue::{Queue, Verdict};
+pub use end::EndSignals;
+pub use queue::{Queue, Schedule, Verdict};
 pub use status::{CycleStatus, FetchStatus, Status, StatusError, is_watched};
 pub use wake::{CycleOutcome, CycleResult, Reason, Wake, WatchError, WatchOptions};
 pub use watch::watch;

@@ -2,7 +2,8 @@
 //!
 //! - A key is here once, however often it is added; the earlier moment wins.
 //! - A key that runs is not started again; what is added meanwhile waits for its end.
-//! - A failure puts its key off, longer each time. A success forgets the failures, and so does [`Queue::reset`].
+//! - A failure puts its key off, longer each time. A success forgets the failures, and so does [`Queue::reset`]. What is done in
+//!   between, for a hint's sake, changes nothing about when it is tried again.
 //!
 //! The manner is that of kube-runtime's scheduler and of the work queues of Kubernetes controllers.
 
@@ -22,6 +23,8 @@ struct Entry {
     due: Option<Instant>,
     running: bool,
     failures: u32,
+    /// After a failure: when it is tried again.
+    retry: Option<Instant>,
     /// After a failure: hints are not followed before.
     not_before: Option<Instant>,
     /// It was reset while it ran: how that run ends says nothing about the new purpose.
@@ -41,6 +44,20 @@ pub enum Verdict {
         /// The policy.
         backoff: Backoff,
     },
+    /// What failed was not tried again, since it is not its time: that stays when it was.
+    PutOff {
+        /// Look again after this long, if that is sooner.
+        again: Option<Duration>,
+    },
+}
+
+/// When a key that was worked on is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Schedule {
+    /// Next, whatever for.
+    pub next: Option<Instant>,
+    /// To try again what failed; `None` if nothing did.
+    pub retry: Option<Instant>,
 }
 
 impl<K: Ord + Clone> Queue<K> {
@@ -59,7 +76,7 @@ impl<K: Ord + Clone> Queue<K> {
     /// A key has a new purpose: its failures are forgotten and it is due now.
     pub fn reset(&mut self, key: K, now: Instant) {
         let entry = self.entries.entry(key).or_default();
-        (entry.failures, entry.not_before, entry.due) = (0, None, Some(now));
+        (entry.failures, entry.retry, entry.not_before, entry.due) = (0, None, None, Some(now));
         entry.renewed = entry.running;
     }
 
@@ -84,7 +101,7 @@ impl<K: Ord + Clone> Queue<K> {
         let again = match verdict {
             _ if std::mem::take(&mut entry.renewed) => None,
             Verdict::Done { again } => {
-                (entry.failures, entry.not_before) = (0, None);
+                (entry.failures, entry.retry, entry.not_before) = (0, None, None);
                 again.map(|delay| now + delay)
             }
             Verdict::Failed { backoff } => {
@@ -93,8 +110,10 @@ impl<K: Ord + Clone> Queue<K> {
                 let not_before = now + delay.min(backoff.floor);
                 entry.not_before = Some(not_before);
                 entry.due = entry.due.map(|due| due.max(not_before));
-                Some(now + delay)
+                entry.retry = Some(now + delay);
+                entry.retry
             }
+            Verdict::PutOff { again } => again.map(|delay| now + delay).into_iter().chain(entry.retry).min(),
         };
         entry.due = [entry.due, again].into_iter().flatten().min();
         let due = entry.due;
@@ -102,6 +121,11 @@ impl<K: Ord + Clone> Queue<K> {
             self.entries.remove(key);
         }
         due
+    }
+
+    /// When a key is tried again that failed last.
+    pub fn retry(&self, key: &K) -> Option<Instant> {
+        self.entries.get(key)?.retry
     }
 
     fn waiting(&self) -> impl Iterator<Item = (&K, Instant)> {
@@ -182,6 +206,25 @@ mod tests {
         queue.reset("a", start + seconds(1));
         assert_eq!(queue.next(start + seconds(1)), Some("a"));
         assert_eq!(queue.finish(&"a", Verdict::Failed { backoff: BACKOFF }, start, 1.0), Some(start + seconds(10)));
+    }
+
+    #[test]
+    fn looking_in_between_does_not_change_when_it_is_tried_again() {
+        let start = Instant::now();
+        let mut queue = Queue::new();
+        queue.add("a", start);
+        queue.next(start);
+        queue.finish(&"a", Verdict::Failed { backoff: BACKOFF }, start, 1.0);
+        assert_eq!(queue.retry(&"a"), Some(start + seconds(10)));
+        for (at, again, due) in [(5, None, 10), (6, Some(seconds(1)), 7), (7, Some(seconds(9)), 10)] {
+            queue.add("a", start + seconds(at));
+            assert_eq!(queue.next(start + seconds(at)), Some("a"));
+            assert_eq!(queue.finish(&"a", Verdict::PutOff { again }, start + seconds(at), 1.0), Some(start + seconds(due)));
+        }
+        assert_eq!(queue.next(start + seconds(10)), Some("a"));
+        assert_eq!(queue.finish(&"a", Verdict::Failed { backoff: BACKOFF }, start + seconds(10), 1.0), Some(start + seconds(30)));
+        queue.reset("a", start + seconds(11));
+        assert_eq!(queue.retry(&"a"), None);
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub struct Wake {
     pub reasons: BTreeSet<Reason>,
     /// Why the source does not answer at present, if so: the checkout is then the last good one.
     pub fetch_problem: Option<String>,
+    /// Whether what failed last time is to be tried again: its time has come, or there is something new. If not, there was but a hint
+    /// that something changed, and that may have been the failure itself.
+    pub retry: bool,
     /// Becomes true when the cycle should end after the step that runs.
     pub call_off: CallOff,
 }
@@ -66,6 +69,8 @@ pub enum CycleResult {
     Settled,
     /// Something went wrong, one text each; it is tried again, ever more rarely.
     Failed(Vec<String>),
+    /// All there is to do failed last time, and is not to be tried again yet.
+    PutOff,
     /// It was called off.
     CalledOff,
 }

@@ -4,13 +4,14 @@ use super::backoff::{Backoff, jittered};
 use super::call_off::{CallOff, CalledOffFor};
 use super::containers::{ContainerWatch, register};
 use super::drive::{Handle, Inbox, drive, random};
-use super::queue::Verdict;
+use super::queue::{Schedule, Verdict};
 use super::status::{CycleStatus, FetchStatus, Status, WatchLock};
 use super::wake::{CycleOutcome, CycleResult, Reason, Wake, WatchError, WatchOptions};
 use crate::clock::now;
 use crate::host::chain;
 use crate::source::watch::DirectoryWatch;
 use crate::source::{Checkout, FetchError, Revision, Source};
+use runtime::cgroup::Groups;
 use runtime::container::state::Timestamp;
 use runtime::network::ChangeWatch;
 use std::cell::RefCell;
@@ -33,7 +34,8 @@ use tracing::{debug, info, warn};
 /// a directory that could not be read before) are followed almost at once.
 const FETCH_BACKOFF: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(600), floor: Duration::from_secs(1) };
 /// A cycle that failed is tried again after a second, then ever more rarely, but at least every minute. What changes on the host in
-/// between is followed within five seconds, so that one container that cannot be mended does not hold up the repair of others.
+/// between is followed within five seconds, so that one container that cannot be mended does not hold up the repair of others; what
+/// failed alone is not tried again for that, since its own traces look like changes of the host.
 const CYCLE_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60), floor: Duration::from_secs(5) };
 /// A directory has settled when nothing happens in it for so long.
 const DIRECTORY_QUIET: Duration = Duration::from_millis(200);
@@ -85,6 +87,8 @@ struct Desk {
     newest: Option<Checkout>,
     directory_watch: Option<DirectoryWatch>,
     reasons: BTreeSet<Reason>,
+    /// When a cycle that failed is to be tried again.
+    retry: Option<Instant>,
     /// Away while a cycle runs.
     cycle: Option<Cycle>,
     running: Option<CallOff>,
@@ -106,7 +110,9 @@ async fn run_loop(source: Arc<Source>, options: WatchOptions, cycle: Cycle) -> R
         });
         watch.map_err(|error| warn!(error = chain(&error), "changes are noticed by looking only")).ok()
     });
-    let containers = ContainerWatch::start(&options.places.run.join("containers"))
+    let groups =
+        Groups::open(&options.places).map_err(|error| warn!(error = chain(&error), "changes of limits are noticed by looking only"));
+    let containers = ContainerWatch::start(&options.places.containers_run(), groups.ok())
         .map_err(|error| warn!(%error, "changes of containers are noticed by looking only"))
         .ok();
     let networks = [ChangeWatch::links(&options.places), ChangeWatch::firewall(&options.places)]
@@ -132,6 +138,7 @@ async fn run_loop(source: Arc<Source>, options: WatchOptions, cycle: Cycle) -> R
         newest: None,
         directory_watch,
         reasons: BTreeSet::new(),
+        retry: None,
         cycle: Some(cycle),
         running: None,
         status,
@@ -162,13 +169,13 @@ async fn work(desk: &Shared, inbox: Inbox<Key>, closing: CancellationToken) {
             }
         }
     };
-    let scheduled = |key: &Key, due: Option<Instant>| match key {
+    let scheduled = |key: &Key, due: Schedule| match key {
         Key::Fetch => {
             let mut desk = desk.borrow_mut();
-            desk.status.fetch.next = due.map(|due| now().after(due.saturating_duration_since(Instant::now())));
+            desk.status.fetch.next = due.next.map(|due| now().after(due.saturating_duration_since(Instant::now())));
             desk.write_status();
         }
-        Key::Converge => {}
+        Key::Converge => desk.borrow_mut().retry = due.retry,
     };
     drive(inbox, KEYS, closing, start, scheduled).await;
 }
@@ -217,10 +224,12 @@ async fn converge(desk: &Shared) -> Verdict {
         if reasons.is_empty() {
             reasons.insert(Reason::Due);
         }
+        let is_new = [Reason::SourceMoved, Reason::Asked].iter().any(|reason| reasons.contains(reason));
+        let retry = is_new || desk.retry.is_none_or(|due| due <= Instant::now());
         let call_off = CallOff::default();
         desk.running = Some(call_off.clone());
         debug!(revision = %checkout.revision, ?reasons, "cycle");
-        (cycle, Wake { checkout, reasons, fetch_problem: desk.status.fetch.problem.clone(), call_off })
+        (cycle, Wake { checkout, reasons, fetch_problem: desk.status.fetch.problem.clone(), retry, call_off })
     };
     let (revision, started) = (wake.checkout.revision.clone(), now());
     let ended = spawn_blocking(move || {
@@ -360,7 +369,9 @@ impl Desk {
     }
 
     fn cycled(&mut self, revision: Revision, started: Timestamp, outcome: CycleOutcome) -> Verdict {
+        let soon = outcome.again.unwrap_or(self.options.drift_interval).min(self.options.drift_interval);
         let (result, errors) = match outcome.result {
+            CycleResult::PutOff => return Verdict::PutOff { again: Some(soon) },
             CycleResult::Settled => ("settled", Vec::new()),
             CycleResult::Failed(errors) => ("failed", errors),
             CycleResult::CalledOff => ("calledOff", Vec::new()),
@@ -377,7 +388,6 @@ impl Desk {
             self.status.cycle = Some(CycleStatus { revision, started, finished: now(), result, summary, errors, failures });
             self.write_status();
         }
-        let soon = outcome.again.unwrap_or(self.options.drift_interval).min(self.options.drift_interval);
         match result {
             "failed" => Verdict::Failed { backoff: CYCLE_BACKOFF },
             "calledOff" => Verdict::Done { again: Some(Duration::ZERO) },

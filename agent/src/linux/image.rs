@@ -1,21 +1,24 @@
 //! Obtaining images for a site: built, pulled, imported; recorded in the ledger with what they were made from.
 
 use super::LinuxHost;
+use super::build_progress::{BuildLines, BuildLog};
+use super::context::BuildContext;
 use super::record::AppliedImage;
 use super::registries::registry_access;
+use super::repository::Repositories;
+use super::room::with_room;
 use crate::host::HostError;
-use crate::ledger::Ledger;
-use runtime::builder::{self, BuildEvent, BuildRequest, StepEvent, StepLabel};
+use crate::ledger::{GENERATIONS_MAX, Ledger, Obtained};
+use runtime::builder::{self, BuildRequest, Built, NamedContext};
 use runtime::engine::Engine;
 use runtime::image::registry::{self, Access, Progress, PullError, PullOptions, policy};
 use runtime::image::store::ImageStore;
 use runtime::image::{ImageId, archive};
-use spec::desired::{Image, ImageKey, ImageSource, Kind, ResourceId};
+use spec::desired::{BuildContextSource, Image, ImageKey, ImageSource, Kind, ResourceId};
 use spec::value::{Digest, ImageReference, Name, ValueError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
 type Result<T = ()> = std::result::Result<T, HostError>;
 
@@ -40,27 +43,73 @@ pub(super) fn obtain(host: &LinuxHost<'_>, key: &ImageKey, image: &Image, progre
         ImageSource::Pull { reference } => format!("pull {reference}"),
         ImageSource::Archive { path, .. } => format!("import {path}"),
     };
-    let store = host.engine.images();
-    // Until it has its name nothing else keeps it from being collected.
-    let _lease = store.lease().map_err(|error| HostError::new(tried(), error))?;
-    let (id, bases) = match &image.source {
-        ImageSource::Build { .. } => build(host, image, progress).map_err(|error| HostError::new(tried(), error))?,
-        ImageSource::Pull { reference } => {
-            let access = registry_access(host.engine.places()).map_err(|error| HostError::new(tried(), error))?;
-            let id = fetch_if_absent(store, reference, &access, progress).map_err(|error| HostError::new(tried(), error))?;
-            (id, BTreeMap::new())
-        }
-        ImageSource::Archive { path, .. } => {
-            let id = archive::import(store, &host.site.root.join(path)).map_err(|error| HostError::new(tried(), error))?;
-            (id, BTreeMap::new())
-        }
+    let named = || {
+        // Until it has its name nothing else keeps it from being collected.
+        let _lease = host.engine.images().lease()?;
+        let (id, bases) = obtained(host, image, progress)?;
+        host.engine.images().tag(&key.to_string(), &id)?;
+        Ok(bases)
     };
-    store.tag(&key.to_string(), &id).map_err(|error| HostError::new(tried(), error))?;
+    let bases = with_room(host.engine, progress, &|| named().map_err(|error: BoxError| HostError::new(tried(), error)))?;
     let before = host.ledger().find_owned(&resource(key)).map_err(|error| HostError::new(tried(), error))?;
     let before = before.and_then(|owned| serde_json::from_value::<AppliedImage>(owned.applied).ok());
     let published = before.map(|before| before.published).unwrap_or_default();
     let applied = AppliedImage { image: image.clone(), bases, written: host.written(&resource(key)), published };
     host.record_applied(&resource(key), &serde_json::to_value(applied).expect("manifests have text keys and finite numbers"))
+}
+
+/// An image of a site, and the images of the site it was built on: one that the site had before from just the same, else made or
+/// fetched.
+fn obtained(
+    host: &LinuxHost<'_>,
+    image: &Image,
+    progress: &(dyn Fn(&str) + Sync),
+) -> std::result::Result<(ImageId, BTreeMap<Name, Digest>), BoxError> {
+    let store = host.engine.images();
+    let bases = bases(host, image)?;
+    let id = match &image.source {
+        // The cache would give the same, as long as it is there.
+        ImageSource::Build { .. } => match past(host, image, &bases)? {
+            Some(id) => id,
+            None => build(host, image, &bases, progress)?,
+        },
+        ImageSource::Pull { reference } => {
+            let access = registry_access(host.engine.places())?;
+            // What the store has under that reference now comes first, then what it had; the policy has to admit both.
+            match past(host, image, &bases)? {
+                Some(id)
+                    if store.find(&reference.to_string())?.is_none() && policy::is_settled(&access.settings, store, reference, &id)? =>
+                {
+                    id
+                }
+                Some(_) | None => fetch_if_absent(store, reference, &access, progress)?,
+            }
+        }
+        ImageSource::Archive { path, .. } => archive::import(store, &host.site.root.join(path))?,
+    };
+    Ok((id, bases))
+}
+
+/// An image that a past generation of the site had, made from just the same, if it is still there: a step back needs no registry.
+fn past(host: &LinuxHost<'_>, image: &Image, bases: &BTreeMap<Name, Digest>) -> std::result::Result<Option<ImageId>, BoxError> {
+    let generations = host.ledger().generations(&host.site.id, GENERATIONS_MAX)?;
+    let is_same = |obtained: &Obtained| {
+        serde_json::from_value::<AppliedImage>(obtained.applied.clone())
+            .is_ok_and(|it| it.image.source == image.source && it.bases == *bases)
+    };
+    let same = generations.into_iter().flat_map(BTreeMap::into_values).find(|it| is_same(it) && host.engine.images().has_image(&it.id));
+    Ok(same.map(|obtained| obtained.id))
+}
+
+/// The images of the site that an image is built on, as they are now.
+fn bases(host: &LinuxHost<'_>, image: &Image) -> std::result::Result<BTreeMap<Name, Digest>, BoxError> {
+    let ImageSource::Build { bases, .. } = &image.source else { return Ok(BTreeMap::new()) };
+    let mut found = BTreeMap::new();
+    for base in bases {
+        let id = host.engine.images().find(base.as_str())?;
+        found.insert(base.clone(), id.ok_or_else(|| format!("image {base} of this site is not in the store"))?);
+    }
+    Ok(found)
 }
 
 /// An image of a registry as Docker and Compose take it: what the store has under that reference already, by whatever way, else
@@ -73,8 +122,18 @@ fn fetch_if_absent(
 ) -> std::result::Result<ImageId, PullError> {
     match store.find(&reference.to_string())? {
         Some(id) if policy::is_settled(&access.settings, store, reference, &id)? => Ok(id),
-        Some(_) | None => registry::pull(store, reference, &pull_options(access, &|event| pull_line(event, progress))),
+        Some(_) | None => fetch(store, reference, access, progress),
     }
+}
+
+/// What the registry has. It gets no name.
+pub fn fetch(
+    store: &ImageStore,
+    reference: &ImageReference,
+    access: &Access,
+    progress: &(dyn Fn(&str) + Sync),
+) -> std::result::Result<ImageId, PullError> {
+    registry::pull(store, reference, &pull_options(access, &|event| pull_line(event, progress)))
 }
 
 /// Asks the registry what the reference stands for now, and lets the reference and the images that sites pulled by it stand for
@@ -87,11 +146,13 @@ pub fn pull(
 ) -> Result<(ImageId, Vec<String>)> {
     let failed = || format!("pull {reference}");
     let store = engine.images();
-    let _lease = store.lease().map_err(|error| HostError::new(failed(), error))?;
     let access = registry_access(engine.places()).map_err(|error| HostError::new(failed(), error))?;
-    let id = registry::pull(store, reference, &pull_options(&access, &|event| pull_line(event, progress)));
-    let id = id.map_err(|error| HostError::new(failed(), error))?;
-    store.tag(&reference.to_string(), &id).map_err(|error| HostError::new(failed(), error))?;
+    let id = with_room(engine, progress, &|| {
+        let _lease = store.lease().map_err(|error| HostError::new(failed(), error))?;
+        let id = fetch(store, reference, &access, progress).map_err(|error| HostError::new(failed(), error))?;
+        store.tag(&reference.to_string(), &id).map_err(|error| HostError::new(failed(), error))?;
+        Ok::<_, HostError>(id)
+    })?;
     let owned = ledger.map(|ledger| ledger.owned(None)).transpose().map_err(|error| HostError::new(failed(), error))?;
     let mut followers = Vec::new();
     for owned in owned.into_iter().flatten().filter(|owned| owned.resource.kind == Kind::Image) {
@@ -124,48 +185,85 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 fn build(
     host: &LinuxHost<'_>,
     image: &Image,
+    bases: &BTreeMap<Name, Digest>,
     progress: &(dyn Fn(&str) + Sync),
-) -> std::result::Result<(ImageId, BTreeMap<Name, Digest>), BoxError> {
-    let ImageSource::Build { context, dockerfile, args, target, bases, .. } = &image.source else { unreachable!("only builds are built") };
-    let mut found = BTreeMap::new();
-    for base in bases {
-        let id = host.engine.images().find(base.as_str())?;
-        found.insert(base.clone(), id.ok_or_else(|| format!("image {base} of this site is not in the store"))?);
+) -> std::result::Result<ImageId, BoxError> {
+    let ImageSource::Build { context, dockerfile, inline, contexts, args, target, .. } = &image.source else {
+        unreachable!("only builds are built")
+    };
+    let mut named = BuildContext::default();
+    for (name, value) in contexts {
+        let context = match value {
+            BuildContextSource::Directory { path } => NamedContext::Directory(host.site.root.join(path)),
+            BuildContextSource::Elsewhere { address } => named.named(host.engine, address)?,
+        };
+        named.contexts.insert(name.clone(), context);
     }
     let request = BuildRequest {
         dockerfile: dockerfile.into(),
+        inline: inline.clone(),
+        contexts: named.contexts.clone(),
         args: args.clone(),
         target: target.clone(),
-        bases: found.iter().map(|(name, id)| (name.to_string(), *id)).collect(),
+        bases: bases.iter().map(|(name, id)| (name.to_string(), *id)).collect(),
         ..build_request(host.engine, host.site.root.join(context))
     };
-    let id = build_with(host.engine, &request, progress)?;
-    Ok((id, found))
+    let log = BuildLog::new(&host.engine.places().state);
+    let built = build_with(host.engine, &request, Bases::Keep, &log, progress);
+    let built = built.inspect_err(|_| {
+        if let Some(path) = log.path() {
+            progress(&format!("all that the build said is in {}", path.display()));
+        }
+    })?;
+    Ok(built.image)
 }
 
 /// A build by this engine, with nothing said but its context.
 pub fn build_request(engine: &Engine, context: PathBuf) -> BuildRequest {
-    BuildRequest::new(context, runtime::container::shim_executable(), engine.places().state.clone())
+    let places = engine.places().clone();
+    let git = Repositories { state: places.state.clone() };
+    BuildRequest { git: Some(Arc::new(git)), ..BuildRequest::new(context, runtime::container::shim_executable(), places) }
+}
+
+/// What a registry has for a reference now, without a name in the store.
+pub(super) fn pull_unnamed(engine: &Engine, reference: &ImageReference, progress: &(dyn Fn(&str) + Sync)) -> anyhow::Result<ImageId> {
+    let access = registry_access(engine.places())?;
+    Ok(registry::pull(engine.images(), reference, &pull_options(&access, &|event| pull_line(event, progress)))?)
+}
+
+/// Which base images are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bases {
+    /// Those that are not in the store.
+    Keep,
+    /// All: a tag may stand for something else by now.
+    Refresh,
 }
 
 /// Builds, fetching what the Dockerfile names and neither the site nor the store has.
 pub fn build_with(
     engine: &Engine,
     request: &BuildRequest,
+    bases: Bases,
+    log: &BuildLog,
     progress: &(dyn Fn(&str) + Sync),
-) -> std::result::Result<ImageId, builder::BuildError> {
+) -> std::result::Result<Built, builder::BuildError> {
     let store = engine.images();
+    let show = |line: &str| {
+        log.line(line);
+        progress(line);
+    };
     let pull = |reference: &ImageReference| {
-        let id = fetch_if_absent(store, reference, &registry_access(engine.places())?, progress)?;
+        let access = registry_access(engine.places())?;
+        let id = match bases {
+            Bases::Keep => fetch_if_absent(store, reference, &access, &show)?,
+            Bases::Refresh => fetch(store, reference, &access, &show)?,
+        };
         store.tag(&reference.to_string(), &id)?;
         Ok(id)
     };
-    let steps = BuildLines::default();
-    builder::build(store, request, &pull, &|event| {
-        if let Some(line) = steps.line(&event) {
-            progress(&line);
-        }
-    })
+    let lines = BuildLines::default();
+    builder::build(store, request, &pull, &|event| lines.tell(&event, &show))
 }
 
 /// What to pull with: this host's platform, and its settings of registries.
@@ -181,29 +279,5 @@ fn pull_line(event: Progress<'_>, show: &dyn Fn(&str)) {
         Progress::LayerBytes { .. } => {}
         Progress::LayerDone { layer } => show(&format!("layer {} unpacked", layer.digest.short())),
         Progress::Retrying { what, reason, wait } => show(&format!("{what}: {reason}; trying again in {:.1} s", wait.as_secs_f32())),
-    }
-}
-
-/// Progress of a build as lines for people, as BuildKit has them: `#4 [build 2/3] RUN make`, `#4 0.512 output`, `#4 DONE 1.2s`.
-#[derive(Default)]
-struct BuildLines {
-    /// Numbers and beginnings of the steps, in the order in which they began.
-    begun: Mutex<BTreeMap<StepLabel, (usize, Instant)>>,
-}
-
-impl BuildLines {
-    fn line(&self, event: &BuildEvent<'_>) -> Option<String> {
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = begun.len() + 1;
-        let (number, since) = *begun.entry(event.step.clone()).or_insert_with(|| (next, Instant::now()));
-        match &event.what {
-            StepEvent::Started => Some(format!("#{number} {}", event.step)),
-            StepEvent::Cached => Some(format!("#{number} CACHED")),
-            StepEvent::Fetching { reference } => Some(format!("#{number} looking for {reference}")),
-            StepEvent::Output { line } => Some(format!("#{number} {:.3} {line}", since.elapsed().as_secs_f64())),
-            StepEvent::Finished { took } => Some(format!("#{number} DONE {:.1}s", took.as_secs_f64())),
-            StepEvent::Failed { took } => Some(format!("#{number} ERROR after {:.1}s", took.as_secs_f64())),
-            StepEvent::Stopped => Some(format!("#{number} CANCELED")),
-        }
     }
 }

@@ -1,7 +1,10 @@
 //! The Linux host behind the seam: [`observe`] looks, [`perform`] does. Neither decides anything.
 
+pub mod build_cache;
+mod build_progress;
 mod config;
 mod content;
+mod context;
 mod entries;
 mod image;
 mod leftovers;
@@ -11,10 +14,13 @@ mod perform;
 mod publish;
 mod record;
 mod registries;
+mod repository;
 mod room;
 
+pub use build_progress::{BuildLines, BuildLog};
 pub use config::ConfigError;
-pub use image::{build_request, build_with, image_key, pull};
+pub use context::BuildContext;
+pub use image::{Bases, build_request, build_with, fetch, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots};
 pub use needed::{collect, needed};
 pub use publish::push;
@@ -119,12 +125,34 @@ impl Host for LinuxHost<'_> {
 
 /// Looks without leaving a trace: an instance that was never used is not made by being looked at.
 pub fn look(places: &Places, desired: &Desired) -> Result<Actual, HostError> {
-    let failed = |what: &str, error: Box<dyn std::error::Error + Send + Sync>| HostError::new(format!("look at the {what}"), error);
-    if !Engine::exists(places) {
-        let links = Links::read(places).map_err(|error| failed("links", error.into()))?;
-        return Ok(Actual { foreign_subnets: links.foreign_subnets(), ..Actual::default() });
+    Glance::take(places)?.with_images(desired)
+}
+
+/// All of the host that can be looked at before it is known what a site wants: everything but images.
+pub struct Glance {
+    actual: Actual,
+    /// Where images are; `None` if nothing was ever made here.
+    store: Option<(Engine, Option<Ledger>)>,
+}
+
+impl Glance {
+    /// Looks. Leaves no trace, as [`look`].
+    pub fn take(places: &Places) -> Result<Self, HostError> {
+        let failed = |what: &str, error: Box<dyn std::error::Error + Send + Sync>| HostError::new(format!("look at the {what}"), error);
+        if !Engine::exists(places) {
+            let links = Links::read(places).map_err(|error| failed("links", error.into()))?;
+            return Ok(Self { actual: Actual { foreign_subnets: links.foreign_subnets(), ..Actual::default() }, store: None });
+        }
+        let engine = Engine::open(places).map_err(|error| failed("state directory", error.into()))?;
+        let ledger = Ledger::read(&places.ledger()).map_err(|error| failed("ledger", error.into()))?;
+        Ok(Self { actual: observe::all_but_images(&engine)?, store: Some((engine, ledger)) })
     }
-    let engine = Engine::open(places).map_err(|error| failed("state directory", error.into()))?;
-    let ledger = Ledger::read(&places.ledger()).map_err(|error| failed("ledger", error.into()))?;
-    observe::observe(&engine, ledger.as_ref(), desired)
+
+    /// The whole.
+    pub fn with_images(self, desired: &Desired) -> Result<Actual, HostError> {
+        match self.store {
+            Some((engine, ledger)) => Ok(Actual { images: observe::images(&engine, ledger.as_ref(), desired)?, ..self.actual }),
+            None => Ok(self.actual),
+        }
+    }
 }

@@ -7,7 +7,7 @@ use runtime::places::Places;
 use spec::Diagnostic;
 use spec::manifest::TextOrMap;
 use spec::registries::{self, Registry};
-use spec::value::ImagePrefix;
+use spec::value::{ImagePrefix, RegistryLocation};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -92,10 +92,9 @@ fn rule(config: &Path, prefix: &ImagePrefix, registry: &Registry) -> Result<Rule
     let mirrors = registry.mirrors.as_ref().map(|mirrors| mirrors.iter().map(|mirror| named.mirror(mirror)).collect());
     let policy = registry.policy.clone().unwrap_or_default();
     let keys = policy.cosign_keys.map(|files| files.iter().map(|file| named.key(file)).collect());
-    let states_trust = registry.insecure.is_some() || registry.ca.is_some();
     Ok(Rule {
         mirrors: mirrors.transpose()?,
-        trust: states_trust.then(|| named.trust(registry.insecure, registry.ca.as_deref())).transpose()?,
+        trust: named.trust(registry.insecure, registry.ca.as_deref())?,
         blocked: registry.blocked,
         policy: PolicyRule { allowed: policy.allowed, digest_required: policy.digest_required, keys: keys.transpose()? },
     })
@@ -108,18 +107,21 @@ struct Named<'a> {
 }
 
 impl Named<'_> {
-    fn mirror(&self, mirror: &TextOrMap<spec::value::RegistryLocation, registries::Mirror>) -> Result<Mirror, RegistriesError> {
-        Ok(match mirror {
-            TextOrMap::Short(location) => Mirror { location: location.clone(), trust: Trust::System },
-            TextOrMap::Long(mirror) => Mirror { location: mirror.url.clone(), trust: self.trust(mirror.insecure, mirror.ca.as_deref())? },
-        })
+    fn mirror(&self, mirror: &TextOrMap<RegistryLocation, registries::Mirror>) -> Result<Mirror, RegistriesError> {
+        let (location, trust) = match mirror {
+            TextOrMap::Short(location) => (location, None),
+            TextOrMap::Long(mirror) => (&mirror.url, self.trust(mirror.insecure, mirror.ca.as_deref())?),
+        };
+        Ok(Mirror { location: location.clone(), trust })
     }
 
-    fn trust(&self, insecure: Option<bool>, ca: Option<&str>) -> Result<Trust, RegistriesError> {
-        match ca {
-            Some(file) => self.read(file, |text| certificates(text).map(Trust::Authorities)),
-            None if insecure == Some(true) => Ok(Trust::Nothing),
-            None => Ok(Trust::System),
+    /// `None` if nothing is said.
+    fn trust(&self, insecure: Option<bool>, ca: Option<&str>) -> Result<Option<Trust>, RegistriesError> {
+        match (ca, insecure) {
+            (Some(file), _) => self.read(file, |text| certificates(text).map(Trust::Authorities)).map(Some),
+            (None, Some(true)) => Ok(Some(Trust::Nothing)),
+            (None, Some(false)) => Ok(Some(Trust::System)),
+            (None, None) => Ok(None),
         }
     }
 

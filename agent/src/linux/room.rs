@@ -17,7 +17,6 @@ const SLACK_BYTES: u64 = 256 << 20;
 /// go, its own refusal is the error.
 pub fn with_room<T, E: std::error::Error + 'static>(
     engine: &Engine,
-    ledger: &dyn Fn() -> Option<Ledger>,
     progress: &(dyn Fn(&str) + Sync),
     attempt: &dyn Fn() -> Result<T, E>,
 ) -> Result<T, E> {
@@ -27,7 +26,7 @@ pub fn with_room<T, E: std::error::Error + 'static>(
             Err(error) => error,
         };
         let Some(refusal) = no_room(&error) else { return Err(error) };
-        match make_room(engine, ledger().as_ref(), refusal.missing()) {
+        match make_room(engine, refusal.missing()) {
             Some(freed) => progress(&format!("{refusal}; removed what nothing needs: {}", crate::cli::render::size(freed))),
             None => return Err(error),
         }
@@ -36,9 +35,10 @@ pub fn with_room<T, E: std::error::Error + 'static>(
 }
 
 /// Bytes that were freed; `None` if what is missing is not to be had.
-fn make_room(engine: &Engine, ledger: Option<&Ledger>, missing: u64) -> Option<u64> {
+fn make_room(engine: &Engine, missing: u64) -> Option<u64> {
     let settings = Settings::read(&engine.places().config).ok()?;
-    let needed = needed(ledger, settings.generations).ok()?;
+    let ledger = Ledger::read(&engine.places().ledger()).ok()?;
+    let needed = needed(ledger.as_ref(), settings.generations).ok()?;
     for bytes in [missing.saturating_add(SLACK_BYTES), missing] {
         match engine.make_room(&needed, bytes) {
             Ok(Room::Made(freed)) if freed.bytes > 0 => return Some(freed.bytes),

@@ -124,7 +124,7 @@ impl<'a> Room<'a, '_> {
         verdict.said = Said { change: None, note: None, hindrance: Some(hindrance.clone()) };
         verdict.said.change = match hindrance {
             Hindrance::Deferred => {
-                let (verb, consequence) = deferred_verb(&need, &current);
+                let (verb, consequence) = deferred_verb(&need, &current, self.site.desired.containers[name].update);
                 Some((verb, consequence, need.causes.into_iter().chain(kept_going).collect()))
             }
             Hindrance::Blocked(_) if kept_going.is_empty() => None,
@@ -155,11 +155,7 @@ impl<'a> Room<'a, '_> {
         };
         let order = if share_address(new.endpoints(), &old.state.endpoints) { UpdateOrder::StopFirst } else { wanted.update };
         let order = if goes_with_network { UpdateOrder::StopFirst } else { order };
-        let consequence = match (old.is_alive(), order) {
-            (false, _) => Consequence::None,
-            (true, UpdateOrder::StartFirst) => Consequence::Replace,
-            (true, UpdateOrder::StopFirst) => Consequence::Downtime,
-        };
+        let consequence = interruption(&old, order);
         let mut causes = need.causes;
         if let Some(made) = made {
             causes.push(Cause::Drift { what: format!("an interrupted change left {}: it is carried on with that", made.id) });
@@ -174,10 +170,18 @@ impl<'a> Room<'a, '_> {
     }
 }
 
-fn deferred_verb(need: &Need, current: &Incarnation<'_>) -> (Verb, Consequence) {
+/// What replacing an incarnation in this order means for what runs.
+fn interruption(old: &Incarnation<'_>, order: UpdateOrder) -> Consequence {
+    match (old.is_alive(), order) {
+        (false, _) => Consequence::None,
+        (true, UpdateOrder::StartFirst) => Consequence::Replace,
+        (true, UpdateOrder::StopFirst) => Consequence::Downtime,
+    }
+}
+
+fn deferred_verb(need: &Need, current: &Incarnation<'_>, order: UpdateOrder) -> (Verb, Consequence) {
     match need.effect {
-        Some(Effect::Replace) if current.is_alive() => (Verb::Replace, Consequence::Replace),
-        Some(Effect::Replace) => (Verb::Replace, Consequence::None),
+        Some(Effect::Replace) => (Verb::Replace, interruption(current, order)),
         Some(Effect::Live | Effect::Record) => (Verb::Update, Consequence::LiveUpdate),
         None => (Verb::Start, Consequence::Restart),
     }

@@ -83,7 +83,9 @@ pub(super) const IMAGE: &[Rule] = &[
     rule("source.build.bases", "build.bases", Effect::Live),
     rule("source.build.content", "build.content", Effect::Live),
     rule("source.build.context", "build.context", Effect::Live),
+    rule("source.build.contexts.*", "build.contexts.*", Effect::Live),
     rule("source.build.dockerfile", "build.dockerfile", Effect::Live),
+    rule("source.build.inline", "build.inline", Effect::Live),
     rule("source.build.target", "build.target", Effect::Live),
     rule("source.pull.reference", "pull", Effect::Live),
 ];

@@ -2,7 +2,7 @@
 
 use crate::source::{Checkout, content_digest, read_text, resolve_inside};
 use runtime::builder::{self, ContextError};
-use spec::{BuildContext, SiteContent, SiteFileError, SiteFileKind, SiteFiles};
+use spec::{BuildContext, Dockerfile, SiteContent, SiteFileError, SiteFileKind, SiteFiles};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -41,13 +41,19 @@ impl SiteFiles for CheckoutFiles<'_> {
         Ok(SiteContent { kind, digest })
     }
 
-    fn build_context(&self, context: &str, dockerfile: &str) -> Result<BuildContext, SiteFileError> {
+    fn build_context(&self, context: &str, dockerfile: Dockerfile<'_>) -> Result<BuildContext, SiteFileError> {
         let found = self.find(context)?;
         if !found.is_dir() {
             return Err(SiteFileError::WrongType { path: context.to_owned(), wanted: "a directory" });
         }
-        let of_dockerfile = if context == "." { dockerfile.to_owned() } else { format!("{context}/{dockerfile}") };
-        let text = self.read_text(&of_dockerfile)?;
+        let (of_dockerfile, text) = match dockerfile {
+            Dockerfile::Inline(text) => ("inline".to_owned(), text.to_owned()),
+            Dockerfile::File(dockerfile) => {
+                let path = if context == "." { dockerfile.to_owned() } else { format!("{context}/{dockerfile}") };
+                let text = self.read_text(&path)?;
+                (path, text)
+            }
+        };
         let references = builder::base_references(&of_dockerfile, &text, &BTreeMap::new(), None).map_err(|mut problems| {
             let first = problems.remove(0);
             SiteFileError::Dockerfile {
@@ -56,7 +62,11 @@ impl SiteFiles for CheckoutFiles<'_> {
                 problem: first.problem,
             }
         })?;
-        let content = builder::context_digest(&found, Path::new(dockerfile), None).map_err(|error| context_error(context, error))?;
+        let content = match dockerfile {
+            Dockerfile::Inline(text) => builder::inline_context_digest(&found, text, None),
+            Dockerfile::File(dockerfile) => builder::context_digest(&found, Path::new(dockerfile), None),
+        };
+        let content = content.map_err(|error| context_error(context, error))?;
         Ok(BuildContext { content, references: references.into_iter().collect() })
     }
 

@@ -25,8 +25,8 @@ pub use revision::{CommitId, Revision};
 
 use crate::plan::actual::SiteId;
 use address::Place;
+use git::Hold;
 use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ pub struct Checkout {
     /// What was left out, for people: submodules.
     pub notes: Vec<String>,
     /// A shared flock on the root, which keeps [`Source::prune`] of any process away while a clone of this value lives.
-    _hold: Option<Arc<OwnedFd>>,
+    _hold: Option<Arc<Hold>>,
 }
 
 impl Checkout {

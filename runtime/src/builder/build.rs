@@ -1,19 +1,21 @@
 //! A build as a whole: what all its stages share, and the threads they are built in.
 
-use super::BuildRequest;
-use super::cache::Cache;
+use super::cache::{Cache, CacheRecord};
 use super::clock::BuildTime;
 use super::context::Context;
+use super::download::Downloads;
 use super::error::{BuildError, StepError};
 use super::event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
-use super::file;
+use super::file::{self, Statement};
 use super::graph::{Graph, Origin};
 use super::lint;
 use super::schedule::Schedule;
+use super::share::{self, Steps};
 use super::stage;
 use super::state::State;
 use super::step::source::From;
 use super::words::Lexer;
+use super::{BuildRequest, Built, InlineCache, NamedContext};
 use crate::image::ImageId;
 use crate::image::store::{Image, ImageStore};
 use spec::value::{Digest, ImageReference};
@@ -27,6 +29,11 @@ pub(super) struct Build<'a> {
     pub(super) store: &'a ImageStore,
     pub(super) request: &'a BuildRequest,
     pub(super) context: Context,
+    /// Directories that have a name.
+    contexts: BTreeMap<String, Context>,
+    pub(super) downloads: Downloads,
+    /// Digest of the Dockerfile's text.
+    pub(super) recipe: Digest,
     pub(super) cache: Cache,
     pub(super) graph: Graph,
     pub(super) schedule: Schedule,
@@ -34,29 +41,42 @@ pub(super) struct Build<'a> {
     pub(super) time: BuildTime,
     /// An empty directory.
     pub(super) empty: PathBuf,
+    /// The Dockerfile.
+    text: String,
     pull: &'a Pull<'a>,
     progress: &'a Progress<'a>,
     images: Mutex<BTreeMap<String, Arc<Mutex<Option<ImageId>>>>>,
+    /// Steps that are done, for whoever takes the cache elsewhere.
+    steps: Mutex<Steps>,
 }
 
-/// Layers that files are taken from.
-pub(super) struct Layers {
-    /// What errors call them.
-    pub(super) name: String,
-    /// Directories, lowest first.
-    pub(super) directories: Vec<PathBuf>,
-    /// Digests, lowest first.
-    pub(super) diff_ids: Vec<Digest>,
+/// What `--from` leads to.
+pub(super) enum Layers {
+    /// A stage or image.
+    Stack {
+        /// What errors call it.
+        name: String,
+        /// Directories, lowest first.
+        directories: Vec<PathBuf>,
+        /// Digests, lowest first.
+        diff_ids: Vec<Digest>,
+    },
+    /// A context by this name.
+    Context(String),
 }
 
 /// Builds the target and adds its image to the store.
-pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progress: &Progress<'_>) -> Result<ImageId, BuildError> {
+pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progress: &Progress<'_>) -> Result<Built, BuildError> {
     let cache = Cache::open(&store.directory().join("build-cache")).map_err(BuildError::Cache)?;
     let context = Context::open(&request.context, &request.dockerfile, Some(&cache.index(&request.context)))?;
-    let text = context.dockerfile(&request.context, &request.dockerfile)?;
+    let text = match &request.inline {
+        Some(text) => text.clone(),
+        None => context.dockerfile(&request.context, &request.dockerfile)?,
+    };
     let file = file::parse(&request.dockerfile.display().to_string(), &text).map_err(BuildError::Syntax)?;
     let graph = Graph::new(&file, &request.args, request.target.as_deref()).map_err(|error| BuildError::Syntax(vec![error]))?;
     refuse_if_asked(&file, request, &context)?;
+    let graph = graph.with_contexts(&request.contexts);
     let time = BuildTime::of(source_date(&graph, request)?);
     let _lease = store.lease()?;
     let scratch = store.scratch()?;
@@ -64,23 +84,35 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
         store,
         request,
         context,
+        contexts: contexts(request, &cache)?,
+        recipe: Digest::of(text.as_bytes()),
+        downloads: Downloads::of(&store.directory().join("build-cache")),
         cache,
         graph,
         schedule: Schedule::new(),
         lexer: Lexer::new(file.escape),
         time,
         empty: scratch.subdirectory("empty").map_err(BuildError::Cache)?,
+        text,
         pull,
         progress,
         images: Mutex::default(),
+        steps: Mutex::default(),
     };
     build.stages();
     build.context.save_index();
+    build.contexts.values().for_each(Context::save_index);
     if let Some(failure) = build.schedule.failure() {
         return Err(failure);
     }
     let state = build.schedule.done(build.graph.target).expect("without a failure every stage that is needed is done");
-    Ok(store.put_image(&state.finish(&build.time.rfc3339()))?)
+    let mut config = state.finish(&build.time.rfc3339());
+    config.config.labels.extend(request.labels.clone());
+    let steps = build.steps.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if request.inline_cache == InlineCache::Add {
+        share::annotate(&mut config, &steps);
+    }
+    Ok(Built { image: store.put_image(&config)?, steps })
 }
 
 /// `# check=error=true`: what the checks find is an error.
@@ -100,6 +132,17 @@ fn source_date(graph: &Graph, request: &BuildRequest) -> Result<Option<i64>, Bui
     let place = graph.stages[graph.target].from.place.clone();
     let problem = format!("{name} is {text:?}, not a number of seconds since 1970");
     text.parse().map(Some).map_err(|_| BuildError::Syntax(vec![file::SyntaxError { place, problem, hint: None }]))
+}
+
+/// Opens the directories that have a name.
+fn contexts(request: &BuildRequest, cache: &Cache) -> Result<BTreeMap<String, Context>, BuildError> {
+    let mut contexts = BTreeMap::new();
+    for (name, context) in &request.contexts {
+        if let NamedContext::Directory(directory) = context {
+            contexts.insert(name.to_lowercase(), Context::open_named(name, directory, &cache.index(directory))?);
+        }
+    }
+    Ok(contexts)
 }
 
 impl Build<'_> {
@@ -132,15 +175,16 @@ impl Build<'_> {
         let origin = from.map(|from| self.graph.origin(stage, from)).transpose().map_err(StepError::Invalid)?;
         Ok(match &origin {
             None | Some(Origin::Scratch) => None,
+            Some(Origin::Context(name)) => Some(Layers::Context(name.clone())),
             Some(Origin::Stage(index)) => {
                 let done = self.stage(*index)?;
                 let name = format!("stage {}", from.unwrap_or_default());
-                Some(Layers { name, directories: done.layers.clone(), diff_ids: done.config.rootfs.diff_ids.clone() })
+                Some(Layers::Stack { name, directories: done.layers.clone(), diff_ids: done.config.rootfs.diff_ids.clone() })
             }
             Some(Origin::Image(reference)) => {
                 let image = self.image(reference, label)?;
                 let name = format!("image {reference}");
-                Some(Layers { name, directories: image.layers, diff_ids: image.config.rootfs.diff_ids })
+                Some(Layers::Stack { name, directories: image.layers, diff_ids: image.config.rootfs.diff_ids })
             }
         })
     }
@@ -166,6 +210,17 @@ impl Build<'_> {
         Ok(self.store.image(&id)?)
     }
 
+    /// Notes a step that is done.
+    pub(super) fn note(&self, key: &Digest, record: &CacheRecord) {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).insert(*key, record.clone());
+    }
+
+    /// Names the place of a failure.
+    pub(super) fn at(&self, shown: &Statement, instruction: &str, source: StepError) -> BuildError {
+        let excerpt = excerpt(&self.text, shown.place.line, shown.last_line);
+        BuildError::Step { place: shown.place.clone(), instruction: instruction.to_owned(), excerpt, source: Box::new(source) }
+    }
+
     /// Tells of a step.
     pub(super) fn tell(&self, step: &StepLabel, what: StepEvent<'_>) {
         (self.progress)(BuildEvent { step, what });
@@ -175,9 +230,42 @@ impl Build<'_> {
     pub(super) fn source<'b>(&'b self, layers: &Option<Layers>) -> From<'b> {
         match layers {
             None => From::Context(&self.context),
-            Some(Layers { name, directories, diff_ids }) => {
+            Some(Layers::Context(name)) => From::Context(self.contexts.get(name).unwrap_or(&self.context)),
+            Some(Layers::Stack { name, directories, diff_ids }) => {
                 From::Layers { name: name.clone(), directories: directories.clone(), diff_ids: diff_ids.clone() }
             }
         }
+    }
+}
+
+/// Lines shown before and after an instruction.
+const LINES_AROUND: usize = 2;
+/// Most lines shown of an instruction itself: a long heredoc is known by its beginning.
+const LINES_SHOWN_MAX: usize = 15;
+
+/// Lines of a text with their numbers, those from `first` to `last` marked.
+fn excerpt(text: &str, first: usize, last: usize) -> String {
+    let shown = last.min(first + LINES_SHOWN_MAX - 1);
+    let after = if shown < last { 0 } else { LINES_AROUND };
+    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
+    let around = lines.filter(|(number, _)| (first.saturating_sub(LINES_AROUND)..=shown + after).contains(number));
+    let mark = |number: usize| if (first..=last).contains(&number) { ">>>" } else { "   " };
+    let rows: Vec<_> = around.map(|(number, line)| format!("{number:4} | {} {line}", mark(number)).trim_end().to_owned()).collect();
+    rows.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::excerpt;
+
+    #[test]
+    fn an_excerpt_marks_its_lines() {
+        let text = "FROM a\nRUN one\nRUN two \\\n  three\n\nCOPY a b\nCMD x\n";
+        assert_eq!(
+            excerpt(text, 3, 4),
+            "   1 |     FROM a\n   2 |     RUN one\n   3 | >>> RUN two \\\n   4 | >>>   three\n   5 |\n   6 |     COPY a b"
+        );
+        assert_eq!(excerpt(text, 1, 1), "   1 | >>> FROM a\n   2 |     RUN one\n   3 |     RUN two \\");
+        assert_eq!(excerpt(&"x\n".repeat(100), 1, 100).lines().count(), 15);
     }
 }

@@ -4,8 +4,7 @@
 //! the environment it runs in. Never a time.
 
 use crate::image::store::{ImageStore, LayerRecord};
-use crate::store::usage::tree_bytes;
-use crate::store::{FileError, Lock, atomic, remove};
+use crate::store::{FileError, atomic};
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -16,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// Changes whenever the same key would stand for another result.
-const VERSION: &str = "2";
+pub(super) const VERSION: &str = "2";
 
 /// A key as it grows.
 #[derive(Clone)]
@@ -42,17 +41,6 @@ pub struct CachedStep {
     /// What it made.
     pub record: CacheRecord,
     /// When it last served, or was made.
-    pub used: SystemTime,
-}
-
-/// A directory that `RUN --mount=type=cache` keeps.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CachedMount {
-    /// Its directory's name: the digest of its id.
-    pub name: String,
-    /// Bytes of disk it takes.
-    pub bytes: u64,
-    /// When something in its first level changed last.
     pub used: SystemTime,
 }
 
@@ -111,7 +99,7 @@ impl CacheRecord {
 impl Cache {
     /// Opens the cache in a directory, making it if needed.
     pub fn open(directory: &Path) -> Result<Self, FileError> {
-        for part in ["steps", "contexts"] {
+        for part in ["steps", "contexts", "layers"] {
             let path = directory.join(part);
             fs::create_dir_all(&path).map_err(FileError::of("create", &path))?;
         }
@@ -132,10 +120,9 @@ impl Cache {
     }
 
     /// Remembers what a step made.
-    pub fn put(&self, key: &Digest, layer: &LayerRecord, instruction: &str) -> Result<CacheRecord, FileError> {
-        let record = CacheRecord::of(layer, instruction);
-        atomic::write_json(&self.step(key), &record)?;
-        Ok(record)
+    pub fn put(&self, key: &Digest, record: &CacheRecord) -> Result<(), FileError> {
+        // One that a power cut took or tore is none: the step is done again.
+        atomic::write_json_unsynced(&self.step(key), record)
     }
 
     /// Every step that is remembered, the one that has not served for the longest time first. Records that cannot be read are left out.
@@ -160,39 +147,15 @@ impl Cache {
         atomic::remove_file(&self.step(key))
     }
 
-    /// Every cache mount, sorted by name.
-    pub fn mounts(&self) -> Result<Vec<CachedMount>, FileError> {
-        let directory = self.directory.join("mounts");
-        let entries = match fs::read_dir(&directory) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(FileError::of("list", &directory))?,
-        };
-        let mut mounts = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(FileError::of("list", &directory))?.path();
-            if let (Some(name), Ok(found)) = (path.file_name().and_then(|name| name.to_str()), fs::symlink_metadata(&path))
-                && found.is_dir()
-            {
-                let used = found.modified().map_err(FileError::of("stat", &path))?;
-                mounts.push(CachedMount { name: name.to_owned(), bytes: tree_bytes(&path), used });
-            }
-        }
-        mounts.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(mounts)
-    }
-
-    /// Removes a cache mount with what it holds. Waits while a step has it.
-    pub fn remove_mount(&self, mount: &CachedMount) -> Result<(), FileError> {
-        let path = self.directory.join("mounts").join(&mount.name);
-        let lock = Lock::exclusive(&path.with_extension("lock"))?;
-        remove::remove_tree(&path)?;
-        lock.remove()
-    }
-
     /// Where the digests of a context's files are kept.
     pub fn index(&self, context: &Path) -> PathBuf {
         let context = fs::canonicalize(context).unwrap_or_else(|_| context.to_owned());
         self.directory.join("contexts").join(Digest::of(context.as_os_str().as_encoded_bytes()).hex())
+    }
+
+    /// Where the files of the layer that an instruction made last are listed.
+    pub(super) fn files(&self, recipe: &Digest) -> PathBuf {
+        self.directory.join("layers").join(recipe.hex())
     }
 
     fn step(&self, key: &Digest) -> PathBuf {

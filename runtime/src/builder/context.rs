@@ -62,7 +62,11 @@ impl Context {
     pub fn open(context: &Path, dockerfile: &Path, index: Option<&Path>) -> Result<Self, ContextError> {
         let root = Root::open(context).map_err(|source| ContextError::Tree { context: context.display().to_string(), source })?;
         let own = format!("{}.dockerignore", dockerfile.display());
-        let rules = match read_text(&root, context, Path::new(&own), IGNORE_BYTES_MAX)? {
+        let of_dockerfile = match own.as_str() {
+            ".dockerignore" => None,
+            own => read_text(&root, context, Path::new(own), IGNORE_BYTES_MAX)?,
+        };
+        let rules = match of_dockerfile {
             Some(text) => IgnoreRules::parse(&own, &text)?,
             None => match read_text(&root, context, Path::new(".dockerignore"), IGNORE_BYTES_MAX)? {
                 Some(text) => IgnoreRules::parse(".dockerignore", &text)?,
@@ -71,6 +75,12 @@ impl Context {
         };
         let index = Mutex::new(index.map(StatIndex::open).unwrap_or_default());
         Ok(Self { name: "the build context".to_owned(), root, rules, index })
+    }
+
+    /// Opens a context that a build has by name, with the rules of its `.dockerignore`.
+    pub fn open_named(name: &str, context: &Path, index: &Path) -> Result<Self, ContextError> {
+        let opened = Self::open(context, Path::new(""), Some(index))?;
+        Ok(Self { name: format!("context {name}"), ..opened })
     }
 
     /// The Dockerfile's text; `dockerfile` is relative to the context, or absolute. `.dockerignore` does not hide it from this.
@@ -96,6 +106,11 @@ impl Context {
     /// Reads the files among scanned entries that are not known yet, on all processors: [`Self::digest`] then finds them known.
     pub(crate) fn learn<'a>(&self, entries: impl Iterator<Item = (&'a Arc<SourceDirectory>, &'a Entry)>) -> Result<(), TreeError> {
         learn::all(&mut self.index(), entries)
+    }
+
+    /// The digest of a file in this state, if it was read before.
+    pub(crate) fn known_digest(&self, stat: &Stat) -> Option<Digest> {
+        self.index().get(stat)
     }
 
     /// Keeps what was learnt for the next build. That it cannot be written only makes the next build slower.
@@ -137,9 +152,18 @@ fn hash_entry(hash: &mut Sha256, from: &Arc<SourceDirectory>, entry: &Entry, fil
 ///
 /// `dockerfile` is relative to the context, or absolute; `index` is a file that makes the next call fast.
 pub fn context_digest(context: &Path, dockerfile: &Path, index: Option<&Path>) -> Result<Digest, ContextError> {
-    let failed = |source| ContextError::Tree { context: context.display().to_string(), source };
     let opened = Context::open(context, dockerfile, index)?;
     let text = opened.dockerfile(context, dockerfile)?;
+    whole_digest(&opened, context, &text)
+}
+
+/// The same for a Dockerfile that is a text of its own.
+pub fn inline_context_digest(context: &Path, text: &str, index: Option<&Path>) -> Result<Digest, ContextError> {
+    whole_digest(&Context::open(context, Path::new(""), index)?, context, text)
+}
+
+fn whole_digest(opened: &Context, context: &Path, text: &str) -> Result<Digest, ContextError> {
+    let failed = |source| ContextError::Tree { context: context.display().to_string(), source };
     let spot = opened.root.find(b"/", Missing::Fail, LastLink::Follow).map_err(failed)?;
     let entry = Scan::new(&opened.rules).spot(&spot).map_err(failed)?;
     let mut bytes = Digest::of(text.as_bytes()).as_bytes().to_vec();

@@ -1,6 +1,7 @@
 //! Why a build did not work, and where in the Dockerfile.
 
 use super::context::ContextError;
+use super::download::DownloadError;
 use super::file::{Place, SyntaxError};
 use super::tree::{OverlayError, TreeError};
 use super::words::WordError;
@@ -18,12 +19,14 @@ pub enum BuildError {
     #[error(transparent)]
     Context(#[from] ContextError),
     /// A step failed.
-    #[error("{place}: {}\n{}", .instruction.lines().next().unwrap_or_default(), .place.excerpt())]
+    #[error("{place}: {}\n{excerpt}\n", .instruction.lines().next().unwrap_or_default())]
     Step {
         /// Where it stands.
         place: Place,
         /// It as written.
         instruction: String,
+        /// The Dockerfile there, its lines numbered, the instruction's marked with `>>>`.
+        excerpt: String,
         /// Why.
         #[source]
         source: Box<StepError>,
@@ -87,11 +90,33 @@ pub enum StepError {
         /// Whether it is there but hidden.
         hidden: bool,
     },
+    /// A secret or agent that a mount requires.
+    #[error("{what} {id:?} is required and was not given: see {option} of the build")]
+    NotGiven {
+        /// `secret` or `ssh agent`.
+        what: &'static str,
+        /// Its id.
+        id: String,
+        /// The option that gives one.
+        option: &'static str,
+    },
     /// A base image that cannot be had.
     #[error("image {reference}")]
     Image {
         /// As written, after substitution.
         reference: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A file from the web.
+    #[error(transparent)]
+    Download(#[from] DownloadError),
+    /// A repository.
+    #[error("fetch {remote}")]
+    Git {
+        /// As written, after substitution.
+        remote: String,
         /// Why not.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -108,6 +133,9 @@ pub enum StepError {
     /// Files.
     #[error(transparent)]
     Tree(#[from] TreeError),
+    /// What the shim is told.
+    #[error("tell the shim what to run")]
+    Bundle(#[source] Box<crate::container::ContainerError>),
     /// Mounts.
     #[error(transparent)]
     Overlay(#[from] OverlayError),

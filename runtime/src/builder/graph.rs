@@ -1,8 +1,10 @@
 //! Stages and what they need of each other: what has to be built for a target, and in which order. Pure.
 
+use super::NamedContext;
 use super::file::{Dockerfile, From, Instruction, Place, Statement, SyntaxError};
 use super::scope::Globals;
 use super::words::Lexer;
+use crate::image::platform::Platform;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A Dockerfile as stages.
@@ -14,6 +16,8 @@ pub struct Graph {
     pub target: usize,
     /// Arguments before the first FROM.
     pub globals: Globals,
+    /// What names stand for before stages and images.
+    contexts: BTreeMap<String, NamedContext>,
 }
 
 /// One stage.
@@ -38,6 +42,8 @@ pub enum Origin {
     Stage(usize),
     /// An image, as written after substitution.
     Image(String),
+    /// A directory given by this name.
+    Context(String),
 }
 
 impl Origin {
@@ -45,7 +51,7 @@ impl Origin {
     pub fn stage(&self) -> Option<usize> {
         match self {
             Self::Stage(index) => Some(*index),
-            Self::Scratch | Self::Image(_) => None,
+            Self::Scratch | Self::Image(_) | Self::Context(_) => None,
         }
     }
 }
@@ -73,7 +79,31 @@ impl Graph {
             }
         }
         let target = target_of(file, &stages, target)?;
-        Ok(Self { stages, target, globals })
+        Ok(Self { stages, target, globals, contexts: BTreeMap::new() })
+    }
+
+    /// The same with contexts by name: they come before stages and images, in FROM and in `--from`.
+    pub fn with_contexts(mut self, contexts: &BTreeMap<String, NamedContext>) -> Self {
+        self.contexts = contexts.iter().map(|(name, context)| (name.to_lowercase(), context.clone())).collect();
+        for index in 0..self.stages.len() {
+            let name = match &self.stages[index].base {
+                Origin::Image(name) => Some(name.clone()),
+                Origin::Stage(stage) => self.stages[*stage].name.clone(),
+                Origin::Scratch | Origin::Context(_) => None,
+            };
+            if let Some(origin) = name.and_then(|name| self.named_context(&name)) {
+                self.stages[index].base = origin;
+            }
+        }
+        self
+    }
+
+    fn named_context(&self, name: &str) -> Option<Origin> {
+        let name = name.to_lowercase();
+        Some(match self.contexts.get(&name)? {
+            NamedContext::Directory(_) => Origin::Context(name),
+            NamedContext::Image(reference) => Origin::Image(reference.clone()),
+        })
     }
 
     /// The stages that a stage needs, itself included, each after those it needs.
@@ -109,6 +139,9 @@ impl Graph {
 
     /// What `--from=text` in a stage means: an earlier stage by name or number, else an image.
     pub fn origin(&self, index: usize, from: &str) -> Result<Origin, String> {
+        if let Some(context) = self.named_context(from) {
+            return Ok(context);
+        }
         if let Some(stage) = named(&self.stages[..index], from) {
             return Ok(Origin::Stage(stage));
         }
@@ -129,7 +162,7 @@ impl Graph {
             let origins = copied.filter_map(|from| self.origin(index, &from).ok()).chain([stage.base.clone()]);
             images.extend(origins.filter_map(|origin| match origin {
                 Origin::Image(image) => Some(image),
-                Origin::Scratch | Origin::Stage(_) => None,
+                Origin::Scratch | Origin::Stage(_) | Origin::Context(_) => None,
             }));
         }
         images
@@ -164,7 +197,16 @@ fn sources(instruction: &Instruction) -> Vec<String> {
 }
 
 fn base(from: &From, earlier: &[Stage], globals: &Globals, lexer: &Lexer) -> Result<Origin, String> {
-    let image = lexer.word(&from.image, &|name| globals.get(name)).map_err(|error| error.to_string())?;
+    let word = |text: &str| lexer.word(text, &|name| globals.get(name)).map_err(|error| error.to_string());
+    let image = word(&from.image)?;
+    if let Some(platform) = &from.platform {
+        let (wanted, host) = (word(platform)?, Platform::host());
+        let is_hosts =
+            wanted.strip_prefix(&format!("{}/{}", host.os, host.architecture)).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if !is_hosts {
+            return Err(format!("this host builds for {host}, not for {wanted:?}: there is no emulation"));
+        }
+    }
     match image.as_str() {
         "" => Err(format!("{} names no image: is its argument declared with a default before the first FROM?", from.image)),
         "scratch" => Ok(Origin::Scratch),
@@ -219,6 +261,10 @@ mod tests {
         assert_eq!(base("FROM scratch"), Origin::Scratch);
         assert_eq!(base("FROM a AS a"), Origin::Image("a".to_owned()));
         assert_eq!(base("FROM a AS x\nFROM X"), Origin::Stage(0));
+        assert_eq!(base("FROM --platform=$BUILDPLATFORM a"), Origin::Image("a".to_owned()));
+        let file = parse("Dockerfile", "FROM --platform=plan9/z80 a").expect("parses");
+        let refused = Graph::new(&file, &BTreeMap::new(), None).expect_err("another platform").problem;
+        assert!(refused.ends_with("not for \"plan9/z80\": there is no emulation"), "{refused}");
         assert_eq!(graph("FROM a AS x\nFROM b", None).origin(1, "X"), Ok(Origin::Stage(0)));
         assert!(graph("FROM a\nFROM b", None).origin(1, "1").is_err());
         let file = parse("Dockerfile", "FROM $U").expect("parses");

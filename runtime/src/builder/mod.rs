@@ -7,14 +7,33 @@
 //!
 //! The semantics are BuildKit's. Reproducible: nothing here writes a clock's time (`clock`), a cache key holds content only (`cache`),
 //! and all files are reached beneath descriptors (`tree`). RUN is started by the shim, never by this process (`step::run`).
+//!
+//! COPY: the sources are scanned once (`step::source`), those whose content is not known by their stat are read on all processors
+//! (`index`, `learn`), and all of it makes the key. A miss merges them in memory over what the layers below show (`tree::draft`) and
+//! writes the new upper directory and the layer's stream in one pass, hashed beside (`tree::write`); what the same instruction's layer
+//! of last time has already is hard-linked (`earlier`).
+//!
+//! Where COPY and ADD differ from BuildKit, and why:
+//! - Files of the context are dated by the build's fixed time, and bring no extended attributes: Git keeps neither.
+//! - A file replaces a directory of a tree that was copied earlier; BuildKit stops there.
+//! - Several files to a name that is neither a directory nor ends in `/` are an error; BuildKit keeps the last one.
+//! - `--exclude` also leaves out names that a wildcard brings in, as the documentation says and the code does not.
+//! - Sockets are left out; BuildKit fails.
+//! - Of repositories: no submodules, no `--keep-git-dir` (a tree is fetched, not a history), no unencrypted `git://`.
+//! - `FROM` of a named context that is a directory is refused; `COPY --from` of it works.
 
 mod build;
 pub mod cache;
+mod cache_mount;
+mod change;
 mod clock;
 pub mod context;
+mod download;
+mod earlier;
 mod error;
 mod event;
 pub mod file;
+mod given;
 pub mod graph;
 pub mod ignore;
 mod index;
@@ -22,24 +41,34 @@ mod learn;
 pub mod lint;
 mod owner;
 mod pattern;
+pub mod remote;
 mod schedule;
 mod scope;
+pub mod share;
 mod stage;
 mod state;
 mod step;
 mod tree;
-mod words;
+pub mod words;
 
-pub use context::{ContextError, context_digest};
+pub use cache_mount::{CacheMount, CacheMounts, Sharing};
+pub use change::{ChangeError, change};
+pub use context::{ContextError, context_digest, inline_context_digest};
+pub use download::DownloadError;
 pub use error::{BuildError, StepError};
 pub use event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
+pub use given::{Given, SECRET_BYTES_MAX, Secret};
 pub use tree::TreeError;
 
 use crate::image::ImageId;
 use crate::image::store::ImageStore;
+use crate::places::Places;
+use file::RunNetwork;
+use remote::GitFetch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What to build.
 #[derive(Debug, Clone)]
@@ -50,16 +79,30 @@ pub struct BuildRequest {
     pub dockerfile: PathBuf,
     /// Build arguments.
     pub args: BTreeMap<String, String>,
+    /// Labels the image gets besides its own, over those of the same name.
+    pub labels: BTreeMap<String, String>,
     /// Stage to build, by name or number; the last one if `None`.
     pub target: Option<String>,
+    /// The Dockerfile's text, if it is not a file: written in a manifest, or read from a pipe.
+    pub inline: Option<String>,
+    /// Contexts by name: what `FROM name` and `--from=name` mean, before stages and images.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// Fetches the repositories that ADD names; without it there are none.
+    pub git: Option<Arc<dyn GitFetch>>,
     /// Images of the site that the Dockerfile may name.
     pub bases: BTreeMap<String, ImageId>,
     /// The program `container-shim`.
     pub shim: PathBuf,
-    /// State directory of the instance: it names the control groups of RUN steps.
-    pub state: PathBuf,
+    /// Directories of the instance: they name the control groups of RUN steps, and hold in memory what must not reach a disk.
+    pub places: Places,
+    /// The network of RUN steps that do not say which.
+    pub network: RunNetwork,
+    /// What RUN steps may use and no result contains.
+    pub given: Given,
     /// Whether earlier results count.
     pub caching: Caching,
+    /// Whether the image says which steps made its layers, for hosts that build from it.
+    pub inline_cache: InlineCache,
     /// Most stages built at the same time; the result is the same for any number.
     pub workers: NonZeroUsize,
 }
@@ -69,39 +112,83 @@ pub const WORKERS: NonZeroUsize = NonZeroUsize::new(8).expect("8 is not 0");
 
 impl BuildRequest {
     /// A build of `Dockerfile` in a context, its last stage, everything else as it comes.
-    pub fn new(context: PathBuf, shim: PathBuf, state: PathBuf) -> Self {
+    pub fn new(context: PathBuf, shim: PathBuf, places: Places) -> Self {
         Self {
             context,
             dockerfile: "Dockerfile".into(),
             args: BTreeMap::new(),
+            labels: BTreeMap::new(),
             target: None,
+            inline: None,
+            contexts: BTreeMap::new(),
+            git: None,
             bases: BTreeMap::new(),
             shim,
-            state,
+            places,
+            network: RunNetwork::Default,
+            given: Given::default(),
             caching: Caching::Use,
+            inline_cache: InlineCache::Omit,
             workers: WORKERS,
         }
     }
 }
 
-/// Whether earlier results count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a name stands for instead of a stage or an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory, less what its `.dockerignore` hides.
+    Directory(PathBuf),
+    /// An image by reference.
+    Image(String),
+}
+
+/// Whether earlier results count. What steps make is remembered in any case.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caching {
     /// Yes.
     Use,
-    /// No: every step is done again. What it makes is remembered.
+    /// No: every step is done again.
     Ignore,
+    /// Not in these stages, by name in lower case.
+    IgnoreStages(BTreeSet<String>),
+}
+
+/// Whether an image says which steps made its layers. It then has another digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InlineCache {
+    /// Yes.
+    Add,
+    /// No.
+    Omit,
+}
+
+/// What a build came to.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The image, in the store.
+    pub image: ImageId,
+    /// All steps of all stages that were needed.
+    pub steps: share::Steps,
 }
 
 /// Builds an image and adds it to the store, without a name: [`ImageStore::tag`] gives it one. `pull` is asked for images that are
 /// neither stages nor `bases` of the request.
-pub fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progress: &Progress<'_>) -> Result<ImageId, BuildError> {
+pub fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progress: &Progress<'_>) -> Result<Built, BuildError> {
     build::build(store, request, pull, progress)
 }
 
 /// The build cache of a store.
 pub fn cache_of(store: &ImageStore) -> Result<cache::Cache, crate::store::FileError> {
     cache::Cache::open(&store.directory().join("build-cache"))
+}
+
+/// Unpacks an archive (tar, plain or compressed) into an empty directory as a build context: all of it belongs to root. `false` if the
+/// file is no archive.
+pub fn unpack_context(archive: &Path, directory: &Path) -> Result<bool, TreeError> {
+    let parent = tree::Root::open(archive.parent().unwrap_or(Path::new("/")))?;
+    let name = archive.file_name().unwrap_or_default().as_encoded_bytes();
+    tree::unpack(parent.descriptor(), name, &tree::Root::open(directory)?, b"/", (tree::Owner::ROOT, tree::ArchiveOwners::Root))
 }
 
 /// The images that a Dockerfile's last stage (or `target`) needs: what its FROM and `COPY --from` name and is neither a stage nor

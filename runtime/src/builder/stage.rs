@@ -3,13 +3,13 @@
 use super::Caching;
 use super::build::{Build, Layers};
 use super::cache::CacheRecord;
+use super::earlier::{self, Earlier};
 use super::error::{BuildError, StepError};
 use super::event::{StepEvent, StepLabel};
-use super::file::{self, Instruction, Place, Statement};
+use super::file::{self, Instruction, Statement};
 use super::graph::Origin;
 use super::owner;
 use super::state::{Made, State};
-use super::step::mount::Mount;
 use super::step::{Layering, metadata, run, transfer};
 use super::tree::{Overlay, Owner, Root, Writing, Written, settle};
 use crate::image::layer::Times;
@@ -47,19 +47,19 @@ pub(super) fn build(build: &Build<'_>, index: usize) -> Result<State, BuildError
     let steps = 1 + stage.statements.iter().filter(|statement| is_step(&statement.instruction)).count();
     let label = StepLabel { stage: index, stage_name: build.graph.label(index), number: 0, steps, instruction: String::new() };
     let mut under_way = Stage { build, index, label, state: State::scratch() };
-    under_way.told(&stage.from, &stage.from.place, |this| {
+    under_way.told(&stage.from, &stage.from, |this| {
         this.state = this.base(&stage.base)?;
         Ok(())
     })?;
     let triggers = std::mem::take(&mut under_way.state.config.config.on_build);
     let triggers = triggers.iter().map(|trigger| file::parse_trigger(trigger).map_err(StepError::Trigger));
-    let triggers: Vec<_> = triggers.collect::<Result<_, _>>().map_err(|error| at(&stage.from.place, &stage.from, error))?;
+    let triggers: Vec<_> = triggers.collect::<Result<_, _>>().map_err(|error| build.at(&stage.from, &stage.from.text, error))?;
     under_way.label.steps += triggers.iter().filter(|trigger| is_step(&trigger.instruction)).count();
     for trigger in &triggers {
-        under_way.statement(trigger, &stage.from.place)?;
+        under_way.statement(trigger, &stage.from)?;
     }
     for statement in &stage.statements {
-        under_way.statement(statement, &statement.place)?;
+        under_way.statement(statement, statement)?;
     }
     Ok(under_way.state)
 }
@@ -86,12 +86,12 @@ fn is_step(instruction: &Instruction) -> bool {
 }
 
 impl Stage<'_> {
-    /// Does an instruction and notes it in the history. A failure is shown at `place`: that of FROM for a trigger of the base.
-    fn statement(&mut self, statement: &Statement, place: &Place) -> Result<(), BuildError> {
+    /// Does an instruction and notes it in the history. A failure is shown where `shown` stands: FROM for a trigger of the base.
+    fn statement(&mut self, statement: &Statement, shown: &Statement) -> Result<(), BuildError> {
         let note = if is_step(&statement.instruction) {
-            self.told(statement, place, |this| this.instruction(statement))?
+            self.told(statement, shown, |this| this.instruction(statement))?
         } else {
-            self.instruction(statement).map_err(|source| at(place, statement, source))?
+            self.instruction(statement).map_err(|source| self.build.at(shown, &statement.text, source))?
         };
         let created = self.build.time.rfc3339();
         // ARG leaves no trace but in what it changes; as in BuildKit it has its line of history all the same.
@@ -100,7 +100,7 @@ impl Stage<'_> {
     }
 
     /// Does a step and tells of it.
-    fn told<T>(&mut self, statement: &Statement, place: &Place, step: impl FnOnce(&mut Self) -> Step<T>) -> Result<T, BuildError> {
+    fn told<T>(&mut self, statement: &Statement, shown: &Statement, step: impl FnOnce(&mut Self) -> Step<T>) -> Result<T, BuildError> {
         if self.build.schedule.is_stopped() {
             return Err(BuildError::Stopped);
         }
@@ -115,7 +115,7 @@ impl Stage<'_> {
             Err(StepError::Stopped) => StepEvent::Stopped,
             Err(_) => StepEvent::Failed { took },
         });
-        result.map_err(|source| at(place, statement, source))
+        result.map_err(|source| self.build.at(shown, &statement.text, source))
     }
 
     fn tell(&self, what: StepEvent<'_>) {
@@ -127,6 +127,9 @@ impl Stage<'_> {
         match origin {
             Origin::Scratch => Ok(State::scratch()),
             Origin::Stage(index) => Ok(State::of_stage(&*self.build.stage(*index)?)),
+            Origin::Context(name) => {
+                Err(StepError::Unsupported(format!("FROM {name}: a context that is a directory; COPY --from={name} works")))
+            }
             Origin::Image(reference) => Ok(State::of_image(self.build.image(reference, &self.label)?)),
         }
     }
@@ -149,9 +152,13 @@ impl Stage<'_> {
                 let prepared = transfer::prepare(state, transfer::Verb::Copy, transfer, *parents, lexer.escape)?;
                 return self.transfer(&prepared, from.as_deref());
             }
-            Instruction::Add { checksum: Some(_), .. } => return Err(StepError::Unsupported("--checksum".to_owned())),
-            Instruction::Add { transfer, unpack, .. } => {
-                let prepared = transfer::prepare(state, transfer::Verb::Add { unpack: *unpack }, transfer, false, lexer.escape)?;
+            Instruction::Add { transfer, unpack, checksum, keep_git_dir } => {
+                if *keep_git_dir {
+                    return Err(StepError::Unsupported("--keep-git-dir: what is fetched is a tree without history".to_owned()));
+                }
+                let checksum = checksum.as_ref().map(|text| state.word(lexer, text)).transpose()?;
+                let verb = transfer::Verb::Add { unpack: *unpack, checksum };
+                let prepared = transfer::prepare(state, verb, transfer, false, lexer.escape)?;
                 return self.transfer(&prepared, None);
             }
             Instruction::Workdir(path) => return self.workdir(path),
@@ -174,20 +181,20 @@ impl Stage<'_> {
     }
 
     fn run(&mut self, instruction: &file::Run) -> Step<Note> {
-        let prepared = run::prepare(&self.state, instruction, self.build.lexer.escape)?;
+        let prepared = run::prepare(&self.state, instruction, self.build.request.network, self.build.lexer.escape)?;
         let text = format!("RUN {}", prepared.args.join(" "));
         let mut layers = Vec::new();
         for mount in &prepared.mounts {
-            layers.push(match mount {
-                Mount::Bind { from, .. } => self.layers_of(from.as_deref())?,
-                Mount::Tmpfs { .. } | Mount::Cache { .. } => None,
+            layers.push(match mount.from() {
+                Some(from) => self.layers_of(Some(from))?,
+                None => None,
             });
         }
         let sources: Vec<_> = layers.iter().map(|layers| self.build.source(layers)).collect();
         let key = run::key(&self.state, &prepared, &sources)?;
         let proxies = self.state.scope.proxies(&self.build.request.args);
         let made = self.layer(&key, &text, |this, layering| {
-            let surroundings = run::Surroundings { layering, sources: &sources, proxies, schedule: &this.build.schedule };
+            let surroundings = run::Surroundings { layering, sources: &sources, proxies, build: this.build };
             run::execute(&this.state, &prepared, surroundings, &mut |line| this.tell(StepEvent::Output { line }))?;
             Ok(None)
         })?;
@@ -197,11 +204,21 @@ impl Stage<'_> {
     fn transfer(&mut self, prepared: &transfer::Prepared, from: Option<&str>) -> Step<Note> {
         let layers = self.layers_of(from)?;
         let source = self.build.source(&layers);
-        let gathered = transfer::gather(prepared, &source)?;
+        let remotes = transfer::Remotes { downloads: &self.build.downloads, git: self.build.request.git.as_deref() };
+        let gathered = transfer::gather(prepared, &source, &remotes)?;
         let time = self.build.time;
         let key = transfer::key(&self.state, prepared, &source, &gathered, time)?;
         let text = prepared.text.clone();
-        let copy = |this: &Self, layering: &Layering| transfer::execute(&this.state, prepared, &source, gathered, layering, time);
+        let recipe = earlier::recipe(self.build.recipe, self.index, &text);
+        let copy = |this: &Self, layering: &Layering| {
+            let Build { cache, store, .. } = this.build;
+            let earlier = Earlier::find(cache, store, &recipe);
+            let written = transfer::execute(&this.state, prepared, &source, gathered, layering, (time, earlier))?;
+            if let Some(written) = &written {
+                earlier::remember(cache, &recipe, written);
+            }
+            Ok(written)
+        };
         let made = self.layer(&key, &text, copy)?;
         Ok(Note { text, made })
     }
@@ -236,6 +253,7 @@ impl Stage<'_> {
     /// A layer from the cache, or one that `make` makes now: written as it says, or whatever is in the upper directory then.
     fn layer(&mut self, key: &Digest, text: &str, make: impl FnOnce(&Self, &Layering) -> Step<Option<Written>>) -> Step<Made> {
         if let Some(record) = self.cached(key) {
+            self.build.note(key, &record);
             self.tell(StepEvent::Cached);
             return Ok(self.apply(&record));
         }
@@ -245,15 +263,20 @@ impl Stage<'_> {
             None => self.commit(key, text, &layering, begun)?,
             Some(written) => self.commit_written(key, text, &layering, &written)?,
         };
+        self.build.note(key, &record);
         Ok(self.apply(&record))
     }
 
     /// What an earlier build made of the same step.
     fn cached(&self, key: &Digest) -> Option<CacheRecord> {
-        match self.build.request.caching {
-            Caching::Use => self.build.cache.get(key, self.build.store),
-            Caching::Ignore => None,
-        }
+        let ignored = match &self.build.request.caching {
+            Caching::Use => false,
+            Caching::Ignore => true,
+            Caching::IgnoreStages(names) => {
+                self.build.graph.stages[self.index].name.as_ref().is_some_and(|name| names.contains(&name.to_ascii_lowercase()))
+            }
+        };
+        if ignored { None } else { self.build.cache.get(key, self.build.store) }
     }
 
     fn apply(&mut self, record: &CacheRecord) -> Made {
@@ -268,22 +291,14 @@ impl Stage<'_> {
 
     /// A place for changes on top of the stage. Its root looks like the root below: what overlayfs shows is the uppermost one.
     fn layering(&self) -> Step<Layering> {
-        let Build { store, request, empty, .. } = self.build;
+        let Build { store, empty, .. } = self.build;
         let scratch = store.scratch()?;
         let upper = scratch.subdirectory("upper")?;
         let work = scratch.subdirectory("work")?;
         if let Some(topmost) = self.state.layers.last() {
             Root::open(topmost)?.copy_attributes_of_root(&Root::open(&upper)?)?;
         }
-        Ok(Layering {
-            scratch,
-            upper,
-            work,
-            empty: empty.clone(),
-            shim: request.shim.clone(),
-            state: request.state.clone(),
-            caches: store.directory().join("build-cache/mounts"),
-        })
+        Ok(Layering { scratch, upper, work, empty: empty.clone() })
     }
 
     /// Takes the changes over as a layer and remembers it.
@@ -293,21 +308,21 @@ impl Stage<'_> {
         let upper = rustix::fs::open(&layering.upper, flags, Mode::empty()).map_err(FileError::of("open", &layering.upper))?;
         settle(&upper, since, time.seconds, time.latest())?;
         drop(upper);
-        let layer = store.commit_layer(&layering.upper, Times::Keep)?;
-        Ok(cache.put(key, &layer, text)?)
+        let record = CacheRecord::of(&store.commit_layer(&layering.upper, Times::Keep)?, text);
+        cache.put(key, &record)?;
+        Ok(record)
     }
 
     /// Takes a layer over that is hashed already. One whose sources changed meanwhile is not what its key says: it is not remembered.
     fn commit_written(&self, key: &Digest, text: &str, layering: &Layering, written: &Written) -> Step<CacheRecord> {
         let Build { store, cache, .. } = self.build;
         let layer = store.commit_written(&layering.upper, written.diff_id, written.packed)?;
-        Ok(if written.steady { cache.put(key, &layer, text)? } else { CacheRecord::of(&layer, text) })
+        let record = CacheRecord::of(&layer, text);
+        if written.steady {
+            cache.put(key, &record)?;
+        }
+        Ok(record)
     }
-}
-
-/// Names the place of a failure.
-fn at(place: &Place, statement: &Statement, source: StepError) -> BuildError {
-    BuildError::Step { place: place.clone(), instruction: statement.text.clone(), source: Box::new(source) }
 }
 
 /// From when on a modification time is a step's own. A second early: the kernel's clock for files lags by up to a tick.

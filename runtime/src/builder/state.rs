@@ -2,6 +2,7 @@
 
 use super::cache::KeyBuilder;
 use super::scope::Scope;
+use super::share;
 use super::words::{Lexer, WordError};
 use crate::image::config::{History, ImageConfig};
 use crate::image::platform::Platform;
@@ -51,6 +52,10 @@ impl State {
             scope.set(name.to_owned(), value.to_owned());
         }
         let mut state = Self { config: image.config, layers: image.layers, scope, command_is_own: false };
+        // What says how the base was built says nothing of what is built on it.
+        for field in share::FIELDS_OF_OTHERS.into_iter().chain([share::FIELD]) {
+            state.config.other.remove(field);
+        }
         state.ensure_path();
         state
     }

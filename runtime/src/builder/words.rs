@@ -13,7 +13,7 @@ const PATTERN_CHARS_MAX: usize = 16 << 10;
 const NESTING_MAX: usize = 64;
 
 /// What a variable is, if it is set.
-pub(crate) type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
+pub type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 /// How quotes are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use crate::store::small;
 use crate::sys;
 use rustix::fs::{Mode, OFlags};
 use spec::value::{ByteSize, ContainerId, Cpus};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -71,6 +71,18 @@ impl Cgroup {
     }
 }
 
+/// The files a limit is kept in, on v2 and v1: who writes one of them changes a limit.
+pub const LIMIT_FILES: [&str; 8] = [
+    "cpu.max",
+    "memory.max",
+    "memory.swap.max",
+    "pids.max",
+    "cpu.cfs_period_us",
+    "cpu.cfs_quota_us",
+    "memory.limit_in_bytes",
+    "memory.memsw.limit_in_bytes",
+];
+
 /// The groups of all containers of an instance, for many looks: each hierarchy's directory is opened once.
 #[derive(Debug)]
 pub struct Groups {
@@ -97,6 +109,11 @@ impl Groups {
             Some((controller, Directory { path, descriptor }))
         };
         Ok(Self { is_unified: layout.is_unified(), directories: ["memory", "cpu", "pids"].into_iter().filter_map(directory).collect() })
+    }
+
+    /// Where the [`LIMIT_FILES`] of a container are, whether or not it has groups now.
+    pub fn directories_of(&self, id: &ContainerId) -> BTreeSet<PathBuf> {
+        self.directories.values().map(|directory| directory.path.join(id.to_string())).collect()
     }
 
     /// The limits of a container as the kernel has them now.

@@ -3,13 +3,14 @@
 //! Everything is read and written as files. Device rules sit on the instance's own group, above all containers.
 
 mod devices;
+mod freeze;
 mod kill;
 mod layout;
 mod limits;
 mod stats;
 
 pub use layout::Layout;
-pub use limits::{Groups, settled};
+pub use limits::{Groups, LIMIT_FILES, settled};
 pub use stats::Stats;
 
 use crate::container::config::ResourceLimits;

@@ -7,7 +7,7 @@ use super::liveness::{self, Liveness};
 use super::state::{ContainerState, Exit, ExitCause, Phase, ProcessRef};
 use crate::places::Places;
 use serde::de::DeserializeOwned;
-use spec::value::ContainerId;
+use spec::value::{ContainerId, Name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
@@ -83,6 +83,15 @@ pub fn list(places: &Places) -> Result<BTreeMap<ContainerId, Result<Snapshot, Co
 
 /// Who there is, without a look at any of them. Directories whose name is no container id are not ours.
 pub fn ids(places: &Places) -> Result<BTreeSet<ContainerId>, ContainerError> {
+    ids_that(places, |_| true)
+}
+
+/// Those of one name.
+pub fn incarnations(places: &Places, name: &Name) -> Result<BTreeSet<ContainerId>, ContainerError> {
+    ids_that(places, |file| file.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('@')))
+}
+
+fn ids_that(places: &Places, matches: impl Fn(&str) -> bool) -> Result<BTreeSet<ContainerId>, ContainerError> {
     let path = places.containers();
     let entries = match std::fs::read_dir(&path) {
         Ok(entries) => entries,
@@ -92,7 +101,7 @@ pub fn ids(places: &Places) -> Result<BTreeSet<ContainerId>, ContainerError> {
     let mut found = BTreeSet::new();
     for entry in entries {
         let name = entry.map_err(ContainerError::file("list", &path))?.file_name();
-        found.extend(name.to_str().and_then(|name| name.parse::<ContainerId>().ok()));
+        found.extend(name.to_str().filter(|name| matches(name)).and_then(|name| name.parse::<ContainerId>().ok()));
     }
     Ok(found)
 }

@@ -29,7 +29,7 @@ pub use annotate::annotate;
 pub use create::create;
 pub use error::ContainerError;
 pub use exec::{exec, exec_command, run_command};
-pub use list::{Shelves, Snapshot, ids, inspect, list};
+pub use list::{Shelves, Snapshot, ids, incarnations, inspect, list};
 pub use logs::{Follow, LogQuery, LogRecord, logs};
 pub use remove::{WhileRunning, remove};
 pub use start::{adopt, prepare, shim_executable, start};

@@ -32,7 +32,7 @@ impl Engine {
     /// Makes a container's files. It serves nobody until it is started or traffic is switched to it: what serves is what also runs.
     pub fn create_container(&self, config: &ContainerConfig, annotations: serde_json::Value) -> Result<(), EngineError> {
         // Without another incarnation there is nothing to switch from: noted now, it need not be noted at the start.
-        let serving = !self.container_ids()?.iter().any(|id| id.name == config.id.name);
+        let serving = container::incarnations(&self.places, &config.id.name)?.is_empty();
         Ok(container::create(&self.places, config, &Keep { serving, annotations }.to_value())?)
     }
 
@@ -126,7 +126,7 @@ impl Engine {
 
     /// The incarnation of a name that users mean: the one that serves, else the youngest.
     pub fn current(&self, name: &Name) -> Result<Option<ContainerId>, EngineError> {
-        let incarnations = self.container_ids()?.into_iter().filter(|id| id.name == *name);
+        let incarnations = container::incarnations(&self.places, name)?.into_iter();
         let serves = |id: &ContainerId| container::inspect(&self.places, id).is_ok_and(|it| Keep::of(&it.annotations).serving);
         Ok(incarnations.max_by_key(|id| (serves(id), id.generation)))
     }

@@ -1,7 +1,8 @@
 //! What nothing needs any more, and who needs what: containers are known here, what sites need the caller says ([`Needed`]).
 
 use super::{Engine, EngineError};
-use crate::builder::cache::{Cache, CachedMount, CachedStep};
+use crate::builder::cache::{Cache, CachedStep};
+use crate::builder::{CacheMount, CacheMounts};
 use crate::image::ImageId;
 use crate::image::store::{Alone, Freed, Garbage, Named, Roots, Travelled, Usage};
 use spec::value::{ContainerId, Digest, Name};
@@ -60,13 +61,13 @@ pub struct Collectable {
     /// Steps of the build cache; what they take is that of their layers.
     pub steps: Vec<CachedStep>,
     /// Cache mounts.
-    pub mounts: Vec<CachedMount>,
+    pub mounts: Vec<CacheMount>,
 }
 
 impl Collectable {
     /// Bytes of disk that would be free.
     pub fn bytes(&self) -> u64 {
-        self.store.bytes() + self.mounts.iter().map(|mount| mount.bytes).sum::<u64>()
+        self.store.bytes() + self.mounts.iter().map(|mount| mount.size_bytes).sum::<u64>()
     }
 
     /// Whether there is nothing.
@@ -80,7 +81,7 @@ struct Ground {
     cache: Cache,
     usage: Usage,
     steps: Vec<CachedStep>,
-    mounts: Vec<CachedMount>,
+    mounts: Vec<CacheMount>,
     roots: Roots,
 }
 
@@ -103,10 +104,10 @@ impl Engine {
             ground.cache.forget(&step.key)?;
         }
         for mount in &collectable.mounts {
-            ground.cache.remove_mount(mount)?;
+            CacheMounts::of(&self.images).remove(&mount.name)?;
         }
         let freed = self.images.sweep(alone, &roots)?;
-        Ok(Freed { bytes: freed.bytes + collectable.mounts.iter().map(|mount| mount.bytes).sum::<u64>(), ..freed })
+        Ok(Freed { bytes: freed.bytes + collectable.mounts.iter().map(|mount| mount.size_bytes).sum::<u64>(), ..freed })
     }
 
     /// Frees at least so many bytes, going no further than it must: images without a name and what interrupted pulls left, then the
@@ -150,9 +151,12 @@ impl Engine {
         let mut roots = Roots { images: needed.images.clone(), ..Roots::default() };
         for (_, snapshot) in self.containers()?.into_iter().filter(|(id, _)| !going.contains(id)) {
             // A container that cannot be read may use any image: its error ends this before anything is removed.
-            roots.images.insert(snapshot?.config.image);
+            let config = snapshot?.config;
+            roots.images.insert(config.image);
+            // By themselves too: a container whose image was damaged still has them mounted.
+            roots.layers.extend(config.layers.iter().filter_map(|path| self.images.layer_at(path)));
         }
-        let (steps, mounts) = (cache.steps()?, cache.mounts()?);
+        let (steps, mounts) = (cache.steps()?, CacheMounts::of(&self.images).list()?);
         Ok(Ground { cache, usage: self.images.usage()?, steps, mounts, roots })
     }
 
@@ -166,7 +170,7 @@ impl Engine {
         // What is garbage without a cache is what the cache holds alone.
         let alone = self.images.garbage_of(&roots, &ground.usage)?.layers;
         let (kept, steps, mounts) = within(reach.cache_bytes, &ground.steps, &ground.mounts, &alone);
-        roots.layers = kept;
+        roots.layers.extend(kept);
         Ok((Collectable { store: self.images.garbage_of(&roots, &ground.usage)?, steps, mounts }, roots))
     }
 
@@ -195,15 +199,15 @@ pub enum Room {
 fn within(
     limit: u64,
     steps: &[CachedStep],
-    mounts: &[CachedMount],
+    mounts: &[CacheMount],
     alone: &BTreeMap<Digest, u64>,
-) -> (BTreeSet<Digest>, Vec<CachedStep>, Vec<CachedMount>) {
+) -> (BTreeSet<Digest>, Vec<CachedStep>, Vec<CacheMount>) {
     enum Item<'a> {
         Step(&'a CachedStep),
-        Mount(&'a CachedMount),
+        Mount(&'a CacheMount),
     }
     let mut items: Vec<_> = steps.iter().map(|step| (step.used, Item::Step(step))).collect();
-    items.extend(mounts.iter().map(|mount| (mount.used, Item::Mount(mount))));
+    items.extend(mounts.iter().map(|mount| (mount.last_used, Item::Mount(mount))));
     items.sort_by_key(|(used, _)| std::cmp::Reverse(*used));
     let (mut left, mut kept) = (limit, BTreeSet::new());
     let (mut old_steps, mut old_mounts) = (Vec::new(), Vec::new());
@@ -226,7 +230,7 @@ fn within(
                     old_steps.push(step.clone());
                 }
             }
-            Item::Mount(mount) if mount.bytes <= left && limit > 0 => left -= mount.bytes,
+            Item::Mount(mount) if mount.size_bytes <= left && limit > 0 => left -= mount.size_bytes,
             Item::Mount(mount) => {
                 left = 0;
                 old_mounts.push(mount.clone());
@@ -253,7 +257,7 @@ mod tests {
         let steps = [step(1, "old"), step(2, "held"), step(3, ""), step(4, "middle"), step(5, "new"), step(6, "new")];
         let alone: BTreeMap<_, _> =
             [("old", 10), ("middle", 20), ("new", 30)].map(|(name, size)| (Digest::of(name.as_bytes()), size)).into();
-        let mount = CachedMount { name: "m".to_owned(), bytes: 5, used: UNIX_EPOCH };
+        let mount = CacheMount { name: "m".to_owned(), id: "m".to_owned(), size_bytes: 5, last_used: UNIX_EPOCH, in_use: false };
         let gone = |limit| {
             let (_, steps, mounts) = within(limit, &steps, std::slice::from_ref(&mount), &alone);
             let steps: Vec<_> = steps.iter().map(|step| step.record.instruction.clone()).collect();

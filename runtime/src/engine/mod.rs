@@ -10,6 +10,7 @@ mod journal;
 mod keep;
 mod networks;
 mod reset;
+mod snapshot;
 mod traffic;
 mod usage;
 
@@ -17,6 +18,7 @@ pub use containers::Lead;
 pub use error::EngineError;
 pub use garbage::{Collectable, Needed, Reach, Room, UnusedImages};
 pub use keep::Keep;
+pub use snapshot::{Pause, Remark};
 pub use traffic::servable;
 pub use usage::{ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};
 
@@ -91,6 +93,7 @@ impl Engine {
     /// What a holder of the lock that was killed has left half made or half removed.
     fn clear_interrupted(&self) -> Result<(), EngineError> {
         container::sweep(&self.places)?;
+        self.thaw_forgotten()?;
         Ok(crate::volume::sweep_volumes(&self.places)?)
     }
 

@@ -1,7 +1,8 @@
 //! What takes disk: images, containers, volumes, build cache. Every byte counts once, whoever shares it.
 
 use super::{Engine, EngineError, Needed, traffic};
-use crate::builder::cache::{CachedMount, CachedStep};
+use crate::builder::cache::CachedStep;
+use crate::builder::{CacheMount, CacheMounts};
 use crate::image::store::ImageSummary;
 use crate::store::usage::tree_bytes;
 use serde::Serialize;
@@ -24,7 +25,7 @@ pub struct DiskUsage {
     /// Steps of the build cache, oldest first, with the bytes of the layer that each holds alone.
     pub steps: Vec<(CachedStep, u64)>,
     /// Cache mounts.
-    pub mounts: Vec<CachedMount>,
+    pub mounts: Vec<CacheMount>,
     /// Layers in the form in which they travelled, and what interrupted pulls left.
     pub travelled_bytes: u64,
     /// Layers that neither an image nor the build cache holds: of builds that go on, or left by interrupted ones.
@@ -149,7 +150,7 @@ impl Engine {
             volumes: self.volume_usage(needed)?,
             containers,
             steps: steps.into_iter().map(|step| (step.clone(), held_alone(step.record.layer))).collect(),
-            mounts: cache.mounts()?,
+            mounts: CacheMounts::of(&self.images).list()?,
             travelled_bytes: store.blobs.iter().filter(|(digest, _)| !documents.contains(*digest)).map(|(_, bytes)| bytes).sum::<u64>()
                 + store.partial,
             loose_bytes: store.layers.iter().filter(|(layer, _)| !of_images(layer) && !cached.contains(*layer)).map(|(_, it)| it).sum(),

@@ -18,7 +18,6 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal, setsid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 
@@ -80,7 +79,7 @@ fn enter(
         capabilities: request.capabilities,
         no_new_privileges: request.no_new_privileges,
         filter,
-        rlimits: &BTreeMap::new(),
+        rlimits: request.rlimits,
     };
     launch(&program, &root, Streams::new(&request.stdio, terminal)?, channel)
 }

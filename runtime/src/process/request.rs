@@ -1,7 +1,7 @@
 //! What a start and an exec are asked for, and what comes back.
 
 use crate::cgroup::Cgroup;
-use crate::container::config::{ContainerConfig, IdMapping, SeccompProfile};
+use crate::container::config::{ContainerConfig, IdMapping, Rlimit, SeccompProfile};
 use crate::container::state::ProcessRef;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use spec::value::{Capability, UserSpec};
@@ -46,6 +46,8 @@ pub struct ExecRequest<'a> {
     pub no_new_privileges: bool,
     /// Whether the filter is on.
     pub seccomp: SeccompProfile,
+    /// Limits of the process, by name as in `ulimit`'s manual: those of the container.
+    pub rlimits: &'a BTreeMap<String, Rlimit>,
     /// What it reads and writes.
     pub stdio: Stdio<'a>,
 }

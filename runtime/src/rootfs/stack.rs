@@ -41,7 +41,8 @@ pub(crate) fn mount(layers: &[&Path], changes: Option<Changes<'_>>) -> io::Resul
     }
     let lower = layers.iter().rev().map(|layer| Ok(("lowerdir+", text(layer)?)));
     let upper = changes.into_iter().flat_map(|changes| [("upperdir", changes.upper), ("workdir", changes.work)]);
-    let upper = upper.map(|(name, path)| Ok((name, text(path)?)));
+    let upper = upper.map(|(name, path)| Ok((name, escaped(path)?))).collect::<io::Result<Vec<_>>>()?;
+    let upper = upper.iter().map(|(name, path)| Ok((*name, path.as_str())));
     let options: Vec<_> = lower.chain(upper).chain(changes.into_iter().flat_map(|_| PLAIN.map(Ok))).collect::<io::Result<_>>()?;
     detached("overlay", &options, MountAttrFlags::empty())
 }
@@ -57,7 +58,7 @@ pub(super) fn mount_detached(layers: &[OwnedFd], changes: Changes<'_>) -> io::Re
     }
     // Overlay itself works in them as the host's root, whom an id map would leave without a name.
     for (name, path) in [("upperdir", changes.upper), ("workdir", changes.work)] {
-        fsconfig_set_string(&context, name, text(path)?)?;
+        fsconfig_set_string(&context, name, escaped(path)?)?;
     }
     for (name, value) in PLAIN {
         fsconfig_set_string(&context, name, value)?;
@@ -117,6 +118,11 @@ fn apart<T>(run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     result
 }
 
+/// A path as `upperdir` and `workdir` take it: overlayfs has always undone backslashes there (ovl_unescape), and not in `lowerdir+`.
+fn escaped(path: &Path) -> io::Result<String> {
+    Ok(text(path)?.replace('\\', r"\\"))
+}
+
 fn text(path: &Path) -> io::Result<&str> {
     path.to_str().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{} is not UTF-8", path.display())))
 }
@@ -140,8 +146,8 @@ mod tests {
         }
         let by_context: Mount = mount;
         for way in [by_context, |layers, changes| mount_by_call(&distinct(layers), changes)] {
-            // What separates options and layers, in every path.
-            let ground = tempfile::Builder::new().prefix("stack:a,b").tempdir().unwrap();
+            // What separates options and layers, and what escapes that, in every path.
+            let ground = tempfile::Builder::new().prefix(r"stack:a,b\").tempdir().unwrap();
             let [low, high, upper, work] = ["low", "high", "upper", "work"].map(|name| ground.path().join(name));
             for (directory, text) in [(&low, "low"), (&high, "high"), (&upper, ""), (&work, "")] {
                 fs::create_dir(directory).unwrap();

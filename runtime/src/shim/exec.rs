@@ -44,6 +44,7 @@ fn try_exec(path: &Path) -> Result<i32, Problem> {
         capabilities: &config.process.capabilities,
         no_new_privileges: config.process.no_new_privileges,
         seccomp: config.process.seccomp,
+        rlimits: &config.process.rlimits,
         stdio: match command.terminal {
             Terminal::None => Stdio::Files { stdin: stdin.as_fd(), stdout: stdout.as_fd(), stderr: stderr.as_fd() },
             Terminal::Allocate => Stdio::Terminal(foreground::terminal_size()),

@@ -36,9 +36,13 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 
 /// Makes `path` a file of one JSON document, see [`write`].
 pub fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
+    write(path, &json(path, value)?)
+}
+
+fn json<T: serde::Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, FileError> {
     let mut bytes = serde_json::to_vec_pretty(value).map_err(std::io::Error::other).map_err(FileError::of("encode", path))?;
     bytes.push(b'\n');
-    write(path, &bytes)
+    Ok(bytes)
 }
 
 /// As [`write`] without waiting for the disk: after a power cut the file may be torn, so it must be able to tell, or be worth nothing.
@@ -49,6 +53,11 @@ pub fn write_unsynced(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// [`write_unsynced`] of one JSON document.
+pub fn write_json_unsynced<T: serde::Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
+    write_unsynced(path, &json(path, value)?)
 }
 
 /// Renames within a file system and makes the new name last.

@@ -1,7 +1,7 @@
 //! What is done again and what is not, and that the same comes out.
 
 use crate::site::Site;
-use runtime::builder::{Caching, base_references, context_digest};
+use runtime::builder::{Caching, InlineCache, base_references, context_digest, share};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -32,6 +32,10 @@ fn only_what_changed_is_done_again() {
     assert_eq!(site.build(&TEXT.replace("X=1", "X=2")).cached(), 3, "what runs with another environment");
     assert_eq!(site.build(&TEXT.replace("/out", "/out2")).cached(), 1);
 
+    site.request.caching = Caching::IgnoreStages(["no-such".to_owned()].into());
+    assert_eq!(site.build(TEXT).cached(), 4);
+    site.request.caching = Caching::IgnoreStages(["last".to_owned()].into());
+    assert_eq!(site.build(&format!("FROM busybox AS first\nRUN true\n{}", TEXT.replace("busybox", "busybox AS last"))).cached(), 0);
     site.request.caching = Caching::Ignore;
     let fresh = site.build(TEXT);
     assert_eq!((fresh.cached(), fresh.id), (0, first.id), "done again it comes out the same");
@@ -128,4 +132,42 @@ fn references_of_a_dockerfile() {
     assert_eq!(references(&[], Some("1")), ["a:1", "b:2", "c"]);
     assert_eq!(references(&[("V", "9")], Some("one")), ["a:9", "b:2"]);
     assert_eq!(references(&[], None), ["unused"]);
+}
+
+#[test]
+fn a_cache_goes_to_another_store_within_an_image() {
+    let (Some(here), Some(mut there)) = (Site::with_busybox(), Site::with_busybox()) else { return };
+    let text =
+        "FROM busybox AS one\nRUN echo 1 > /one; echo > /only-here\nRUN true\nFROM busybox\nCOPY --from=one /one /\nRUN echo 2 > /two";
+    let (result, _) = here.try_build_all(text);
+    let built = result.expect("builds");
+    assert_eq!(built.steps.len(), 4);
+    let all = share::export(&here.store, &built.steps).expect("export");
+    assert_eq!(share::export(&here.store, &built.steps).expect("export"), all);
+    let few = share::steps_of(&here.store, &built.image, &built.steps).expect("steps");
+    assert_eq!(few.len(), 3, "of the first stage only the step without a layer");
+    let layers = here.store.image(&all).expect("image").config.rootfs.diff_ids;
+    assert_eq!(layers.len(), 3);
+
+    // As a pull would: layers, then the configuration as it is.
+    for layer in &layers {
+        let mut stream = Vec::new();
+        here.store.export_layer(layer, &mut stream).expect("export");
+        assert_eq!(there.store.import_layer(stream.as_slice()).expect("import").diff_id, *layer);
+    }
+    let config = here.store.image(&all).expect("image").config;
+    assert_eq!(there.store.put_image(&config).expect("image"), all);
+    assert_eq!(share::import(&there.store, &all).expect("import"), 4);
+    let again = there.build(text);
+    assert_eq!((again.cached(), again.id), (4, built.image));
+    assert!(share::import(&there.store, &again.id).is_err(), "an image that says nothing of it");
+
+    there.request.inline_cache = InlineCache::Add;
+    let inline = there.build(text);
+    assert_ne!(inline.id, again.id);
+    assert_eq!(share::import(&there.store, &inline.id).expect("import"), 3);
+    there.request.inline_cache = InlineCache::Omit;
+    there.request.bases.insert("base".to_owned(), inline.id);
+    let child = there.build("FROM base\nENV A=1");
+    assert!(child.config.other.is_empty(), "it says nothing of an image built on it: {:?}", child.config.other);
 }

@@ -33,6 +33,18 @@ fn instructions_that_only_say_something() {
         ("VOLUME /a /b\nVOLUME [\"/c d\"]", json!({"Volumes": {"/a": {}, "/b": {}, "/c d": {}}})),
         ("STOPSIGNAL SIGINT", json!({"StopSignal": "SIGINT"})),
         ("HEALTHCHECK --interval=5s CMD a b", json!({"Healthcheck": {"Test": ["CMD-SHELL", "a b"], "Interval": 5_000_000_000_i64}})),
+        (
+            "HEALTHCHECK --interval=1m30s --timeout=3s --start-period=2s --start-interval=500ms --retries=4 CMD [\"p\", \"q\"]",
+            json!({"Healthcheck": {"Test": ["CMD", "p", "q"], "Interval": 90_000_000_000_i64, "Timeout": 3_000_000_000_i64,
+                "StartPeriod": 2_000_000_000_i64, "StartInterval": 500_000_000_i64, "Retries": 4}}),
+        ),
+        ("ARG S=15\nSTOPSIGNAL $S", json!({"StopSignal": "15"})),
+        ("ARG P=1000\nEXPOSE $P-1001/UDP", json!({"ExposedPorts": {"1000/udp": {}, "1001/udp": {}}})),
+        (
+            "SHELL [\"/x\"]\nENTRYPOINT a\nHEALTHCHECK CMD b",
+            json!({"Shell": ["/x"], "Entrypoint": ["/x", "a"], "Healthcheck": {"Test": ["CMD-SHELL", "b"]}}),
+        ),
+        ("ENTRYPOINT [\"a\"]\nENTRYPOINT []\nCMD [\"b\"]\nCMD []", json!({})),
         ("HEALTHCHECK NONE", json!({"Healthcheck": {"Test": ["NONE"]}})),
         ("ONBUILD ENV A=1", json!({"OnBuild": ["ENV A=1"]})),
     ];
@@ -70,4 +82,54 @@ fn history_has_a_line_an_instruction() {
         built.config.history.iter().map(|line| (line.created_by.as_deref().unwrap_or_default(), line.empty_layer)).collect();
     assert_eq!(lines, [("ARG A=1", true), ("ENV B=1", true), ("COPY f /", false), ("WORKDIR /", true), ("LABEL x=y", true)]);
     assert_eq!(built.config.created.as_deref(), Some("1980-01-02T00:00:00Z"));
+}
+
+#[test]
+fn labels_of_the_request_win() {
+    let Some(mut site) = Site::new() else { return };
+    site.request.labels = [("a", "1"), ("b", "2")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let built = site.build("FROM scratch\nLABEL a=0 c=3");
+    let labels: Vec<_> = built.config.config.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(labels, ["a=1", "b=2", "c=3"]);
+}
+
+#[test]
+fn triggers_of_a_stage_run_in_the_stage_built_on_it() {
+    let Some(site) = Site::with_busybox() else { return };
+    let built = site.build(
+        "FROM busybox AS lib\nRUN echo lib > /lib-file\nFROM busybox AS base\nONBUILD COPY --from=lib /lib-file /copied\n\
+         ONBUILD RUN --mount=from=lib,target=/m cat /m/lib-file > /ran\nONBUILD RUN <<EOF\necho here > /heredoc\nEOF\nFROM base\nRUN cat /ran",
+    );
+    for path in ["/copied", "/ran"] {
+        assert_eq!(built.below(path), [format!("{path} 0644 0:0 f lib\n")]);
+    }
+    assert_eq!(built.below("/heredoc"), ["/heredoc 0644 0:0 f here\n"]);
+    assert!(built.config.config.on_build.is_empty());
+}
+
+#[test]
+fn what_is_written_below_a_volume_stays() {
+    let Some(site) = Site::with_busybox() else { return };
+    let built = site.build("FROM busybox\nVOLUME /v\nRUN mkdir -p /v && echo kept > /v/f");
+    assert_eq!(built.below("/v/f"), ["/v/f 0644 0:0 f kept\n"]);
+}
+
+#[test]
+fn proxies_are_seen_and_nothing_depends_on_them() {
+    let Some(mut site) = Site::with_busybox() else { return };
+    let text = "FROM busybox\nRUN echo $https_proxy:$HTTPS_PROXY:$OTHER > /proxies";
+    let give = |site: &mut Site, value: &str| {
+        let names = ["https_proxy", "HTTPS_PROXY", "OTHER"];
+        site.request.args = names.map(|name| (name.to_owned(), value.to_owned())).into();
+    };
+    give(&mut site, "one.invalid");
+    let built = site.build(text);
+    assert_eq!(built.below("/proxies"), ["/proxies 0644 0:0 f one.invalid:one.invalid:\n"]);
+    assert!(!serde_json::to_string(&built.config).expect("JSON").contains("one.invalid"));
+    give(&mut site, "two.invalid");
+    assert_eq!(site.build(text).cached(), 1);
+    let declared = text.replace("\nRUN", "\nARG https_proxy\nRUN");
+    let first = site.build(&declared).below("/proxies");
+    give(&mut site, "three.invalid");
+    assert_ne!(site.build(&declared).below("/proxies"), first, "one that is declared counts");
 }

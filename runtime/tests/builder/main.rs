@@ -2,7 +2,9 @@
 
 mod cache;
 mod copy;
+mod flags;
 mod image;
 mod run;
 mod site;
 mod stages;
+mod web;

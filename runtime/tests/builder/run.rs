@@ -1,7 +1,8 @@
 //! RUN in a container of its own.
 
 use crate::site::{Site, control_groups};
-use runtime::places::Places;
+use runtime::builder::file::RunNetwork;
+use runtime::builder::{CacheMounts, Secret};
 use std::fs;
 use std::path::PathBuf;
 
@@ -58,7 +59,9 @@ fn mounts_are_seen_and_not_kept() {
         ("type=tmpfs,target=/m", "touch /m/x && echo ok > /out", "ok\n"),
         ("type=cache,target=/m,id=c,mode=0700,uid=5", "stat -c '%a %u' /m > /out; echo kept > /m/x", "700 5\n"),
         ("type=cache,target=/n,id=c,sharing=locked", "cat /n/x > /out", "kept\n"),
-        ("type=secret,id=s", "echo none > /out", "none\n"),
+        ("type=cache,target=/n,id=c,ro", "! touch /n/y && cat /n/x > /out", "kept\n"),
+        ("type=cache,target=/m,from=base,source=/etc", "test -s /m/passwd && echo ok > /out", "ok\n"),
+        ("type=secret,id=s", "test ! -e /run/secrets && echo none > /out", "none\n"),
     ];
     for (options, command, expected) in cases {
         let built = site.build(&run(options, command));
@@ -78,8 +81,8 @@ fn mounts_are_seen_and_not_kept() {
 fn a_failing_command_is_shown_with_its_place_and_last_lines() {
     let Some(site) = Site::with_busybox() else { return };
     let refused = site.refusal("FROM busybox\nRUN echo before && \\\n    echo last >&2 && exit 3");
-    let expected = ":2:1: RUN echo before &&     echo last >&2 && exit 3\n2 | RUN echo before && \\\n  | ^: \
-                    the command ended with exit code 3: /bin/sh -c echo before &&     echo last >&2 && exit 3\n    before\n    last";
+    let expected = ":2:1: RUN echo before &&     echo last >&2 && exit 3\n   1 |     FROM busybox\n   2 | >>> RUN echo before && \\\n\
+                    \x20  3 | >>>     echo last >&2 && exit 3\n: the command ended with exit code 3: /bin/sh -c echo before &&     echo last >&2 && exit 3\n    before\n    last";
     assert!(refused.ends_with(expected), "{refused}");
     let refused = site.refusal("FROM busybox\nRUN [\"/no/such\"]");
     assert!(refused.contains("the command ended with exit code 127") && refused.contains("/no/such"), "{refused}");
@@ -88,17 +91,95 @@ fn a_failing_command_is_shown_with_its_place_and_last_lines() {
 #[test]
 fn nothing_is_left_behind() {
     let Some(site) = Site::with_busybox() else { return };
-    let mounts = || fs::read_to_string("/proc/self/mountinfo").expect("mounts").lines().count();
+    // Of this site alone: others build beside it.
+    let root = site.root().display().to_string();
+    let mounts = || -> Vec<String> {
+        let table = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        table.lines().filter(|line| line.contains(&root)).map(str::to_owned).collect()
+    };
     let before = mounts();
     site.build("FROM busybox\nRUN true\nRUN sleep 100 & echo > /x");
     site.refusal("FROM busybox\nRUN false");
     assert_eq!(mounts(), before);
     let scratch = site.root().join("state/images/scratch");
     assert_eq!(fs::read_dir(scratch).expect("scratch").count(), 0);
-    let instance = Places { state: site.request.state.clone(), ..Places::standard() }.instance();
+    let instance = site.request.places.instance();
     let children =
         |group: &PathBuf| fs::read_dir(group).expect("group").filter(|entry| entry.as_ref().is_ok_and(|e| e.path().is_dir())).count();
     assert_eq!(control_groups(&instance).iter().map(children).sum::<usize>(), 0);
     drop(site);
     assert_eq!(control_groups(&instance), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn secrets_are_seen_and_leave_no_trace() {
+    let Some(mut site) = Site::with_busybox() else { return };
+    let give = |site: &mut Site, text: &str| {
+        site.request.given.secrets.insert("s".to_owned(), Secret::new(text.into()).expect("short"));
+    };
+    give(&mut site, "hunter22");
+    let text = "FROM busybox\nUSER www\n\
+        RUN --mount=type=secret,id=s,uid=33,env=S --mount=type=secret,id=s,target=/x/y,mode=0444,required \
+        echo \"got $S\"; stat -c '%a %u %s' /x/y; mkdir /tmp/made 2>/dev/null; test \"$S\" = \"$(cat /x/y)\"";
+    let built = site.build(text);
+    let lines: Vec<_> = built.events.iter().filter_map(|event| event.strip_prefix("2> ")).collect();
+    assert_eq!(lines, ["got ***", "444 0 8"]);
+    assert!(built.below("/x").is_empty() && built.below("/run").is_empty(), "{:?}", built.tree.keys());
+    assert!(!format!("{:?}", built.config).contains("hunter22"));
+    let mut search = std::process::Command::new("grep");
+    let found = search.args(["-rl", "hunter22"]).arg(site.root()).output().expect("grep");
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+
+    give(&mut site, "another value");
+    assert_eq!(site.build(text).cached(), 1, "the value is no part of the key");
+    site.request.given.secrets.clear();
+    let refused = site.refusal(&text.replace("env=S", "env=T"));
+    assert!(refused.ends_with("secret \"s\" is required and was not given: see --secret of the build"), "{refused}");
+}
+
+#[test]
+fn an_ssh_agent_can_be_reached() {
+    let Some(mut site) = Site::with_busybox() else { return };
+    let socket = site.root().join("agent.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).expect("socket");
+    site.request.given.agents.insert("default".to_owned(), socket);
+    let text = "FROM busybox\nRUN --mount=type=ssh test -S \"$SSH_AUTH_SOCK\" && echo $SSH_AUTH_SOCK > /out";
+    let built = site.build(text);
+    assert_eq!(built.below("/out"), ["/out 0644 0:0 f /run/buildkit/ssh_agent.0\n"]);
+    assert!(built.below("/run").is_empty());
+    drop(listener);
+    let refused = site.refusal("FROM busybox\nRUN --mount=type=ssh,id=other,required true");
+    assert!(refused.ends_with("ssh agent \"other\" is required and was not given: see --ssh of the build"), "{refused}");
+}
+
+#[test]
+fn a_cache_can_begin_with_something() {
+    let Some(site) = Site::with_busybox() else { return };
+    let text = "FROM busybox AS base\nRUN mkdir /d && echo first > /d/f\nFROM busybox\n\
+        RUN --mount=type=cache,target=/c,from=base,source=/d cat /c/f > /one && echo second > /c/f\n\
+        RUN --mount=type=cache,target=/c,from=base,source=/d cat /c/f > /two";
+    let built = site.build(text);
+    assert_eq!(
+        (built.below("/one"), built.below("/two")),
+        (vec!["/one 0644 0:0 f first\n".to_owned()], vec!["/two 0644 0:0 f second\n".to_owned()])
+    );
+    let mounts = CacheMounts::of(&site.store);
+    let ids: Vec<_> = mounts.list().expect("list").into_iter().map(|mount| mount.id).collect();
+    assert_eq!(ids, ["/c"]);
+}
+
+#[test]
+fn a_command_may_be_without_a_network() {
+    let Some(mut site) = Site::with_busybox() else { return };
+    let links = |text: &str| format!("FROM busybox\nRUN {text}ls /sys/class/net | tr '\\n' ' ' > /links");
+    let of = |site: &Site, text: &str| site.build(&links(text)).below("/links");
+    assert_eq!(of(&site, "--network=none "), ["/links 0644 0:0 f lo "]);
+    site.request.network = RunNetwork::None;
+    assert_eq!(of(&site, ""), ["/links 0644 0:0 f lo "]);
+    let host = of(&site, "--network=host ");
+    assert!(host[0].contains("lo "), "{host:?}");
+    for (flag, expected) in [("--security=insecure", "--security=insecure is not allowed"), ("--device=x", "--device is not supported")] {
+        let refused = site.refusal(&format!("FROM busybox\nRUN {flag} true"));
+        assert!(refused.contains(expected), "{refused}");
+    }
 }

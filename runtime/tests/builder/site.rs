@@ -39,7 +39,10 @@ impl Site {
         let context = directory.path().join("context");
         fs::create_dir(&context).expect("context");
         let store = ImageStore::open_at(&directory.path().join("state/images")).expect("store");
-        let request = BuildRequest::new(context, env!("CARGO_BIN_EXE_container-shim").into(), directory.path().join("state"));
+        let places = ["state", "run", "config"].map(|place| directory.path().join(place));
+        let [state, run, config] = places;
+        let places = Places { state, run, config };
+        let request = BuildRequest::new(context, env!("CARGO_BIN_EXE_container-shim").into(), places);
         Some(Self { directory, store, request })
     }
 
@@ -115,6 +118,12 @@ impl Site {
 
     /// Builds a Dockerfile; what came of it and what was told.
     pub(crate) fn try_build(&self, dockerfile: &str) -> (Result<Digest, BuildError>, Vec<String>) {
+        let (result, events) = self.try_build_all(dockerfile);
+        (result.map(|built| built.image), events)
+    }
+
+    /// As [`Self::try_build`], with all that a build returns.
+    pub(crate) fn try_build_all(&self, dockerfile: &str) -> (Result<runtime::builder::Built, BuildError>, Vec<String>) {
         let path = self.directory.path().join("Dockerfile");
         fs::write(&path, dockerfile).expect("Dockerfile");
         let request = BuildRequest { dockerfile: path, ..self.request.clone() };
@@ -140,8 +149,7 @@ impl Site {
 impl Drop for Site {
     /// The parent control groups of this instance, empty now: nobody else knows when an instance is no more.
     fn drop(&mut self) {
-        let places = Places { state: self.request.state.clone(), ..Places::standard() };
-        Cgroup::remove_instance(&places).unwrap_or_else(|error| eprintln!("left behind: {error}"));
+        Cgroup::remove_instance(&self.request.places).unwrap_or_else(|error| eprintln!("left behind: {error}"));
     }
 }
 

@@ -1,7 +1,6 @@
 //! Stages side by side: the same result on any number of threads, and a failure ends all.
 
 use crate::site::{Site, control_groups};
-use runtime::places::Places;
 use std::num::NonZeroUsize;
 
 const DIAMOND: &str = "FROM busybox AS base\nRUN echo base > /base\n\
@@ -49,7 +48,7 @@ fn a_failure_ends_the_other_stages() {
     let error = result.expect_err("fails");
     assert!(format!("{error}").contains(":4:1: RUN"), "{error}");
     assert!(events.contains(&"slow 2 stopped".to_owned()), "{events:?}");
-    let instance = Places { state: site.request.state.clone(), ..Places::standard() }.instance();
+    let instance = site.request.places.instance();
     let left = control_groups(&instance).into_iter().flat_map(|group| std::fs::read_dir(group).expect("group"));
     assert_eq!(left.filter(|entry| entry.as_ref().is_ok_and(|entry| entry.path().is_dir())).count(), 0);
 }

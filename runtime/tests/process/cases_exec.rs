@@ -2,7 +2,7 @@
 
 use crate::Case;
 use crate::scene::{Scene, kill};
-use runtime::container::config::IdMapping;
+use runtime::container::config::{IdMapping, Rlimit};
 use runtime::process::{Stdio, Step, exec};
 use std::fs;
 
@@ -39,6 +39,7 @@ fn an_exec_is_in_the_same_namespaces_and_group() {
 
 fn an_exec_has_the_same_bounds() {
     let mut scene = Scene::new();
+    scene.config.process.rlimits = [("nofile".to_owned(), Rlimit { soft: 77, hard: 99 })].into();
     let running = scene.background();
     let text = scene.exec_sh(&running, "grep -e Cap -e NoNew -e Seccomp: /proc/self/status; umask").out;
     let (docker, none) = ("00000000a80425fb", "0000000000000000");
@@ -46,6 +47,7 @@ fn an_exec_has_the_same_bounds() {
         "CapInh:\t{none}\nCapPrm:\t{docker}\nCapEff:\t{docker}\nCapBnd:\t{docker}\nCapAmb:\t{none}\nNoNewPrivs:\t1\nSeccomp:\t2\n0022\n"
     );
     assert_eq!(text, expected);
+    assert_eq!(scene.exec_sh(&running, "ulimit -n; ulimit -Hn").out, "77\n99\n");
     kill(&running);
 }
 

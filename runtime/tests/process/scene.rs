@@ -100,6 +100,7 @@ impl Scene {
             capabilities: &self.config.process.capabilities,
             no_new_privileges: true,
             seccomp: SeccompProfile::Default,
+            rlimits: &self.config.process.rlimits,
             stdio,
         }
     }

@@ -54,6 +54,11 @@ pub struct Build {
     pub context: String,
     /// The Dockerfile, relative to the context; `Dockerfile` unless said.
     pub dockerfile: Option<String>,
+    /// The Dockerfile itself, instead of a file; Compose's `dockerfile_inline`.
+    pub inline: Option<String>,
+    /// Further contexts, a map or a list of name=context: a directory relative to this manifest, `docker-image://reference`, or a
+    /// repository (`https://host/repo.git#ref:directory`). What `FROM name` and `--from=name` mean; Compose's `additional_contexts`.
+    pub contexts: Option<Pairs>,
     /// Build arguments: a map, or a list of KEY=value.
     pub args: Option<Pairs>,
     /// The stage to stop at; the last one unless said.

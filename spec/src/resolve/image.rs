@@ -3,12 +3,12 @@
 use super::index::Index;
 use super::pairs::{self, PairKind};
 use super::{Resolver, dependencies, path};
-use crate::desired::{Desired, Image, ImageKey, ImageSource, Kind};
+use crate::desired::{BuildContextSource, Desired, Image, ImageKey, ImageSource, Kind};
 use crate::diagnostic::Problems;
 use crate::manifest::{self, TextOrMap};
 use crate::parse::{Document, Spot};
-use crate::site::{SiteFileError, SiteFileKind, SiteFiles as _};
-use crate::value::{ImageReference, Name, ValueError};
+use crate::site::{Dockerfile, SiteFileError, SiteFileKind, SiteFiles as _};
+use crate::value::{Digest, ImageReference, Name, ValueError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 
@@ -62,13 +62,25 @@ impl Resolver<'_> {
                 return None;
             }
         };
-        match self.site.build_context(&context, &dockerfile) {
+        let inline = long.and_then(|build| build.inline.clone());
+        if inline.is_some() && long.is_some_and(|build| build.dockerfile.is_some()) {
+            let problem = spot.key("inline").key_error("a build has one Dockerfile: inline, or a file".to_owned());
+            self.report(problem.related(spot.key("dockerfile").place(), "the file"));
+            return None;
+        }
+        let (contexts, of_contexts) = self.build_contexts(document, long, spot)?;
+        let text = inline.as_deref().map_or(Dockerfile::File(&dockerfile), Dockerfile::Inline);
+        match self.site.build_context(&context, text) {
             Ok(found) => {
                 let bases = found.references.iter().filter_map(|reference| reference.parse().ok());
                 let bases: BTreeSet<Name> = bases.filter(|name| self.index.contains(Kind::Image, name)).collect();
                 bases.iter().for_each(|base| self.site.image(&ImageKey::Named(base.clone())));
                 let target = long.and_then(|build| build.target.clone());
-                Some(ImageSource::Build { context, dockerfile, args, target, content: found.content, bases })
+                let content = match of_contexts.as_slice() {
+                    [] => found.content,
+                    bytes => Digest::of(&[&found.content.as_bytes()[..], bytes].concat()),
+                };
+                Some(ImageSource::Build { context, dockerfile, inline, contexts, args, target, content, bases })
             }
             Err(error) => {
                 // A missing Dockerfile is about the field that names it, if one does.
@@ -77,6 +89,41 @@ impl Resolver<'_> {
                 None
             }
         }
+    }
+
+    /// Contexts by name, and what their directories hold: their digests in the order of the names.
+    fn build_contexts(
+        &mut self,
+        document: &Document,
+        build: Option<&manifest::Build>,
+        spot: Spot<'_>,
+    ) -> Option<(BTreeMap<String, BuildContextSource>, Vec<u8>)> {
+        let spot = spot.key("contexts");
+        let written = pairs::resolve(build.and_then(|build| build.contexts.as_ref()), spot, PairKind::Context, &mut self.problems);
+        let mut contexts = BTreeMap::new();
+        let mut digests = Vec::new();
+        for (name, value) in written {
+            let elsewhere = value.contains("://") || value.starts_with("git@");
+            let source = if elsewhere {
+                BuildContextSource::Elsewhere { address: value }
+            } else {
+                let path = self.site_path(document, &value, spot.key(&name))?;
+                match self.site.content(&path) {
+                    Ok(content) if content.kind == SiteFileKind::Directory => digests.extend_from_slice(content.digest.as_bytes()),
+                    Ok(_) => {
+                        self.report(spot.key(&name).error(format!("{path} is a file, a context is a directory")));
+                        return None;
+                    }
+                    Err(error) => {
+                        self.unusable_file(spot.key(&name), &error);
+                        return None;
+                    }
+                }
+                BuildContextSource::Directory { path }
+            };
+            contexts.insert(name, source);
+        }
+        Some((contexts, digests))
     }
 
     fn archive(&mut self, document: &Document, archive: &str) -> Option<ImageSource> {
@@ -111,7 +158,7 @@ impl Resolver<'_> {
             }
         };
         let plain = !written.contains(['/', ':', '@']);
-        if let Some(near) = self.index.nearest(Kind::Image, written).filter(|_| plain) {
+        if let Some(near) = plain.then(|| self.index.nearest(Kind::Image, written)).flatten() {
             let doubt = spot.warning(format!("no Image of this site is called {written}: {reference} will be pulled"));
             self.report(doubt.help(format!("did you mean {near}?")));
         }

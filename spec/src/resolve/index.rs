@@ -15,7 +15,7 @@ impl<'a> Index<'a> {
     /// Of two documents with one name the first in file order stays; the other is reported.
     pub(super) fn new(documents: &'a [Document], problems: &mut Problems) -> Self {
         let mut ordered: Vec<&Document> = documents.iter().collect();
-        ordered.sort_by_key(|document| document.spot().location());
+        ordered.sort_by_cached_key(|document| document.spot().location());
         let mut index = Self(BTreeMap::new());
         for document in ordered {
             let Some(name) = &document.name else { continue };

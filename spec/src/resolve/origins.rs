@@ -25,23 +25,18 @@ const MOVED: [(&str, &str); 16] = [
 
 /// Notes the resource, every field of its `spec` as written, and the name the field has in the desired state.
 pub(super) fn insert(origins: &mut Origins, document: &Document, resource: &ResourceId) {
-    origins.insert(resource.clone(), "", document.spot().location());
-    for (path, location) in document.metadata().fields() {
-        if path.starts_with("labels") {
-            origins.insert(resource.clone(), path, location);
-        }
-    }
+    let whole = (String::new(), document.spot().location());
+    let labels = document.metadata().fields().into_iter().filter(|(path, _)| path.starts_with("labels"));
     let fields = document.spec().fields();
+    let mut moved = Vec::new();
     for (written, desired) in MOVED {
-        // A field that is written under both names (`command` and `args`) keeps its own place.
-        let taken = fields.iter().any(|(path, _)| path == desired);
-        for (path, location) in fields.iter().filter(|_| !taken) {
-            if let Some(rest) = path.strip_prefix(written).filter(|rest| rest.is_empty() || rest.starts_with('.')) {
-                origins.insert(resource.clone(), format!("{desired}{rest}"), location.clone());
+        for (path, location) in &fields {
+            let Some(rest) = path.strip_prefix(written).filter(|rest| rest.is_empty() || rest.starts_with('.')) else { continue };
+            // A field that is written under both names (`command` and `args`) keeps its own place.
+            if !fields.iter().any(|(path, _)| path == desired) {
+                moved.push((format!("{desired}{rest}"), location.clone()));
             }
         }
     }
-    for (path, location) in fields {
-        origins.insert(resource.clone(), path, location);
-    }
+    origins.extend(resource.clone(), std::iter::once(whole).chain(labels).chain(moved).chain(fields));
 }

@@ -12,6 +12,7 @@ pub(super) enum PairKind {
     Variable,
     Label,
     Argument,
+    Context,
 }
 
 impl PairKind {
@@ -20,6 +21,7 @@ impl PairKind {
             Self::Variable => "variable",
             Self::Label => "label",
             Self::Argument => "build argument",
+            Self::Context => "build context",
         }
     }
 }
@@ -32,6 +34,7 @@ pub(super) fn resolve<'s>(pairs: Option<&Pairs>, spot: Spot<'s>, kind: PairKind,
         let noun = kind.noun();
         let problem = match kind {
             PairKind::Variable | PairKind::Argument => key_problem(key),
+            PairKind::Context => key.is_empty().then(|| "a build context's name is empty".to_owned()),
             PairKind::Label => key.is_empty().then(|| "a label's name is empty".to_owned()),
         };
         if let Some(problem) = problem {

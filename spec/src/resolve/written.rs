@@ -4,7 +4,7 @@
 
 use crate::desired::ImageKey;
 use crate::parse::Document;
-use crate::site::{BuildContext, SiteContent, SiteFileError, SiteFiles};
+use crate::site::{BuildContext, Dockerfile, SiteContent, SiteFileError, SiteFiles};
 use crate::value::Digest;
 use std::cell::RefCell;
 use std::path::Path;
@@ -59,9 +59,10 @@ impl SiteFiles for Witness<'_> {
         self.site.content(path).inspect(|content| self.see(path, &content.digest.to_string()))
     }
 
-    fn build_context(&self, context: &str, dockerfile: &str) -> Result<BuildContext, SiteFileError> {
+    fn build_context(&self, context: &str, dockerfile: Dockerfile<'_>) -> Result<BuildContext, SiteFileError> {
         self.site.build_context(context, dockerfile).inspect(|found| {
-            self.see(context, dockerfile);
+            let (Dockerfile::File(text) | Dockerfile::Inline(text)) = dockerfile;
+            self.see(context, text);
             self.see("context", &found.content.to_string());
         })
     }

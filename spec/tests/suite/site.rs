@@ -1,7 +1,7 @@
 //! A site in memory for tests, and how a test case names its files.
 
 use spec::value::Digest;
-use spec::{BuildContext, SiteContent, SiteFileError, SiteFileKind, SiteFiles};
+use spec::{BuildContext, Dockerfile, SiteContent, SiteFileError, SiteFileKind, SiteFiles};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -42,13 +42,16 @@ impl SiteFiles for Site {
         Ok(SiteContent { kind: SiteFileKind::File, digest: Digest::of(self.text(path)?.as_bytes()) })
     }
 
-    fn build_context(&self, context: &str, dockerfile: &str) -> Result<BuildContext, SiteFileError> {
+    fn build_context(&self, context: &str, dockerfile: Dockerfile<'_>) -> Result<BuildContext, SiteFileError> {
         if !self.is_directory(context) {
             self.text(context)?;
             return Err(SiteFileError::WrongType { path: context.to_owned(), wanted: "a directory" });
         }
-        let path = if context == "." { dockerfile.to_owned() } else { format!("{context}/{dockerfile}") };
-        let text = self.text(&path)?;
+        let text = match dockerfile {
+            Dockerfile::Inline(text) => text,
+            Dockerfile::File(dockerfile) if context == "." => self.text(dockerfile)?,
+            Dockerfile::File(dockerfile) => self.text(&format!("{context}/{dockerfile}"))?,
+        };
         let references = text.lines().filter_map(|line| line.strip_prefix("FROM ")).map(str::to_owned).collect();
         Ok(BuildContext { content: self.tree(context), references })
     }

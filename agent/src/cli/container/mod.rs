@@ -1,6 +1,8 @@
 //! `agent container …`: look at and steer containers, in Docker's words. Works with or without a watch running.
 
+mod commit;
 mod exec;
+mod export;
 mod find;
 mod inspect;
 mod lifecycle;
@@ -8,6 +10,9 @@ mod logs;
 mod ps;
 mod run;
 mod stats;
+
+pub(super) use commit::{CommitArgs, run as commit};
+pub(super) use export::{ExportArgs, run as export};
 
 use super::{Outcome, Session};
 use clap::Subcommand;
@@ -39,6 +44,10 @@ pub(super) enum ContainerCommand {
     Rm(lifecycle::RmArgs),
     /// Wait until containers have exited, print their exit codes
     Wait(lifecycle::WaitArgs),
+    /// Make an image of a container as it is now
+    Commit(CommitArgs),
+    /// Write a container's files to a tar
+    Export(ExportArgs),
 }
 
 pub(super) fn run(command: &ContainerCommand, session: &Session) -> Outcome {
@@ -55,5 +64,7 @@ pub(super) fn run(command: &ContainerCommand, session: &Session) -> Outcome {
         ContainerCommand::Kill(args) => lifecycle::kill(args, session),
         ContainerCommand::Rm(args) => lifecycle::rm(args, session),
         ContainerCommand::Wait(args) => lifecycle::wait(args, session),
+        ContainerCommand::Commit(args) => commit(args, session),
+        ContainerCommand::Export(args) => export(args, session),
     }
 }

@@ -90,8 +90,9 @@ pub(super) fn run(args: &RunArgs, session: &Session) -> Outcome {
         Some(name) => name.clone(),
         None => free_name(&engine)?,
     };
+    // Arguments that are wrong are refused before anything is waited for.
     let site = site(args, &name)?;
-    let id = start(args, session, &engine, &site, &name)?;
+    let id = start(args, session, &engine, site, name)?;
     if args.detach {
         session.render.line(&id);
         return Ok(exit::DONE);
@@ -156,16 +157,22 @@ fn free_name(engine: &Engine) -> Result<Name, Failure> {
     Ok(free.next().expect("there are more numbers than containers"))
 }
 
-fn start(args: &RunArgs, session: &Session, engine: &Engine, site: &Site, name: &Name) -> Result<ContainerId, Failure> {
+fn start(args: &RunArgs, session: &Session, engine: &Engine, mut made: Site, mut name: Name) -> Result<ContainerId, Failure> {
     let ledger = Mutex::new(session.ledger()?);
     let _lock = engine.lock_host()?;
-    if engine.container_ids()?.iter().any(|id| id.name == *name) {
-        let hint = Some(format!("choose another --name, or remove it: agent container rm -f {name}"));
-        return Err(Failure::Error { error: anyhow!("container {name} exists"), hint });
+    if engine.container_ids()?.iter().any(|id| id.name == name) {
+        if args.name.is_some() {
+            let hint = Some(format!("choose another --name, or remove it: agent container rm -f {name}"));
+            return Err(Failure::Error { error: anyhow!("container {name} exists"), hint });
+        }
+        // Somebody else took it while we waited for the host; until we let go of that nobody takes another.
+        name = free_name(engine)?;
+        made = site(args, &name)?;
     }
-    let policy = Policy { site: site.id.clone(), volumes: Volumes::Keep };
-    let cycle = converge(&LinuxHost::new(engine, &ledger, site), &site.desired, &policy, &AtomicBool::new(false), &Pulls(session.render))?;
-    match (refuse(&cycle), engine.current(name)?) {
+    let policy = Policy { site: made.id.clone(), volumes: Volumes::Keep };
+    let host = LinuxHost::new(engine, &ledger, &made);
+    let cycle = converge(&host, &made.desired, &policy, &AtomicBool::new(false), &Pulls(session.render))?;
+    match (refuse(&cycle), engine.current(&name)?) {
         (Ok(()), Some(id)) => Ok(id),
         (Ok(()), None) => Err(anyhow!("container {name} is gone again").into()),
         (Err(failure), Some(id)) if args.rm => {

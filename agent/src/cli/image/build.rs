@@ -1,63 +1,188 @@
 //! `agent image build`.
 
-use super::find::name_result;
-use crate::cli::{Failure, Outcome, Session};
-use anyhow::Context as _;
-use clap::Args;
-use runtime::builder::{BuildRequest, Caching};
+use super::find::name;
+use super::given;
+use crate::cli::{Failure, Outcome, Session, exit};
+use crate::linux::build_cache::{self, CacheSource, CacheTarget};
+use crate::linux::{Bases, BuildContext, BuildLog, build_request, build_with, with_room};
+use anyhow::{Context as _, anyhow};
+use clap::{Args, ValueEnum};
+use runtime::builder::file::RunNetwork;
+use runtime::builder::{BuildRequest, Caching, InlineCache};
+use runtime::image::platform::Platform;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Build an image from a Dockerfile.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BuildArgs {
-    /// The directory whose files the build can use
+    /// What the build can use: a directory, a repository (https://host/repo.git#ref:directory), or - for a tar or a Dockerfile on
+    /// standard input
     #[arg(default_value = ".")]
-    context: PathBuf,
-    /// The Dockerfile, relative to the context
+    context: String,
+    /// The Dockerfile, relative to the context; - reads it from standard input
     #[arg(short, long, default_value = "Dockerfile")]
     file: PathBuf,
+    /// A further context, name=directory, name=docker-image://reference or name=repository: what FROM name and --from=name mean
+    #[arg(long, value_name = "NAME=CONTEXT")]
+    build_context: Vec<String>,
     /// Name of the result
     #[arg(short, long)]
     tag: Vec<String>,
     /// A build argument, KEY=value, or KEY to take it from the environment
     #[arg(long, value_name = "KEY=VALUE")]
     build_arg: Vec<String>,
+    /// A label of the image
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
     /// The stage to build; the last one if not given
     #[arg(long)]
     target: Option<String>,
     /// Run every step, whatever is cached
     #[arg(long)]
     no_cache: bool,
+    /// Run every step of these stages, whatever is cached
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
+    /// Ask registries for base images, also for those that are here
+    #[arg(long)]
+    pull: bool,
+    /// The platform to build for: only this host's
+    #[arg(long)]
+    platform: Option<String>,
+    /// The network of RUN steps that do not say which; the default is the one the agent itself is in
+    #[arg(long, value_enum, default_value = "default")]
+    network: Network,
+    /// A secret for RUN --mount=type=secret: id=ID[,src=FILE | ,env=VARIABLE]
+    #[arg(long, value_name = "SECRET")]
+    secret: Vec<String>,
+    /// An ssh agent for RUN --mount=type=ssh: default, or ID=SOCKET
+    #[arg(long, value_name = "AGENT")]
+    ssh: Vec<String>,
+    /// Take a build cache over first: an image, type=registry,ref=IMAGE or type=local,src=DIR
+    #[arg(long, value_name = "CACHE")]
+    cache_from: Vec<String>,
+    /// Leave the build cache behind: an image, type=registry,ref=IMAGE[,mode=max], type=local,dest=DIR[,mode=max] or type=inline
+    #[arg(long, value_name = "CACHE")]
+    cache_to: Vec<String>,
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+    /// How much is said meanwhile
+    #[arg(long, value_enum, default_value = "auto")]
+    progress: ProgressKind,
+    /// Say nothing but the image's id
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Which network commands see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Network {
+    /// As on the host
+    Default,
+    /// As on the host
+    Host,
+    /// None but loopback
+    None,
+}
+
+/// How much a build says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ProgressKind {
+    /// As is best here
+    Auto,
+    /// Every step and every line of output
+    Plain,
+    /// Nothing
+    Quiet,
 }
 
 pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
+    if let Some(platform) = &args.platform {
+        check_platform(platform)?;
+    }
     let engine = session.engine()?;
+    let sources = args.cache_from.iter().map(|text| build_cache::source(text)).collect::<Result<Vec<_>, _>>()?;
+    let targets = args.cache_to.iter().map(|text| build_cache::target(text)).collect::<Result<Vec<_>, _>>()?;
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| anyhow::Error::from_boxed(error).context("open the build context");
+    let mut context = BuildContext::open(&engine, &args.context, &args.file, &mut std::io::stdin().lock()).map_err(failed)?;
+    for pair in &args.build_context {
+        context.add(&engine, pair).map_err(failed)?;
+    }
     let request = BuildRequest {
         dockerfile: args.file.clone(),
-        args: build_args(&args.build_arg)?,
+        inline: context.inline.clone(),
+        contexts: context.contexts.clone(),
+        args: pairs(&args.build_arg),
+        labels: pairs(&args.label),
         target: args.target.clone(),
-        caching: if args.no_cache { Caching::Ignore } else { Caching::Use },
-        ..crate::linux::build_request(&engine, args.context.clone())
+        caching: caching(args),
+        network: match args.network {
+            Network::Default => RunNetwork::Default,
+            Network::Host => RunNetwork::Host,
+            Network::None => RunNetwork::None,
+        },
+        inline_cache: if targets.contains(&CacheTarget::Inline) { InlineCache::Add } else { InlineCache::Omit },
+        given: given::read(&args.secret, &args.ssh)?,
+        ..build_request(&engine, context.directory.clone())
     };
     super::lint::say_warnings(session, &request.context, &request.dockerfile, &request.args);
-    let _lease = engine.images().lease()?;
-    let id = crate::linux::build_with(&engine, &request, &|line| session.render.say(line)).context("build")?;
-    name_result(session, &engine, id, &args.tag)
+    let bases = if args.pull { Bases::Refresh } else { Bases::Keep };
+    let log = BuildLog::new(&session.places.state);
+    let quiet = args.quiet || args.progress == ProgressKind::Quiet;
+    let say = |line: &str| {
+        if !quiet {
+            session.render.say(line);
+        }
+    };
+    let import = |source: &CacheSource, text: &str| match build_cache::import(&engine, source, &say) {
+        Ok(steps) => say(&format!("{steps} cached steps from {text}")),
+        // A cache only saves time: that there is none yet is how every one begins.
+        Err(error) => session.render.warn(format_args!("no cache from {text}: {error:#}")),
+    };
+    let built = with_room(&engine, &say, &|| {
+        let _lease = engine.images().lease()?;
+        sources.iter().zip(&args.cache_from).for_each(|(source, text)| import(source, text));
+        let built = build_with(&engine, &request, bases, &log, &say)?;
+        name(&engine, built.image, &args.tag).map(|()| built)
+    });
+    let built = built.context("build").map_err(|error| Failure::Error {
+        error,
+        hint: log.path().map(|path| format!("all that the build said is in {}", path.display())),
+    })?;
+    for target in &targets {
+        build_cache::export(&engine, &built, target, &say).context("leave the build cache behind")?;
+    }
+    if let Some(path) = &args.iidfile {
+        std::fs::write(path, built.image.to_string()).with_context(|| format!("write {}", path.display()))?;
+    }
+    session.render.line(built.image);
+    Ok(exit::DONE)
 }
 
-pub(super) fn build_args(pairs: &[String]) -> Result<BTreeMap<String, String>, Failure> {
-    let mut found = BTreeMap::new();
-    for pair in pairs {
-        let (key, value) = match pair.split_once('=') {
-            Some((key, value)) => (key.to_owned(), value.to_owned()),
-            // As with docker: a bare name takes the value from the environment, and nothing if there is none.
-            None => match std::env::var(pair) {
-                Ok(value) => (pair.clone(), value),
-                Err(_) => continue,
-            },
-        };
-        found.insert(key, value);
+fn caching(args: &BuildArgs) -> Caching {
+    match (args.no_cache, args.no_cache_filter.is_empty()) {
+        (true, _) => Caching::Ignore,
+        (false, true) => Caching::Use,
+        (false, false) => Caching::IgnoreStages(args.no_cache_filter.iter().map(|name| name.to_ascii_lowercase()).collect()),
     }
-    Ok(found)
+}
+
+/// `KEY=value`; as with docker a bare `KEY` takes the value from the environment, and nothing if there is none.
+pub(super) fn pairs(texts: &[String]) -> BTreeMap<String, String> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((key, value)) => Some((key.to_owned(), value.to_owned())),
+        None => Some((text.clone(), std::env::var(text).ok()?)),
+    };
+    texts.iter().filter_map(pair).collect()
+}
+
+fn check_platform(wanted: &str) -> Result<(), Failure> {
+    let host = Platform::host();
+    let short = format!("{}/{}", host.os, host.architecture);
+    if wanted == host.to_string() || wanted == short || wanted == host.architecture {
+        return Ok(());
+    }
+    Err(anyhow!("this host builds for {host}, not for {wanted}: there is no emulation").into())
 }

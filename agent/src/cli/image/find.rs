@@ -1,8 +1,11 @@
 //! Images by what people call them.
 
-use crate::cli::{Failure, Outcome, Session, exit};
+use crate::cli::Failure;
 use anyhow::anyhow;
 use runtime::image::ImageId;
+use runtime::image::archive::ImportError;
+use runtime::image::store::StoreError;
+use spec::value::{ImageReference, ValueError};
 
 /// The name an image is stored under: that of a site's image, else what Docker would complete it to.
 pub(super) fn key(engine: &runtime::engine::Engine, name: &str) -> Result<String, Failure> {
@@ -33,11 +36,35 @@ pub(super) fn find(engine: &runtime::engine::Engine, name: &str) -> Result<Image
     }
 }
 
-/// Gives a new image its names and prints its id.
-pub(super) fn name_result(session: &Session, engine: &runtime::engine::Engine, id: ImageId, names: &[String]) -> Outcome {
+/// Why an image that was made has no name yet.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MakeError {
+    /// It could not be built.
+    #[error(transparent)]
+    Build(#[from] runtime::builder::BuildError),
+    /// It could not be imported or loaded.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// What it says of itself cannot be changed like that.
+    #[error(transparent)]
+    Change(#[from] runtime::builder::ChangeError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A name is none.
+    #[error(transparent)]
+    Name(#[from] ValueError),
+}
+
+/// Gives a new image its names. Until then the caller holds a lease.
+pub(super) fn name(engine: &runtime::engine::Engine, id: ImageId, names: &[String]) -> Result<(), MakeError> {
     for name in names {
         engine.images().tag(&crate::linux::image_key(name)?, &id)?;
     }
-    session.render.line(id);
-    Ok(exit::DONE)
+    Ok(())
+}
+
+/// A name of the store as a reference: that of a site's image is completed as Docker would.
+pub(super) fn reference(key: &str) -> Option<ImageReference> {
+    key.parse().ok()
 }

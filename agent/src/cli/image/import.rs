@@ -1,25 +1,66 @@
-//! `agent image import`.
+//! `agent image import`: an image of a tree of files.
 
-use super::find::name_result;
-use crate::cli::{Outcome, Session};
+use super::find::{MakeError, name};
+use crate::cli::{Outcome, Session, exit};
+use crate::linux::with_room;
 use anyhow::Context as _;
 use clap::Args;
+use runtime::builder::change;
 use runtime::image::archive;
-use std::path::PathBuf;
+use runtime::image::config::ImageConfig;
+use std::path::{Path, PathBuf};
 
-/// Make an image from an archive.
+/// Make an image from a root file system tar; plain, gzip or zstd.
+///
+/// An OCI or docker archive is taken too, if it holds one image; agent image load takes any number and keeps their names.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ImportArgs {
-    /// The archive; plain, gzip or zstd
+    /// The archive, - for standard input
     archive: PathBuf,
     /// Name of the result
+    name: Option<String>,
+    /// Name of the result
     #[arg(short, long)]
-    tag: Option<String>,
+    tag: Vec<String>,
+    /// What the image says of itself, as a line of a Dockerfile: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR, …
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    change: Vec<String>,
+    /// A remark, for its history
+    #[arg(short, long)]
+    message: Option<String>,
 }
 
 pub(super) fn run(args: &ImportArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
-    let _lease = engine.images().lease()?;
-    let id = archive::import(engine.images(), &args.archive).with_context(|| format!("import {}", args.archive.display()))?;
-    name_result(session, &engine, id, args.tag.as_slice())
+    let names: Vec<String> = args.name.iter().chain(&args.tag).cloned().collect();
+    let import = || -> Result<_, MakeError> {
+        let store = engine.images();
+        let _lease = store.lease()?;
+        let mut id = if args.archive == Path::new("-") {
+            archive::import_reader(store, std::io::stdin().lock())?
+        } else {
+            archive::import(store, &args.archive)?
+        };
+        if !args.change.is_empty() || args.message.is_some() {
+            id = store.put_image(&said(store.image(&id)?.config, args)?)?;
+        }
+        name(&engine, id, &names)?;
+        Ok(id)
+    };
+    let id = if args.archive == Path::new("-") {
+        // Standard input is read once.
+        import()
+    } else {
+        with_room(&engine, &|line| session.render.say(line), &import)
+    };
+    session.render.line(id.with_context(|| format!("import {}", args.archive.display()))?);
+    Ok(exit::DONE)
+}
+
+fn said(config: ImageConfig, args: &ImportArgs) -> Result<ImageConfig, MakeError> {
+    let mut config = change(config, &args.change)?;
+    if let Some(last) = config.history.last_mut().filter(|_| args.message.is_some()) {
+        last.comment.clone_from(&args.message);
+    }
+    Ok(config)
 }

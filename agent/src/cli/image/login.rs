@@ -84,8 +84,9 @@ fn ask(session: &Session, question: &str, echo: Echo) -> Result<String, Failure>
         let hint = "give --username, and the password with --password-stdin".to_owned();
         return Err(Failure::Error { error: anyhow!("there is no terminal to ask at"), hint: Some(hint) });
     }
-    session.render.say_text(question);
+    // Before the question: whoever answers at once is not shown either.
     let _quiet = (echo == Echo::Off).then(|| Quiet::begin(session)).transpose()?;
+    session.render.say_text(question);
     let mut line = String::new();
     stdin.lock().take(PASSWORD_BYTES_MAX).read_line(&mut line).context("read the answer")?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())

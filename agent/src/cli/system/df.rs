@@ -3,7 +3,8 @@
 use crate::cli::render::{Render, age, size};
 use crate::cli::{Outcome, Session, exit};
 use clap::Args;
-use runtime::builder::cache::{CachedMount, CachedStep};
+use runtime::builder::CacheMount;
+use runtime::builder::cache::CachedStep;
 use runtime::engine::{DiskUsage, ImageUsage};
 use runtime::store::usage::tree_bytes;
 use serde::Serialize;
@@ -54,7 +55,7 @@ pub(super) fn run(args: &DfArgs, session: &Session) -> Outcome {
 
 fn summary(usage: &DiskUsage, sources: u64) -> Vec<Row> {
     let steps: u64 = usage.steps.iter().map(|(_, bytes)| bytes).sum();
-    let cache = steps + usage.mounts.iter().map(|mount| mount.bytes).sum::<u64>() + usage.travelled_bytes + usage.loose_bytes;
+    let cache = steps + usage.mounts.iter().map(|mount| mount.size_bytes).sum::<u64>() + usage.travelled_bytes + usage.loose_bytes;
     vec![
         Row {
             kind: "Images",
@@ -137,12 +138,12 @@ fn cached(usage: &DiskUsage) -> Vec<CacheRow> {
         used_s: seconds(step.used),
         step: step.record.instruction.lines().next().unwrap_or_default().to_owned(),
     };
-    let mount = |mount: &CachedMount| CacheRow {
+    let mount = |mount: &CacheMount| CacheRow {
         id: mount.name.chars().take(12).collect(),
         kind: "mount",
-        bytes: mount.bytes,
-        used_s: seconds(mount.used),
-        step: String::new(),
+        bytes: mount.size_bytes,
+        used_s: seconds(mount.last_used),
+        step: mount.id.clone(),
     };
     usage.steps.iter().map(step).chain(usage.mounts.iter().map(mount)).collect()
 }

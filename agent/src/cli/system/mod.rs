@@ -2,7 +2,7 @@
 
 mod df;
 mod info;
-mod prune;
+pub(super) mod prune;
 mod reset;
 
 use super::{Outcome, Session};

@@ -40,18 +40,36 @@ struct Preview {
 }
 
 pub(super) fn run(args: &PruneArgs, session: &Session) -> Outcome {
-    let engine = session.engine()?;
-    let needed = session.needed()?;
-    let cache_bytes = session.settings()?.cache_bytes(engine.images().directory());
+    let cache_bytes = session.settings()?.cache_bytes(&session.places.state);
     let reach = if args.all { Reach::ALL } else { Reach { travelled: Travelled::Whole, cache_bytes, ..Reach::default() } };
-    let preview = preview(&engine, &needed, reach, args.volumes)?;
-    if args.dry_run || !args.force {
+    sweep(session, &Sweep { reach, containers: true, volumes: args.volumes, force: args.force, dry_run: args.dry_run })
+}
+
+/// What is removed, and whether it is asked for.
+pub(in crate::cli) struct Sweep {
+    /// How far it goes in the image store.
+    pub(in crate::cli) reach: Reach,
+    /// Stopped containers of no site too.
+    pub(in crate::cli) containers: bool,
+    /// Volumes that nothing uses too.
+    pub(in crate::cli) volumes: bool,
+    /// Nobody is asked.
+    pub(in crate::cli) force: bool,
+    /// It is only shown.
+    pub(in crate::cli) dry_run: bool,
+}
+
+/// Shows what nothing uses, asks, and removes it.
+pub(in crate::cli) fn sweep(session: &Session, wanted: &Sweep) -> Outcome {
+    let engine = session.engine()?;
+    let preview = preview(&engine, &session.needed()?, wanted)?;
+    if wanted.dry_run || (!wanted.force && !preview.is_empty()) {
         show(session.render, &preview);
     }
-    if args.dry_run || preview.is_empty() {
+    if wanted.dry_run {
         return Ok(exit::DONE);
     }
-    if !args.force {
+    if !wanted.force && !preview.is_empty() {
         match confirm(session, &format!("Remove this, {} in all?", size(preview.bytes())))? {
             Answer::Yes => {}
             Answer::No => return Err(Failure::Error { error: anyhow!("nothing was removed"), hint: None }),
@@ -67,9 +85,11 @@ pub(super) fn run(args: &PruneArgs, session: &Session) -> Outcome {
             remove_volume(engine.places(), &volume.name)?;
         }
     }
-    collect_snapshots(&engine)?;
+    if wanted.containers {
+        collect_snapshots(&engine)?;
+    }
     // The ledger may say more than it did before the question.
-    let freed = engine.collect_garbage(&session.needed()?, reach)?;
+    let freed = engine.collect_garbage(&session.needed()?, wanted.reach)?;
     let bytes = freed.bytes + preview.bytes_beside_images();
     let report = serde_json::json!({
         "containers": preview.containers.len(),
@@ -86,13 +106,12 @@ pub(super) fn run(args: &PruneArgs, session: &Session) -> Outcome {
     Ok(exit::DONE)
 }
 
-fn preview(engine: &Engine, needed: &Needed, reach: Reach, volumes: bool) -> Result<Preview, Failure> {
-    let DiskUsage { containers, volumes: all_volumes, .. } = engine.disk_usage(needed)?;
-    let containers: Vec<_> = containers.into_iter().filter(ContainerUsage::is_unused).collect();
+fn preview(engine: &Engine, needed: &Needed, wanted: &Sweep) -> Result<Preview, Failure> {
+    let DiskUsage { mut containers, mut volumes, .. } = engine.disk_usage(needed)?;
+    containers.retain(|it| wanted.containers && it.is_unused());
     let going: BTreeSet<_> = containers.iter().map(|it| it.id.clone()).collect();
-    let is_free = |volume: &VolumeUsage| !volume.of_site && volume.containers.iter().all(|user| going.contains(user));
-    let volumes = if volumes { all_volumes.into_iter().filter(is_free).collect() } else { Vec::new() };
-    Ok(Preview { garbage: engine.garbage_without(&going, needed, reach)?, containers, volumes })
+    volumes.retain(|it| wanted.volumes && !it.of_site && it.containers.iter().all(|user| going.contains(user)));
+    Ok(Preview { garbage: engine.garbage_without(&going, needed, wanted.reach)?, containers, volumes })
 }
 
 impl Preview {
@@ -115,7 +134,7 @@ fn show(render: Render, preview: &Preview) {
         return render.json_document(&serde_json::json!({
             "containers": containers, "volumes": volumes, "store": garbage.store,
             "steps": garbage.steps.iter().map(|step| &step.record.instruction).collect::<Vec<_>>(),
-            "mounts": garbage.mounts.iter().map(|mount| &mount.name).collect::<Vec<_>>(),
+            "mounts": garbage.mounts.iter().map(|mount| &mount.id).collect::<Vec<_>>(),
             "bytes": preview.bytes(),
         }));
     }
@@ -138,13 +157,13 @@ fn show(render: Render, preview: &Preview) {
     sum(garbage.store.blobs.len(), "blob", garbage.store.blobs.values().sum());
     sum(usize::from(garbage.store.partial > 0), "interrupted pull", garbage.store.partial);
     sum(garbage.steps.len(), "cached build step", 0);
-    sum(garbage.mounts.len(), "cache mount", garbage.mounts.iter().map(|it| it.bytes).sum());
+    sum(garbage.mounts.len(), "cache mount", garbage.mounts.iter().map(|it| it.size_bytes).sum());
     render.line(format_args!("In all: {}", size(preview.bytes())));
 }
 
 /// What a person said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) enum Answer {
+enum Answer {
     /// Go on.
     Yes,
     /// Everything else.
@@ -152,7 +171,7 @@ pub(in crate::cli) enum Answer {
 }
 
 /// Asks whether to go on. Refuses where nobody can be asked.
-pub(in crate::cli) fn confirm(session: &Session, question: &str) -> Result<Answer, Failure> {
+fn confirm(session: &Session, question: &str) -> Result<Answer, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::Error { error: anyhow!("nobody is there to ask"), hint: Some("add --force".to_owned()) });
     }

@@ -19,6 +19,11 @@ use std::collections::{BTreeMap, BTreeSet};
 type Result<T> = std::result::Result<T, HostError>;
 
 pub(super) fn observe(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result<Actual> {
+    Ok(Actual { images: images(engine, ledger, desired)?, ..all_but_images(engine)? })
+}
+
+/// What there is whatever a site names.
+pub(super) fn all_but_images(engine: &Engine) -> Result<Actual> {
     let failed = |what: &str, error: Box<dyn std::error::Error + Send + Sync>| HostError::new(format!("look at the {what}"), error);
     let links = Links::read(engine.places()).map_err(|error| failed("links", error.into()))?;
     let records = list_networks(engine.places()).map_err(|error| failed("networks", error.into()))?;
@@ -36,7 +41,7 @@ pub(super) fn observe(engine: &Engine, ledger: Option<&Ledger>, desired: &Desire
         }
     }
     Ok(Actual {
-        images: images(engine, ledger, desired)?,
+        images: BTreeMap::new(),
         containers,
         networks: records.into_iter().map(|(name, record)| (name, network(record, &links))).collect(),
         volumes: volumes.into_iter().map(|(name, record)| (name, volume(record))).collect(),
@@ -89,7 +94,7 @@ fn volume(record: std::result::Result<VolumeRecord, runtime::volume::VolumeError
 }
 
 /// Images that the site names, and images the ledger says were obtained.
-fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result<BTreeMap<ImageKey, Observed<ActualImage>>> {
+pub(super) fn images(engine: &Engine, ledger: Option<&Ledger>, desired: &Desired) -> Result<BTreeMap<ImageKey, Observed<ActualImage>>> {
     let failed = |error: crate::ledger::LedgerError| HostError::new("look at the images", error);
     let settings = registry_settings(&engine.places().config).map_err(|error| HostError::new("look at the images", error))?;
     let mut found = BTreeMap::new();
@@ -142,7 +147,7 @@ fn look_at(engine: &Engine, key: &ImageKey, applied: AppliedImage, owner: Owner)
 fn may_be_used(engine: &Engine, settings: &Settings, observed: &Observed<ActualImage>) -> bool {
     match observed {
         Observed::Present(ActualImage { applied: Image { source: ImageSource::Pull { reference }, .. }, digest, .. }) => {
-            // A record of verdicts that cannot be read proves nothing.
+            // A record that cannot be read proves nothing.
             policy::is_settled(settings, engine.images(), reference, digest).unwrap_or(false)
         }
         Observed::Present(_) | Observed::Unreadable { .. } => true,

@@ -2,8 +2,8 @@
 
 use super::*;
 use spec::desired::{
-    Attachment, Container, DependencyCondition, HealthCheck, Image, ImageKey, ImageSource, LogLimits, Network, NetworkMode, Resources,
-    Security, Stop, UpdateOrder, Volume,
+    Attachment, BuildContextSource, Container, DependencyCondition, HealthCheck, Image, ImageKey, ImageSource, LogLimits, Network,
+    NetworkMode, Resources, Security, Stop, UpdateOrder, Volume,
 };
 use spec::value::{ByteSize, Cpus, Name, Signal};
 use std::time::Duration;
@@ -73,6 +73,8 @@ fn every_field_of_an_image_a_network_and_a_volume_has_its_rule() {
     let build = ImageSource::Build {
         context: ".".to_owned(),
         dockerfile: "Dockerfile".to_owned(),
+        inline: Some("FROM scratch".to_owned()),
+        contexts: [("base".to_owned(), BuildContextSource::Elsewhere { address: "docker-image://debian".to_owned() })].into(),
         args: [("A".to_owned(), "b".to_owned())].into(),
         target: Some("web".to_owned()),
         content,

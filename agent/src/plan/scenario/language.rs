@@ -75,7 +75,8 @@ fn read_image(of: &str, words: &Words<'_>) -> Image {
     let source = if let Some(content) = words.value("build") {
         let bases = words.list("bases").iter().map(|base| name(base.split(':').next().unwrap())).collect();
         let (context, dockerfile) = (".".to_owned(), "Dockerfile".to_owned());
-        ImageSource::Build { context, dockerfile, args: words.map("arg"), target: None, content: digest(content), bases }
+        let (inline, contexts, target) = (None, std::collections::BTreeMap::new(), None);
+        ImageSource::Build { context, dockerfile, inline, contexts, args: words.map("arg"), target, content: digest(content), bases }
     } else if let Some(reference) = words.value("pull").or(of.contains([':', '/']).then_some(of)) {
         ImageSource::Pull { reference: reference.parse().unwrap() }
     } else {

@@ -12,6 +12,7 @@
 //! source's lock, which the caller holds.
 
 use super::export::{LIMITS, export};
+use super::hold::Hold;
 use crate::plan::actual::SiteId;
 use crate::source::time_limit::TimeLimit;
 use crate::source::{Checkout, CommitId, FetchError, Revision};
@@ -80,7 +81,8 @@ impl Checkouts {
             Err(errno) => return Err(FetchError::system("open", root)(errno)),
         };
         flock(&hold, FlockOperation::LockShared).map_err(FetchError::system("lock", &root))?;
-        let held = fstat(&hold).map_err(FetchError::system("look at", &root))?;
+        let hold = Hold(hold);
+        let held = fstat(&hold.0).map_err(FetchError::system("look at", &root))?;
         // It may have been renamed away for removal while we waited for the lock.
         let same = fs::symlink_metadata(&root).is_ok_and(|found| found.ino() == held.st_ino && found.dev() == held.st_dev);
         let path = self.record(commit);

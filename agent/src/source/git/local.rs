@@ -3,7 +3,7 @@
 use super::branch_missing;
 use crate::source::address::GitAddress;
 use crate::source::{CommitId, FetchError};
-use git2::{BranchType, ErrorCode, Repository};
+use git2::{BranchType, ErrorCode, Oid, Repository};
 use std::path::Path;
 
 /// Opens a bare repository, or the one of a work tree.
@@ -33,6 +33,12 @@ pub(super) fn tip(repository: &Repository, address: &GitAddress, branch: Option<
     match repository.find_branch(branch, BranchType::Local) {
         Ok(found) => Ok(found.into_reference().peel_to_commit().map_err(failed("read the branch"))?.id().into()),
         Err(error) if error.code() == ErrorCode::NotFound => {
+            let tag = format!("refs/tags/{}", branch.strip_prefix("refs/tags/").unwrap_or(branch));
+            let named = repository.find_reference(&tag).and_then(|tag| tag.peel_to_commit());
+            let by_id = || branch.parse::<CommitId>().ok().and_then(|id| Oid::from_str(id.as_str()).ok());
+            if let Some(commit) = named.ok().or_else(|| by_id().and_then(|id| repository.find_commit(id).ok())) {
+                return Ok(commit.id().into());
+            }
             let branches = repository.branches(Some(BranchType::Local)).map_err(failed("list the branches"))?;
             let mut known: Vec<String> = branches
                 .flatten()

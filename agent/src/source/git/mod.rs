@@ -11,6 +11,7 @@
 mod checkouts;
 mod connection;
 mod export;
+mod hold;
 mod http;
 mod local;
 mod metered;
@@ -22,6 +23,7 @@ mod tests;
 mod upload_pack;
 
 pub use connection::Access;
+pub(super) use hold::Hold;
 
 use super::address::{GitAddress, Transport};
 use super::time_limit::TimeLimit;
@@ -148,15 +150,17 @@ impl Remote {
             Some(branch) => branch,
             None => return Err(FetchError::Empty { repository }),
         };
-        match found.branches.get(branch) {
-            Some(commit) => Ok(commit.clone()),
+        let tag = branch.strip_prefix("refs/tags/").unwrap_or(branch);
+        // A branch first, then a tag, then a commit by its whole id, which a server may refuse.
+        match found.branches.get(branch).or_else(|| found.tags.get(tag)).cloned().or_else(|| branch.parse().ok()) {
+            Some(commit) => Ok(commit),
             None if found.branches.is_empty() && self.branch.is_none() => Err(FetchError::Empty { repository }),
             None => Err(branch_missing(repository, branch, found.branches.keys().cloned())),
         }
     }
 
     /// One fetch or prune at a time, over all processes.
-    fn lock(&self, limit: TimeLimit) -> Result<File, FetchError> {
+    fn lock(&self, limit: TimeLimit) -> Result<Hold, FetchError> {
         loop {
             if let Some(file) = self.try_lock()? {
                 return Ok(file);
@@ -169,11 +173,11 @@ impl Remote {
     }
 
     /// The lock, if nobody has it. The kernel releases it when its holder dies.
-    fn try_lock(&self) -> Result<Option<File>, FetchError> {
+    fn try_lock(&self) -> Result<Option<Hold>, FetchError> {
         let path = self.home.join("lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(FetchError::local("open", &path))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
+            Ok(()) => Ok(Some(Hold(file.into()))),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(FetchError::system("lock", path)(errno)),
         }

@@ -16,6 +16,8 @@ const PREAMBLE_PACKETS_MAX: usize = 10_000;
 pub(super) struct Advertisement {
     /// Branches without `refs/heads/`.
     pub(super) branches: BTreeMap<String, CommitId>,
+    /// Tags without `refs/tags/`, by the commit they stand for.
+    pub(super) tags: BTreeMap<String, CommitId>,
     /// The branch HEAD points to.
     pub(super) default_branch: Option<String>,
     /// Whether a commit may be asked for without its history.
@@ -58,6 +60,9 @@ pub(super) fn read_advertisement(reader: &mut impl Read) -> io::Result<Advertise
             head = Some(id);
         } else if let Some(branch) = name.strip_prefix("refs/heads/") {
             found.branches.insert(branch.to_owned(), id);
+        } else if let Some(tag) = name.strip_prefix("refs/tags/") {
+            // An annotated tag is followed by what it is on, which then stands in its place.
+            found.tags.insert(tag.strip_suffix("^{}").unwrap_or(tag).to_owned(), id);
         }
     }
     Err(malformed(format!("more than {REFERENCES_MAX} references")))

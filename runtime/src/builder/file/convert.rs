@@ -173,9 +173,16 @@ impl Arguments<'_> {
             Some("host") => RunNetwork::Host,
             Some(other) => return Err(self.problem(format!("--network is default, none or host, not {other:?}"))),
         };
+        if let Some(flag) = self.flag_once("device") {
+            return Err(Problem { offset: flag.offset, ..self.problem("--device is not supported: a build sees no device of the host") });
+        }
         match self.flag("security")?.as_deref() {
             None | Some("sandbox") => {}
-            Some(other) => return Err(self.problem(format!("--security={other} is not allowed: builds run as sandbox"))),
+            Some(other) => {
+                return Err(self.problem(format!(
+                    "--security={other} is not allowed: a build's commands never get more privileges than a container's"
+                )));
+            }
         }
         Ok(Run { command: self.command()?, heredocs: self.heredocs.to_vec(), mounts, network })
     }

@@ -96,11 +96,11 @@ pub struct Run {
 /// Which network a RUN step sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunNetwork {
-    /// The build's own.
+    /// What the build says, and if it says nothing that of whoever builds, as BuildKit has it where no other is set up.
     Default,
     /// None but loopback.
     None,
-    /// The host's.
+    /// That of whoever builds.
     Host,
 }
 

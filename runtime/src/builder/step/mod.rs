@@ -2,6 +2,7 @@
 
 pub(crate) mod metadata;
 pub(crate) mod mount;
+mod mount_point;
 pub(crate) mod run;
 pub(crate) mod source;
 pub(crate) mod transfer;
@@ -19,10 +20,4 @@ pub(crate) struct Layering {
     pub work: PathBuf,
     /// An empty directory that stands in where there is no layer below.
     pub empty: PathBuf,
-    /// The program that starts containers.
-    pub shim: PathBuf,
-    /// Where cache mounts are kept.
-    pub caches: PathBuf,
-    /// State directory of the instance.
-    pub state: PathBuf,
 }

@@ -4,19 +4,21 @@
 //! single-threaded program may.
 
 use super::Layering;
-use super::mount::{self, Held, Mount};
+use super::mount::{self, Means, Mount};
+use super::mount_point;
 use super::source::From;
+use crate::builder::build::Build;
+use crate::builder::cache_mount::CacheMounts;
 use crate::builder::error::StepError;
 use crate::builder::file::{CommandLine, Run, RunNetwork, heredoc_word};
-use crate::builder::schedule::Schedule;
+use crate::builder::given::Redaction;
 use crate::builder::state::State;
 use crate::builder::step::metadata;
-use crate::builder::tree::{LastLink, Missing, Root};
 use crate::builder::words::Lexer;
 use crate::container::config::{ContainerConfig, MountConfig, NetworkConfig, Process, ResourceLimits, SeccompProfile, Updatable};
 use crate::process::pidfd;
-use crate::shim::bundle::RunBundle;
-use crate::store::{FileError, Scratch};
+use crate::shim::bundle::{self, RunBundle};
+use crate::store::{FileError, Scratch, ScratchSpace};
 use spec::desired::LogLimits;
 use spec::value::{ByteSize, Capability, ContainerId, Digest, MountTarget, RestartPolicy, Signal};
 use std::collections::{BTreeMap, VecDeque};
@@ -35,9 +37,6 @@ const TAIL_LINES: usize = 20;
 const LINE_BYTES_MAX: u64 = 64 << 10;
 /// Where a heredoc that is a script of its own is found, as in BuildKit.
 const SCRIPT_DIRECTORY: &str = "/dev/pipes";
-/// What the runtime mounts over; it may have had to make the places for that.
-const MOUNTED_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"];
-const MOUNTED_DIRECTORIES: [&str; 4] = ["/proc", "/sys", "/dev", "/etc"];
 
 /// What a RUN step is, after its heredocs are put in place.
 pub(crate) struct Prepared {
@@ -51,9 +50,10 @@ pub(crate) struct Prepared {
 }
 
 /// Puts shell and heredocs together.
-pub(crate) fn prepare(state: &State, run: &Run, escape: char) -> Result<Prepared, StepError> {
+pub(crate) fn prepare(state: &State, run: &Run, network: RunNetwork, escape: char) -> Result<Prepared, StepError> {
     let lexer = Lexer::new(escape);
-    let mounts = run.mounts.iter().map(|text| mount::parse(text, state, &lexer)).collect::<Result<Vec<_>, _>>()?;
+    let numbered = run.mounts.iter().enumerate();
+    let mounts = numbered.map(|(position, text)| mount::parse(text, position, state, &lexer)).collect::<Result<Vec<_>, _>>()?;
     let with_shell = |text: String| metadata::shell(state).into_iter().chain([text]).collect();
     let (args, script) = match (&run.command, run.heredocs.as_slice()) {
         (CommandLine::Exec(words), _) if words.is_empty() => return Err(StepError::Invalid("RUN [] runs nothing".to_owned())),
@@ -72,7 +72,11 @@ pub(crate) fn prepare(state: &State, run: &Run, escape: char) -> Result<Prepared
             (with_shell(text.clone() + &bodies.collect::<String>()), None)
         }
     };
-    Ok(Prepared { args, script, network: run.network, mounts: mounts.into_iter().flatten().collect() })
+    let network = match run.network {
+        RunNetwork::Default => network,
+        own @ (RunNetwork::None | RunNetwork::Host) => own,
+    };
+    Ok(Prepared { args, script, network, mounts })
 }
 
 /// The cache key: everything the result may depend on. Proxies say how, not what.
@@ -104,8 +108,8 @@ pub(crate) struct Surroundings<'a> {
     pub sources: &'a [From<'a>],
     /// Proxies it sees and that are not part of it.
     pub proxies: BTreeMap<String, String>,
-    /// Ends it if the build stops.
-    pub schedule: &'a Schedule,
+    /// The build it belongs to.
+    pub build: &'a Build<'a>,
 }
 
 /// Runs it on top of the stage's layers.
@@ -115,33 +119,41 @@ pub(crate) fn execute(
     surroundings: Surroundings<'_>,
     output: &mut dyn FnMut(&str),
 ) -> Result<(), StepError> {
-    let Surroundings { layering, sources, proxies, schedule } = surroundings;
-    let mut held = Held::default();
-    for (mount, from) in run.mounts.iter().zip(sources) {
-        mount::hold(&mut held, mount, from, &layering.caches, &layering.scratch, &layering.empty)?;
+    let Surroundings { layering, sources, proxies, build } = surroundings;
+    let request = build.request;
+    // What must not reach a disk: secrets, and variables that hold some.
+    let memory = ScratchSpace::open(&request.places.run.join("builds"))?.create()?;
+    let caches = CacheMounts::of(build.store);
+    let Layering { scratch, empty, .. } = layering;
+    let held = mount::hold(&run.mounts, sources, &Means { caches: &caches, given: &request.given, scratch, memory: &memory, empty })?;
+    let mut config = container(state, run, layering, proxies)?;
+    config.process.env.extend(held.variables.clone());
+    if let Some(socket) = &held.agent {
+        config.process.env.entry("SSH_AUTH_SOCK".to_owned()).or_insert_with(|| socket.clone());
     }
-    let mut config = container(state, run, &layering.scratch, &layering.empty, proxies)?;
-    config.mounts.append(&mut held.mounts);
+    config.mounts.extend(held.mounts.iter().cloned());
     // Parents before children.
     config.mounts.sort_by(|a, b| target(a).as_str().cmp(target(b).as_str()));
     let bundle = RunBundle {
-        state: layering.state.clone(),
+        state: request.places.state.clone(),
         control_group: config.id.name.to_string(),
         config,
-        directory: layering.scratch.path().to_owned(),
+        directory: scratch.path().to_owned(),
         network_namespace: None,
     };
-    let path = layering.scratch.path().join("bundle.json");
-    let bytes = serde_json::to_vec(&bundle).map_err(std::io::Error::other);
-    bytes.and_then(|bytes| fs::write(&path, bytes)).map_err(FileError::of("write", &path))?;
-    let (code, tail) = spawn(&layering.shim, &path, schedule, output)?;
-    if schedule.is_stopped() {
+    let path = bundle::write(memory.path(), &bundle).map_err(|error| StepError::Bundle(Box::new(error)))?;
+    let redaction = Redaction::of(run.mounts.iter().filter_map(|mount| match mount {
+        Mount::Secret { id, .. } => request.given.secrets.get(id),
+        Mount::Tmpfs { .. } | Mount::Cache { .. } | Mount::Bind { .. } | Mount::Ssh { .. } => None,
+    }));
+    let (code, tail) = spawn(build, &path, &redaction, output)?;
+    if build.schedule.is_stopped() {
         return Err(StepError::Stopped);
     }
     if code != 0 {
         return Err(StepError::Exit { command: run.args.clone(), code, output: tail });
     }
-    remove_mount_points(&layering.upper, &state.layers)
+    mount_point::remove(&layering.upper, &state.layers, run.mounts.iter().filter_map(Mount::target))
 }
 
 fn target(mount: &MountConfig) -> &MountTarget {
@@ -151,7 +163,8 @@ fn target(mount: &MountConfig) -> &MountTarget {
 }
 
 /// Starts the shim and passes its output on, line by line, until it ends.
-fn spawn(shim: &Path, bundle: &Path, schedule: &Schedule, output: &mut dyn FnMut(&str)) -> Result<(i32, Vec<String>), StepError> {
+fn spawn(build: &Build<'_>, bundle: &Path, redaction: &Redaction, output: &mut dyn FnMut(&str)) -> Result<(i32, Vec<String>), StepError> {
+    let shim = &build.request.shim;
     let failed = |operation| {
         let program = shim.display().to_string();
         move |source| StepError::Process { operation, program, source }
@@ -165,15 +178,15 @@ fn spawn(shim: &Path, bundle: &Path, schedule: &Schedule, output: &mut dyn FnMut
     drop(command);
     let handle = pidfd::open_child(&child).map_err(failed("hold"))?;
     // The shim ends the step's container and then itself.
-    let _running = schedule.running(move || drop(pidfd::send_signal(handle.as_fd(), Signal::TERM)));
-    let tail = read_lines(reader, output);
+    let _running = build.schedule.running(move || drop(pidfd::send_signal(handle.as_fd(), Signal::TERM)));
+    let tail = read_lines(reader, redaction, output);
     let status = child.wait().map_err(failed("wait for"))?;
     let tail = tail.map_err(failed("read the output of"))?;
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
     Ok((code, tail))
 }
 
-fn read_lines(reader: PipeReader, output: &mut dyn FnMut(&str)) -> std::io::Result<Vec<String>> {
+fn read_lines(reader: PipeReader, redaction: &Redaction, output: &mut dyn FnMut(&str)) -> std::io::Result<Vec<String>> {
     let mut reader = BufReader::new(reader);
     let mut tail = VecDeque::new();
     let mut line = Vec::new();
@@ -183,27 +196,21 @@ fn read_lines(reader: PipeReader, output: &mut dyn FnMut(&str)) -> std::io::Resu
             return Ok(tail.into());
         }
         let text = String::from_utf8_lossy(&line);
-        let text = text.trim_end_matches(['\n', '\r']);
-        output(text);
+        let text = redaction.line(text.trim_end_matches(['\n', '\r']));
+        output(&text);
         if tail.len() == TAIL_LINES {
             tail.pop_front();
         }
-        tail.push_back(text.to_owned());
+        tail.push_back(text.into_owned());
     }
 }
 
-fn container(
-    state: &State,
-    run: &Prepared,
-    scratch: &Scratch,
-    empty: &Path,
-    proxies: BTreeMap<String, String>,
-) -> Result<ContainerConfig, StepError> {
+fn container(state: &State, run: &Prepared, layering: &Layering, proxies: BTreeMap<String, String>) -> Result<ContainerConfig, StepError> {
     let invalid = |error: spec::value::ValueError| StepError::Invalid(error.to_string());
     let mut env = proxies;
     env.extend(state.scope.run_environment());
     let user = Some(state.config.config.user.as_str()).filter(|user| !user.is_empty()).map(str::parse).transpose().map_err(invalid)?;
-    let layers = if state.layers.is_empty() { vec![empty.to_owned()] } else { state.layers.clone() };
+    let layers = if state.layers.is_empty() { vec![layering.empty.clone()] } else { state.layers.clone() };
     Ok(ContainerConfig {
         id: fresh_id().map_err(invalid)?,
         image: Digest::of(b""),
@@ -220,7 +227,7 @@ fn container(
         },
         hostname: "build".to_owned(),
         read_only_root: false,
-        mounts: script_mounts(run, scratch)?,
+        mounts: script_mounts(run, &layering.scratch)?,
         user_namespace: None,
         network: match run.network {
             RunNetwork::None => NetworkConfig::None,
@@ -254,27 +261,4 @@ fn script_mounts(run: &Prepared, scratch: &Scratch) -> Result<Vec<MountConfig>, 
     rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(0o755)).map_err(FileError::of("chmod", &path))?;
     let target: MountTarget = SCRIPT_DIRECTORY.parse().map_err(|error: spec::value::ValueError| StepError::Invalid(error.to_string()))?;
     Ok(vec![MountConfig::Bind { source: directory, target, read_only: true, copy_up: false }])
-}
-
-/// Removes what the runtime made only to mount on: empty files and directories that the layers below do not have.
-fn remove_mount_points(upper: &Path, layers: &[PathBuf]) -> Result<(), StepError> {
-    use rustix::fs::AtFlags;
-    let root = Root::open(upper)?;
-    let lower = layers.iter().map(|layer| Root::open(layer)).collect::<Result<Vec<_>, _>>()?;
-    let there =
-        |root: &Root, path: &str| root.find(path.as_bytes(), Missing::Fail, LastLink::Keep).ok().filter(|spot| spot.found.is_some());
-    let files = MOUNTED_FILES.map(|path| (path, AtFlags::empty()));
-    for (path, flags) in files.into_iter().chain(MOUNTED_DIRECTORIES.map(|path| (path, AtFlags::REMOVEDIR))) {
-        if lower.iter().any(|layer| there(layer, path).is_some()) {
-            continue;
-        }
-        let Some(spot) = there(&root, path) else { continue };
-        let (Some(name), Some(stat)) = (&spot.name, &spot.found) else { continue };
-        let empty_file = stat.st_mode & libc::S_IFMT == libc::S_IFREG && stat.st_size == 0;
-        if spot.is_directory() || empty_file {
-            // A directory that is not empty stays.
-            let _ = rustix::fs::unlinkat(&*spot.directory, name.as_slice(), flags);
-        }
-    }
-    Ok(())
 }

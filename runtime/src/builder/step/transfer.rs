@@ -4,28 +4,47 @@ use super::Layering;
 use super::source::{Found, From, Selection, find_in_context, find_in_layers, key_of_found};
 use crate::builder::cache::KeyBuilder;
 use crate::builder::clock::BuildTime;
+use crate::builder::download::{self, Downloads};
+use crate::builder::earlier::Earlier;
 use crate::builder::error::StepError;
 use crate::builder::file::{Source, Transfer};
 use crate::builder::ignore::IgnoreRules;
 use crate::builder::owner;
+use crate::builder::remote::{self, GitFetch, GitReference, GitTree};
 use crate::builder::state::State;
-use crate::builder::tree::{self, Chmod, Content, CopyTimes, Draft, Existing, Look, Overlay, Owner, Ownership, Root, Writing, Written};
+use crate::builder::tree::{
+    self, ArchiveOwners, Chmod, Content, CopyTimes, Draft, Existing, Files, Look, Overlay, Owner, Ownership, Reuse, Root, Writing, Written,
+};
 use crate::builder::words::{Lexer, Quotes};
+use crate::image::layer::header::Time;
+use rustix::fs::Stat;
 use spec::value::Digest;
 
 /// Mode of a file that is written in the Dockerfile itself.
 const INLINE_MODE: u32 = 0o644;
+/// Mode of a file of the web.
+const DOWNLOAD_MODE: u32 = 0o600;
 
 /// COPY or ADD.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verb {
     /// Takes files as they are.
     Copy,
-    /// Unpacks archives, unless told not to.
+    /// Takes what is elsewhere too, and unpacks archives.
     Add {
         /// `--unpack`.
         unpack: Option<bool>,
+        /// `--checksum`: a digest, or a commit.
+        checksum: Option<String>,
     },
+}
+
+/// Where sources come from that are on no disk of this host.
+pub(crate) struct Remotes<'a> {
+    /// Files of the web.
+    pub downloads: &'a Downloads,
+    /// Repositories.
+    pub git: Option<&'a dyn GitFetch>,
 }
 
 /// A transfer with its variables replaced.
@@ -48,10 +67,24 @@ pub(crate) struct Prepared {
 enum Wanted {
     Path(String),
     Inline { name: String, content: String },
+    Url { url: String, expected: Option<Digest> },
+    Git { written: String, git: GitReference, expected: Option<String> },
 }
 
 /// What the sources of a transfer name, each in turn. Of layers it is not looked for before it is needed.
-pub(crate) struct Gathered(Vec<Vec<Found>>);
+pub(crate) struct Gathered(Vec<Taken>);
+
+/// What one source names.
+#[derive(Default)]
+struct Taken {
+    found: Vec<Found>,
+    /// What it is known by, if it is not the content of what was found.
+    identity: Option<String>,
+    /// When a file of the web was changed last.
+    modified: Option<i64>,
+    /// Keeps what was fetched.
+    _tree: Option<GitTree>,
+}
 
 /// Replaces variables and checks what can be checked without looking at a file.
 pub(crate) fn prepare(state: &State, verb: Verb, transfer: &Transfer, parents: bool, escape: char) -> Result<Prepared, StepError> {
@@ -61,7 +94,7 @@ pub(crate) fn prepare(state: &State, verb: Verb, transfer: &Transfer, parents: b
     let mut sources = Vec::new();
     for source in &transfer.sources {
         sources.push(match source {
-            Source::Path(path) => Wanted::Path(state.word(&paths, path)?),
+            Source::Path(path) => wanted(&verb, state.word(&paths, path)?, transfer.sources.len())?,
             Source::Inline(heredoc) => {
                 let content = if heredoc.expand { state.word(&paths, &heredoc.content)? } else { heredoc.content.clone() };
                 if heredoc.name.contains('/') || heredoc.name == "." || heredoc.name == ".." {
@@ -71,21 +104,8 @@ pub(crate) fn prepare(state: &State, verb: Verb, transfer: &Transfer, parents: b
             }
         });
     }
-    for source in &sources {
-        let Wanted::Path(path) = source else { continue };
-        let remote = ["http://", "https://", "git@", "git://", "ssh://"].iter().any(|scheme| path.starts_with(scheme));
-        if remote && verb != Verb::Copy {
-            return Err(StepError::Unsupported(format!("ADD of {path}")));
-        }
-        if remote {
-            return Err(StepError::Invalid(format!("{path} is no path: COPY takes local files only")));
-        }
-    }
     let written = state.word(&paths, &transfer.destination)?;
     let destination = state.absolute(&written);
-    if sources.len() > 1 && !destination.ends_with('/') {
-        return Err(StepError::Invalid(format!("with several sources the destination is a directory: write {written}/")));
-    }
     let exclude_texts = transfer.exclude.iter().map(|text| state.word(&words, text)).collect::<Result<Vec<_>, _>>()?;
     let exclude = IgnoreRules::of_patterns(exclude_texts.iter().map(String::as_str));
     let exclude = exclude.map_err(|error| StepError::Invalid(error.to_string()))?;
@@ -107,6 +127,35 @@ pub(crate) fn prepare(state: &State, verb: Verb, transfer: &Transfer, parents: b
     Ok(prepared)
 }
 
+/// What a path as written is.
+fn wanted(verb: &Verb, path: String, sources: usize) -> Result<Wanted, StepError> {
+    let git = remote::git_reference(&path);
+    if !remote::is_url(&path) && git.is_none() {
+        return match verb {
+            Verb::Add { checksum: Some(_), .. } => {
+                Err(StepError::Invalid("--checksum is for a source on the web or in a repository".to_owned()))
+            }
+            Verb::Copy | Verb::Add { .. } => Ok(Wanted::Path(path)),
+        };
+    }
+    let Verb::Add { checksum, .. } = verb else {
+        return Err(StepError::Invalid(format!("{path} is no path: COPY takes local files only")));
+    };
+    if checksum.is_some() && sources > 1 {
+        return Err(StepError::Invalid("--checksum is for one source".to_owned()));
+    }
+    if let Some(git) = git {
+        let hexadecimal = |text: &String| text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if let Some(wrong) = checksum.as_ref().filter(|text| !hexadecimal(text)) {
+            return Err(StepError::Invalid(format!("--checksum={wrong} is not a commit")));
+        }
+        return Ok(Wanted::Git { written: path, git, expected: checksum.clone() });
+    }
+    let expected = checksum.as_ref().map(|text| text.parse::<Digest>()).transpose();
+    let expected = expected.map_err(|error| StepError::Invalid(format!("--checksum: {error}")))?;
+    Ok(Wanted::Url { url: path, expected })
+}
+
 impl Prepared {
     /// The instruction as BuildKit's history has it.
     fn history(&self, chmod: Option<&str>, destination: &str) -> String {
@@ -121,29 +170,69 @@ impl Prepared {
         }
         for source in &self.sources {
             match source {
-                Wanted::Path(path) => text.push_str(&format!(" {path}")),
+                Wanted::Path(path) | Wanted::Url { url: path, .. } | Wanted::Git { written: path, .. } => {
+                    text.push_str(&format!(" {path}"));
+                }
                 Wanted::Inline { name, .. } => text.push_str(&format!(" <<{name}")),
             }
         }
         format!("{text} {destination}")
     }
 
-    fn unpacks(&self) -> bool {
-        match self.verb {
-            Verb::Copy => false,
-            Verb::Add { unpack } => unpack.unwrap_or(true),
+    /// Whether archives of this source are unpacked: as BuildKit, what comes from the web is not unless told so, a repository never.
+    fn unpacks(&self, source: &Wanted) -> bool {
+        match (&self.verb, source) {
+            (Verb::Copy, _) | (Verb::Add { .. }, Wanted::Inline { .. } | Wanted::Git { .. }) => false,
+            (Verb::Add { unpack, .. }, Wanted::Path(_)) => unpack.unwrap_or(true),
+            (Verb::Add { unpack, .. }, Wanted::Url { .. }) => unpack.unwrap_or(false),
         }
     }
 }
 
-/// Looks for the sources in the context. The same answer makes the cache key and is then copied.
-pub(crate) fn gather(transfer: &Prepared, from: &From<'_>) -> Result<Gathered, StepError> {
+/// Looks for the sources in the context and elsewhere. The same answer makes the cache key and is then copied.
+pub(crate) fn gather(transfer: &Prepared, from: &From<'_>, remotes: &Remotes<'_>) -> Result<Gathered, StepError> {
     let From::Context(context) = from else { return Ok(Gathered(Vec::new())) };
-    let found = transfer.sources.iter().map(|source| match source {
-        Wanted::Inline { .. } => Ok(Vec::new()),
-        Wanted::Path(path) => find_in_context(context, path, &transfer.selection),
+    let taken = transfer.sources.iter().map(|source| match source {
+        Wanted::Inline { .. } => Ok(Taken::default()),
+        Wanted::Path(path) => {
+            let found = find_in_context(context, path, &transfer.selection)?;
+            Ok(Taken { found, ..Taken::default() })
+        }
+        Wanted::Url { url, expected } => download(url, *expected, remotes.downloads),
+        Wanted::Git { written, git, expected } => {
+            let failed = |source| StepError::Git { remote: written.clone(), source };
+            fetch(git, expected.as_deref(), &transfer.selection, remotes).map_err(failed)
+        }
     });
-    found.collect::<Result<_, _>>().map(Gathered)
+    taken.collect::<Result<_, _>>().map(Gathered)
+}
+
+/// A file of the web, as it is kept here.
+fn download(url: &str, expected: Option<Digest>, downloads: &Downloads) -> Result<Taken, StepError> {
+    let download = downloads.get(url, expected)?;
+    let (directory, name) = downloads.place(&download);
+    let base = download::name_of(url, &download);
+    let found = find_in_layers(&Root::open(&directory)?, "the downloads", &name, &Selection::default())?;
+    let found = found.into_iter().map(|found| Found { base: base.clone().into_bytes(), ..found }).collect();
+    let identity = Some(format!("url {base} {} {:?}", download.digest, download.modified));
+    Ok(Taken { found, identity, modified: download.modified, _tree: None })
+}
+
+/// A tree of a repository.
+fn fetch(
+    git: &GitReference,
+    expected: Option<&str>,
+    selection: &Selection,
+    remotes: &Remotes<'_>,
+) -> Result<Taken, Box<dyn std::error::Error + Send + Sync>> {
+    let tree = remotes.git.ok_or("this build was given no way to fetch repositories")?.fetch(git)?;
+    if let Some(expected) = expected.filter(|expected| !tree.commit.starts_with(&expected.to_ascii_lowercase())) {
+        return Err(format!("it is at commit {}, not {expected} as --checksum says", tree.commit).into());
+    }
+    let directory = git.subdirectory.as_deref().unwrap_or_default();
+    let found = find_in_layers(&Root::open(&tree.root)?, "the repository", &format!("/{directory}"), selection)?;
+    let identity = Some(format!("git {} {directory}", tree.commit));
+    Ok(Taken { found, identity, modified: None, _tree: Some(tree) })
 }
 
 /// The cache key: where to, as whom, and what by content. Of a stage or image all of it counts, by its layers.
@@ -152,18 +241,23 @@ pub(crate) fn key(state: &State, transfer: &Prepared, from: &From<'_>, gathered:
     // The names of --chown are the image's, so that with them it matters after all.
     let mut key = if transfer.link && transfer.chown.is_none() { KeyBuilder::new(kind, &[]) } else { state.key(kind) };
     key.text(if transfer.link { "link" } else { "" });
-    key.text(if transfer.selection.parents { "parents" } else { "" }).text(if transfer.unpacks() { "unpack" } else { "" });
+    key.text(if transfer.selection.parents { "parents" } else { "" });
     key.text(&transfer.destination).text(transfer.chown.as_deref().unwrap_or_default()).text(&format!("{:?}", transfer.chmod));
     key.texts(transfer.exclude_texts.iter().map(String::as_str)).text(&time.seconds.to_string());
-    let mut found = gathered.0.iter();
+    let mut gathered = gathered.0.iter();
     for source in &transfer.sources {
-        let found = found.next();
+        let taken = gathered.next();
+        key.text(if transfer.unpacks(source) { "unpack" } else { "" });
+        if let Some(identity) = taken.and_then(|taken| taken.identity.as_ref()) {
+            key.text(identity);
+            continue;
+        }
         match (source, from) {
             (Wanted::Inline { name, content }, _) => {
                 key.text("inline").text(name).text(content);
             }
-            (Wanted::Path(_), From::Context(context)) => key_of_found(&mut key, context, found.map_or(&[], Vec::as_slice))?,
-            (Wanted::Path(path), From::Layers { diff_ids, .. }) => {
+            (_, From::Context(context)) => key_of_found(&mut key, context, taken.map_or(&[], |taken| &taken.found))?,
+            (Wanted::Path(path) | Wanted::Url { url: path, .. } | Wanted::Git { written: path, .. }, From::Layers { diff_ids, .. }) => {
                 key.text("path").text(path);
                 for id in diff_ids {
                     key.bytes(id.as_bytes());
@@ -182,14 +276,14 @@ pub(crate) fn execute(
     from: &From<'_>,
     gathered: Gathered,
     layering: &Layering,
-    time: BuildTime,
+    (time, earlier): (BuildTime, Option<Earlier>),
 ) -> Result<Option<Written>, StepError> {
     let empty = &layering.empty;
     let owner = match &transfer.chown {
         None => None,
         Some(text) => Some(owner::lookup(&Overlay::mount(&state.layers, Writing::No { empty })?.root, text)?),
     };
-    let below = if transfer.link { &[] } else { state.layers.as_slice() };
+    let layers_below = if transfer.link { &[] } else { state.layers.as_slice() };
     let (ownership, times, extended) = match from {
         From::Context(_) => (Ownership::Set(owner.unwrap_or(Owner::ROOT)), CopyTimes::Made, false),
         From::Layers { .. } => (owner.map_or(Ownership::Keep, Ownership::Set), CopyTimes::Keep { latest: time.latest() }, true),
@@ -204,25 +298,34 @@ pub(crate) fn execute(
     let mut gathered = gathered.0.into_iter();
     let mut sources = Vec::new();
     for source in &transfer.sources {
-        let found = gathered.next().unwrap_or_default();
-        sources.push(match (source, &layers) {
-            (Wanted::Path(path), Some((name, layers))) => (source, find_in_layers(&layers.root, name, path, &transfer.selection)?),
-            (Wanted::Path(_), None) | (Wanted::Inline { .. }, _) => (source, found),
-        });
+        let mut taken = gathered.next().unwrap_or_default();
+        if let (Wanted::Path(path), Some((name, layers))) = (source, &layers) {
+            taken.found = find_in_layers(&layers.root, name, path, &transfer.selection)?;
+        }
+        sources.push((source, taken));
     }
-    if transfer.unpacks() && sources.iter().flat_map(|(_, found)| found).any(is_archive) {
+    if sources.iter().any(|(source, taken)| transfer.unpacks(source) && taken.found.iter().any(is_archive)) {
         let writing = Writing::To { upper: &layering.upper, work: &layering.work, empty };
-        let target = Overlay::mount(below, writing)?;
+        let target = Overlay::mount(layers_below, writing)?;
         placing.unpack(&target.root, sources)?;
         return Ok(None);
     }
-    let below = Overlay::mount(below, Writing::No { empty })?;
+    let below = Overlay::mount(layers_below, Writing::No { empty })?;
     let mut draft = Draft::new(&below.root, time.time());
-    for (source, found) in sources {
-        placing.place(&mut draft, source, found)?;
+    let files: usize = sources.iter().map(|(source, taken)| taken.files(source)).sum();
+    if files > 1 && !transfer.destination.ends_with('/') && !draft.is_directory(transfer.destination.as_bytes())? {
+        let destination = &transfer.destination;
+        return Err(StepError::Invalid(format!("with several sources the destination is a directory: write {destination}/")));
+    }
+    for (source, taken) in sources {
+        placing.place(&mut draft, source, taken)?;
     }
     let upper = Root::open(&layering.upper)?;
-    Ok(Some(tree::write_layer(draft, upper.descriptor())?))
+    let From::Context(context) = from else { return Ok(Some(tree::write_layer(draft, upper.descriptor(), None)?)) };
+    let digest = |stat: &Stat| context.known_digest(stat);
+    let (layer, files) = earlier.map_or((None, Files::new()), |earlier| (Some(earlier.root), earlier.files));
+    let reuse = Reuse { digest: &digest, layer, files };
+    Ok(Some(tree::write_layer(draft, upper.descriptor(), Some(&reuse))?))
 }
 
 struct Placing<'a> {
@@ -232,35 +335,59 @@ struct Placing<'a> {
     time: BuildTime,
 }
 
+impl Taken {
+    /// How many files there are: more than one need a directory to go to.
+    fn files(&self, source: &Wanted) -> usize {
+        let file = |found: &&Found| !matches!(found.entry.content, Content::Directory(_));
+        usize::from(matches!(source, Wanted::Inline { .. })) + self.found.iter().filter(file).count()
+    }
+}
+
 impl Placing<'_> {
-    fn place(&mut self, draft: &mut Draft<'_>, source: &Wanted, found: Vec<Found>) -> Result<(), StepError> {
+    fn place(&mut self, draft: &mut Draft<'_>, source: &Wanted, taken: Taken) -> Result<(), StepError> {
         let destination = self.transfer.destination.as_bytes();
         if let Wanted::Inline { name, content } = source {
             let bytes = content.clone().into_bytes();
             let look = Look { ownership: Ownership::Set(self.owner.unwrap_or(Owner::ROOT)), ..self.look.clone() };
             draft.place_bytes(bytes, INLINE_MODE, name.as_bytes(), destination, &look)?;
         }
-        for Found { directory, entry, base } in found {
-            draft.place(&directory, entry, &base, destination, &self.look)?;
+        let look = match source {
+            Wanted::Url { .. } => self.look_of_download(taken.modified),
+            Wanted::Path(_) | Wanted::Inline { .. } | Wanted::Git { .. } => self.look.clone(),
+        };
+        for Found { directory, entry, base } in taken.found {
+            draft.place(&directory, entry, &base, destination, &look)?;
         }
         Ok(())
     }
 
+    /// As the web has it: mode 0600, and the server's time unless the build says one.
+    fn look_of_download(&self, modified: Option<i64>) -> Look {
+        let chmod = if self.look.chmod == Chmod::Keep { Chmod::Set(DOWNLOAD_MODE) } else { self.look.chmod.clone() };
+        let times = match (modified, self.time.latest()) {
+            (Some(seconds), None) => CopyTimes::At(Time { seconds, nanoseconds: 0 }),
+            (Some(_), Some(_)) | (None, _) => CopyTimes::Made,
+        };
+        Look { chmod, times, ..self.look.clone() }
+    }
+
     /// Archives are unpacked into the tree, all else is copied into it, one source after the other.
-    fn unpack(&mut self, target: &Root, sources: Vec<(&Wanted, Vec<Found>)>) -> Result<(), StepError> {
+    fn unpack(&mut self, target: &Root, sources: Vec<(&Wanted, Taken)>) -> Result<(), StepError> {
         let destination = self.transfer.destination.as_bytes();
-        for (source, found) in sources {
+        for (source, mut taken) in sources {
             let mut others = Vec::new();
-            for found in found {
-                if is_archive(&found) {
+            for found in std::mem::take(&mut taken.found) {
+                if self.transfer.unpacks(source) && is_archive(&found) {
                     let directory = found.directory.open().map_err(|errno| tree::TreeError::reading("archive", errno.into()))?;
-                    tree::unpack(&directory, &found.entry.name, target, destination, self.owner)?;
+                    let owners = (self.owner.unwrap_or(Owner::ROOT), ArchiveOwners::AsWritten);
+                    tree::unpack(&directory, &found.entry.name, target, destination, owners)?;
                 } else {
                     others.push(found);
                 }
             }
             let mut draft = Draft::new(target, self.time.time());
-            self.place(&mut draft, source, others)?;
+            taken.found = others;
+            self.place(&mut draft, source, taken)?;
             tree::write_tree(draft, target.descriptor())?;
         }
         Ok(())

@@ -102,6 +102,8 @@ pub(crate) enum CopyTimes {
         /// `SOURCE_DATE_EPOCH`.
         latest: Option<i64>,
     },
+    /// This one.
+    At(Time),
 }
 
 /// What becomes of a directory that is there already.
@@ -192,6 +194,7 @@ impl Look {
     fn modified(&self, stat: &Stat, made: Time) -> Time {
         match self.times {
             CopyTimes::Made => made,
+            CopyTimes::At(time) => time,
             CopyTimes::Keep { latest } if latest.is_some_and(|latest| stat.st_mtime > latest) => made,
             CopyTimes::Keep { .. } => Time { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec as u32 },
         }
@@ -210,6 +213,11 @@ impl<'a> Draft<'a> {
             children: BTreeMap::new(),
         };
         Self { below, top, made }
+    }
+
+    /// Whether a directory is at a path, links followed.
+    pub(crate) fn is_directory(&self, path: &[u8]) -> Result<bool, TreeError> {
+        Ok(self.resolve(path, LastLink::Follow)?.found == Some(Kind::Directory))
     }
 
     /// Places one source. `source` is the directory that holds it, or itself if its name is empty; `base` is its name as the user wrote

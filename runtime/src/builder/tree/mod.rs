@@ -9,14 +9,14 @@ mod scan;
 mod times;
 mod write;
 
-pub(crate) use archive::{is_archive, unpack};
+pub(crate) use archive::{ArchiveOwners, is_archive, unpack};
 pub(crate) use chmod::Chmod;
 pub(crate) use draft::{CopyTimes, Draft, Existing, Look, Ownership, SourceDirectory};
 pub(crate) use overlay::{Overlay, OverlayError, Writing};
-pub(crate) use root::{LastLink, Missing, Owner, Root};
+pub(crate) use root::{LastLink, Missing, Owner, Root, Spot};
 pub(crate) use scan::{Content, Entry, Scan};
 pub(crate) use times::settle;
-pub(crate) use write::{Written, write_layer, write_tree};
+pub(crate) use write::{Files, Reuse, Written, write_layer, write_tree};
 
 use crate::image::layer::LayerError;
 use rustix::io::Errno;

@@ -14,7 +14,7 @@ use crate::store::remove::remove_tree_at;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, XattrFlags};
 use rustix::io::Errno;
 use spec::value::Digest;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{Read, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -31,6 +31,23 @@ pub(crate) struct Written {
     pub packed: Packed,
     /// Whether no source changed while it was read: only then the result stands for them.
     pub steady: bool,
+    /// The files whose digests are known, by path.
+    pub files: Files,
+}
+
+/// Digests of files by their path from a layer's root.
+pub(crate) type Files = BTreeMap<Vec<u8>, Digest>;
+
+/// What a new layer need not copy: the files of an earlier one, where they are what the new one is to hold.
+///
+/// They are hard-linked. Layers are never written to, so that nobody can tell but by counting links.
+pub(crate) struct Reuse<'a> {
+    /// The digest of a source, if it is known.
+    pub digest: &'a dyn Fn(&Stat) -> Option<Digest>,
+    /// The earlier layer's root.
+    pub layer: Option<OwnedFd>,
+    /// What it holds.
+    pub files: Files,
 }
 
 /// What a draft is written to.
@@ -54,13 +71,19 @@ struct Writer<'a> {
     source: Option<(Arc<SourceDirectory>, Arc<OwnedFd>)>,
     buffer: Vec<u8>,
     steady: bool,
+    reuse: Option<&'a Reuse<'a>>,
+    files: Files,
+    /// Files of the earlier layer that are in this one: two names of one file would be a hard link of the layer's own.
+    reused: HashSet<u64>,
+    /// The directory of the earlier layer that is open, by its path.
+    earlier: Option<(Vec<u8>, Arc<OwnedFd>)>,
 }
 
 /// Writes a draft into an empty upper directory whose owner and mode are set, and hashes it as a layer.
-pub(crate) fn write_layer(draft: Draft<'_>, upper: &OwnedFd) -> Result<Written, TreeError> {
+pub(crate) fn write_layer(draft: Draft<'_>, upper: &OwnedFd, reuse: Option<&Reuse<'_>>) -> Result<Written, TreeError> {
     let failed = TreeError::of("look at", b"/");
     let stat = rustix::fs::fstat(upper).map_err(failed)?;
-    let mut writer = Writer::new(upper, Onto::Upper, &stat);
+    let mut writer = Writer { reuse, ..Writer::new(upper, Onto::Upper, &stat) };
     let plain = (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) == (0o755, 0, 0);
     if !plain {
         let owner = Owner { user: stat.st_uid, group: stat.st_gid };
@@ -70,7 +93,8 @@ pub(crate) fn write_layer(draft: Draft<'_>, upper: &OwnedFd) -> Result<Written, 
     rustix::fs::futimens(upper, &times(draft.made.seconds, 0)).map_err(TreeError::of("set the time of", b"/"))?;
     let stream = writer.stream.take().expect("a layer has a stream");
     let (packed, sink) = stream.finish()?;
-    Ok(Written { diff_id: sink.finish(), packed, steady: writer.steady })
+    let diff_id = sink.finish().map_err(TreeError::io("hash", b"/"))?;
+    Ok(Written { diff_id, packed, steady: writer.steady, files: writer.files })
 }
 
 /// Writes a draft over a tree; what it replaces goes.
@@ -94,6 +118,10 @@ impl<'a> Writer<'a> {
             source: None,
             buffer: vec![0; READ_BYTES],
             steady: true,
+            reuse: None,
+            files: Files::new(),
+            reused: HashSet::new(),
+            earlier: None,
         }
     }
 
@@ -207,6 +235,9 @@ impl<'a> Writer<'a> {
             }
             self.links.insert((stat.st_dev, stat.st_ino), path.to_vec());
         }
+        if self.reuse(stat, attributes, (to, name, path))? {
+            return Ok(());
+        }
         let parent = self.open_source(directory).map_err(TreeError::of("open", directory.path()))?;
         let source = open_file(&*parent, from).map_err(TreeError::of("open", path))?;
         let file = self.create(to, name, path)?;
@@ -248,6 +279,52 @@ impl<'a> Writer<'a> {
             left -= count as u64;
         }
         Ok(())
+    }
+
+    /// Takes a file of the earlier layer, if it has just this one at this path.
+    fn reuse(&mut self, stat: &Stat, attributes: &FileAttributes, (to, name, path): (&OwnedFd, &[u8], &[u8])) -> Result<bool, TreeError> {
+        let Some(reuse) = self.reuse.filter(|_| !attributes.extended && stat.st_nlink == 1) else { return Ok(false) };
+        let Some(digest) = (reuse.digest)(stat) else { return Ok(false) };
+        self.files.insert(path.to_vec(), digest);
+        if reuse.files.get(path) != Some(&digest) {
+            return Ok(false);
+        }
+        let Some(earlier) = self.earlier_directory(reuse, &path[..path.len() - name.len()]) else { return Ok(false) };
+        let Ok(file) = open_file(&*earlier, name) else { return Ok(false) };
+        let FileAttributes { mode, owner, modified, .. } = *attributes;
+        let Ok(found) = rustix::fs::fstat(&file) else { return Ok(false) };
+        let same = (found.st_mode, found.st_size, found.st_uid, found.st_gid)
+            == (libc::S_IFREG | mode, stat.st_size, owner.user, owner.group)
+            && (found.st_mtime, found.st_mtime_nsec as u32) == (modified.seconds, modified.nanoseconds);
+        if !same || self.reused.contains(&found.st_ino) {
+            return Ok(false);
+        }
+        match rustix::fs::linkat(&*earlier, name, to, name, AtFlags::empty()) {
+            Ok(()) => {}
+            // As many links as the file system takes, or none at all: it is copied.
+            Err(Errno::MLINK | Errno::PERM | Errno::XDEV) => return Ok(false),
+            Err(error) => return Err(TreeError::of("link", path)(error)),
+        }
+        self.reused.insert(found.st_ino);
+        let size = stat.st_size as u64;
+        self.entry(path, EntryKind::File { size }, mode, owner, modified, Vec::new())?;
+        if let Some(stream) = &mut self.stream {
+            stream.sink().file(std::fs::File::from(file), size);
+        }
+        Ok(true)
+    }
+
+    /// The directory of the earlier layer at this path; `None` if it has none.
+    fn earlier_directory(&mut self, reuse: &Reuse<'_>, path: &[u8]) -> Option<Arc<OwnedFd>> {
+        if let Some((open, descriptor)) = &self.earlier
+            && open == path
+        {
+            return Some(Arc::clone(descriptor));
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let descriptor = Arc::new(open_beneath(reuse.layer.as_ref()?, path.strip_suffix(b"/").unwrap_or(path), flags).ok()?);
+        self.earlier = Some((path.to_vec(), Arc::clone(&descriptor)));
+        Some(descriptor)
     }
 
     /// One more name of a file that is there.

@@ -2,9 +2,10 @@
 
 use super::ImportError;
 use super::contents::Contents;
+use super::load::Loaded;
 use crate::image::ImageId;
 use crate::image::config::ImageConfig;
-use crate::image::manifest::{self, CONFIG_BYTES_MAX, Descriptor, Document, LAYERS_MAX, MANIFEST_BYTES_MAX, Manifest};
+use crate::image::manifest::{self, CONFIG_BYTES_MAX, Descriptor, Document, LAYERS_MAX, MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use crate::image::platform::Platform;
 use crate::image::store::{Expected, ImageStore};
 use serde::Deserialize;
@@ -18,11 +19,19 @@ const INDEX_DEPTH_MAX: usize = 4;
 /// One image of a `docker save` archive.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct SavedImage {
+pub(super) struct SavedImage {
     config: String,
     #[serde(default)]
-    repo_tags: Option<Vec<String>>,
+    pub(super) repo_tags: Option<Vec<String>>,
     layers: Vec<String>,
+}
+
+impl SavedImage {
+    /// The digest that its configuration's file is named by, where it is: `<hex>.json`, `blobs/sha256/<hex>`, `sha256:<hex>`.
+    pub(super) fn config_hex(&self) -> &str {
+        let name = self.config.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
+        name.strip_prefix("sha256:").unwrap_or(name)
+    }
 }
 
 /// Imports the image of an archive. Where it is both (as new docker versions write), the OCI layout is read: it says all digests.
@@ -31,17 +40,26 @@ pub(super) fn import(store: &ImageStore, path: &Path, contents: &Contents) -> Re
     if contents.has("oci-layout") && contents.has("index.json") { archive.oci() } else { archive.docker() }
 }
 
-struct Archive<'a> {
+/// Every image of an archive, each with the names the archive has for it.
+pub(super) fn load(store: &ImageStore, path: &Path, contents: &Contents) -> Result<Vec<Loaded>, ImportError> {
+    Archive { store, path, contents }.load()
+}
+
+pub(super) struct Archive<'a> {
     store: &'a ImageStore,
     path: &'a Path,
-    contents: &'a Contents,
+    pub(super) contents: &'a Contents,
 }
 
 impl Archive<'_> {
     fn oci(&self) -> Result<ImageId, ImportError> {
-        let mut bytes = self.required("index.json", MANIFEST_BYTES_MAX)?;
+        self.oci_from(self.required("index.json", MANIFEST_BYTES_MAX)?)
+    }
+
+    /// The image of a manifest, or the one of an index that runs here.
+    pub(super) fn oci_from(&self, mut bytes: Vec<u8>) -> Result<ImageId, ImportError> {
         for _ in 0..INDEX_DEPTH_MAX {
-            let wrong = |source| ImportError::Manifest { path: self.path.to_owned(), source: Box::new(source) };
+            let wrong = |source| self.wrong(source);
             match manifest::parse(&bytes, None).map_err(wrong)? {
                 Document::Manifest(manifest) => return self.manifest(&manifest, &bytes),
                 Document::Index(index) => {
@@ -69,17 +87,22 @@ impl Archive<'_> {
     }
 
     fn docker(&self) -> Result<ImageId, ImportError> {
-        let bytes = self.required("manifest.json", MANIFEST_BYTES_MAX)?;
-        let images: Vec<SavedImage> =
-            serde_json::from_slice(&bytes).map_err(|error| self.image(format!("its manifest.json is not docker's: {error}")))?;
+        let images = self.saved_images()?;
         let [image] = images.as_slice() else {
             let names: Vec<_> = images.iter().flat_map(|image| image.repo_tags.iter().flatten()).map(String::as_str).collect();
             return Err(self.image(format!("it holds {} images ({}): save one only", images.len(), names.join(", "))));
         };
+        self.docker_image(image)
+    }
+
+    pub(super) fn saved_images(&self) -> Result<Vec<SavedImage>, ImportError> {
+        let bytes = self.required("manifest.json", MANIFEST_BYTES_MAX)?;
+        serde_json::from_slice(&bytes).map_err(|error| self.image(format!("its manifest.json is not docker's: {error}")))
+    }
+
+    pub(super) fn docker_image(&self, image: &SavedImage) -> Result<ImageId, ImportError> {
         let config_bytes = self.required(&image.config, CONFIG_BYTES_MAX)?;
-        // The file is named by its digest: `<hex>.json`, or `blobs/sha256/<hex>`.
-        let hex = image.config.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
-        if let Ok(expected) = format!("sha256:{hex}").parse() {
+        if let Ok(expected) = format!("sha256:{}", image.config_hex()).parse() {
             self.verify(&image.config, expected, &config_bytes)?;
         }
         let diff_ids = self.diff_ids(&config_bytes, image.layers.len())?;
@@ -120,14 +143,14 @@ impl Archive<'_> {
         Ok(diff_ids)
     }
 
-    fn blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, ImportError> {
+    pub(super) fn blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, ImportError> {
         let name = blob_name(digest);
         let bytes = self.required(&name, limit)?;
         self.verify(&name, *digest, &bytes)?;
         Ok(bytes)
     }
 
-    fn required(&self, name: &str, limit: u64) -> Result<Vec<u8>, ImportError> {
+    pub(super) fn required(&self, name: &str, limit: u64) -> Result<Vec<u8>, ImportError> {
         self.contents.read(self.path, name, limit)?.ok_or_else(|| self.image(format!("{name} is missing")))
     }
 
@@ -139,8 +162,12 @@ impl Archive<'_> {
         Err(ImportError::Digest { path: self.path.to_owned(), name: name.to_owned(), expected, found })
     }
 
-    fn image(&self, problem: String) -> ImportError {
+    pub(super) fn image(&self, problem: String) -> ImportError {
         ImportError::Image { path: self.path.to_owned(), problem }
+    }
+
+    pub(super) fn wrong(&self, source: ManifestError) -> ImportError {
+        ImportError::Manifest { path: self.path.to_owned(), source: Box::new(source) }
     }
 
     fn store_error(&self, source: crate::image::store::StoreError) -> ImportError {

@@ -4,9 +4,13 @@
 
 mod contents;
 mod layout;
+mod load;
+pub mod save;
 
 #[cfg(test)]
 mod tests;
+
+pub use load::Loaded;
 
 use super::ImageId;
 use super::config::{History, ImageConfig};
@@ -14,7 +18,7 @@ use super::layer::LayerError;
 use super::manifest::ManifestError;
 use super::platform::Platform;
 use super::store::{ImageStore, StoreError};
-use crate::store::FileError;
+use crate::store::{FileError, Scratch};
 use contents::{Contents, Kind};
 use spec::value::Digest;
 use std::fs::File;
@@ -86,6 +90,8 @@ pub fn import(store: &ImageStore, path: &Path) -> Result<ImageId, ImportError> {
         return layout::import(store, path, &Contents::directory(path)?);
     }
     let file = File::open(path).map_err(FileError::of("open", path))?;
+    // Unpacked it is no smaller.
+    store.check_room(file.metadata().map_or(0, |found| found.len())).map_err(failed)?;
     let scratch = store.scratch().map_err(failed)?;
     match contents::recognise(path, file, scratch.path())? {
         Kind::Image(contents) => layout::import(store, path, &contents),
@@ -93,22 +99,52 @@ pub fn import(store: &ImageStore, path: &Path) -> Result<ImageId, ImportError> {
     }
 }
 
+/// Imports every image of an archive (an OCI layout, as directory or tar, or what `docker save` writes) that runs on this platform.
+pub fn load(store: &ImageStore, path: &Path) -> Result<Vec<Loaded>, ImportError> {
+    let failed = |source: StoreError| ImportError::Store { path: path.to_owned(), source: Box::new(source) };
+    let _lease = store.lease().map_err(failed)?;
+    if path.is_dir() {
+        return layout::load(store, path, &Contents::directory(path)?);
+    }
+    let file = File::open(path).map_err(FileError::of("open", path))?;
+    store.check_room(file.metadata().map_or(0, |found| found.len())).map_err(failed)?;
+    let scratch = store.scratch().map_err(failed)?;
+    match contents::recognise(path, file, scratch.path())? {
+        Kind::Image(contents) => layout::load(store, path, &contents),
+        Kind::RootFileSystem(_) => {
+            let problem = "it is no image, but a tree of files: agent image import makes an image of it".to_owned();
+            Err(ImportError::Image { path: path.to_owned(), problem })
+        }
+    }
+}
+
+/// [`load`], from what a reader gives.
+pub fn load_reader(store: &ImageStore, source: impl Read) -> Result<Vec<Loaded>, ImportError> {
+    let shown = Path::new("-");
+    let scratch = store.scratch().map_err(|source| ImportError::Store { path: shown.to_owned(), source: Box::new(source) })?;
+    load(store, &spool(&scratch, source)?)
+}
+
 /// Imports what a reader gives (a pipe, standard input), as [`import`] does with a file. It is kept on disk meanwhile: what it is
 /// may only be known at its end.
-pub fn import_reader(store: &ImageStore, mut source: impl Read) -> Result<ImageId, ImportError> {
+pub fn import_reader(store: &ImageStore, source: impl Read) -> Result<ImageId, ImportError> {
     let shown = Path::new("-");
     let failed = |source: StoreError| ImportError::Store { path: shown.to_owned(), source: Box::new(source) };
     let scratch = store.scratch().map_err(failed)?;
+    import(store, &spool(&scratch, source)?)
+}
+
+/// Keeps what a reader gives in a file.
+fn spool(scratch: &Scratch, mut source: impl Read) -> Result<PathBuf, ImportError> {
     let path = scratch.path().join("archive");
     let mut file = File::create(&path).map_err(FileError::of("create", &path))?;
-    io::copy(&mut source, &mut file).map_err(FileError::of("read", shown))?;
-    drop(file);
-    import(store, &path)
+    io::copy(&mut source, &mut file).map_err(FileError::of("read", Path::new("-")))?;
+    Ok(path)
 }
 
 /// A root file system becomes an image of one layer that says nothing but its platform.
 fn import_root(store: &ImageStore, file: File) -> Result<ImageId, StoreError> {
-    let layer = store.import_layer(file)?;
+    let layer = store.import_files(file)?;
     let mut config = ImageConfig::empty(&Platform::host());
     config.rootfs.diff_ids.push(layer.diff_id);
     config.history.push(History { created_by: Some("import of a root file system".to_owned()), ..History::default() });

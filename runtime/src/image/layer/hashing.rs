@@ -2,14 +2,15 @@
 
 use sha2::{Digest as _, Sha256};
 use spec::value::Digest;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read as _, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 /// Bytes handed over at a time: a hand-over costs some ten microseconds, hashing this much two hundred.
 const CHUNK_BYTES: usize = 256 << 10;
-/// Chunks in flight: 2 MiB bridge the writer's pauses.
-const CHUNKS_MAX: usize = 8;
+/// Pieces in flight: full chunks are 16 MiB at most, files that wait to be read are few enough for any limit of open files.
+const PIECES_MAX: usize = 64;
 
 /// A sink that keeps nothing of what is written but its digest.
 pub(crate) struct HashingSink {
@@ -21,7 +22,14 @@ enum Hasher {
     /// The writer hashes itself: so far there is little.
     Here(Sha256),
     /// A thread does.
-    Beside { full: SyncSender<Vec<u8>>, empty: Receiver<Vec<u8>>, thread: JoinHandle<Sha256> },
+    Beside { pieces: SyncSender<Piece>, empty: Receiver<Vec<u8>>, thread: JoinHandle<io::Result<Sha256>> },
+}
+
+/// What is hashed next.
+enum Piece {
+    Bytes(Vec<u8>),
+    /// This many bytes of a file.
+    File(File, u64),
 }
 
 impl HashingSink {
@@ -29,30 +37,37 @@ impl HashingSink {
         Self { chunk: Vec::new(), hasher: Hasher::Here(Sha256::new()) }
     }
 
-    /// The digest of all that was written.
-    pub(crate) fn finish(self) -> Digest {
+    /// The digest of all that was written. Errors: a file could not be read, or was shorter than announced.
+    pub(crate) fn finish(self) -> io::Result<Digest> {
         let mut hash = match self.hasher {
             Hasher::Here(hash) => hash,
-            Hasher::Beside { full, empty, thread } => {
-                drop((full, empty));
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            Hasher::Beside { pieces, empty, thread } => {
+                drop((pieces, empty));
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?
             }
         };
         hash.update(&self.chunk);
-        Digest::from_bytes(hash.finalize().into())
+        Ok(Digest::from_bytes(hash.finalize().into()))
     }
 
-    /// Hands the full chunk over and takes an empty one.
+    /// Writes this many bytes of a file, read by the thread that hashes them.
+    pub(crate) fn file(&mut self, file: File, size: u64) {
+        self.hand_over();
+        if let Hasher::Beside { pieces, .. } = &self.hasher {
+            let _ = pieces.send(Piece::File(file, size));
+        }
+    }
+
+    /// Hands the chunk over and takes an empty one.
     fn hand_over(&mut self) {
         if let Hasher::Here(hash) = &self.hasher {
             self.hasher = beside(hash.clone());
         }
-        let Hasher::Beside { full, empty, .. } = &self.hasher else { return };
+        let Hasher::Beside { pieces, empty, .. } = &self.hasher else { return };
         let next = empty.try_recv().unwrap_or_default();
         let chunk = std::mem::replace(&mut self.chunk, next);
-        // It receives until this side hangs up; should it have panicked, `finish` says so.
-        let _ = full.send(chunk);
-        self.chunk.reserve(CHUNK_BYTES);
+        // It receives until this side hangs up; should it have failed, `finish` says so.
+        let _ = pieces.send(Piece::Bytes(chunk));
     }
 }
 
@@ -72,18 +87,40 @@ impl Write for HashingSink {
 }
 
 fn beside(mut hash: Sha256) -> Hasher {
-    let (full, filled) = sync_channel::<Vec<u8>>(CHUNKS_MAX);
-    let (emptied, empty) = sync_channel(CHUNKS_MAX + 1);
+    let (pieces, received) = sync_channel::<Piece>(PIECES_MAX);
+    let (emptied, empty) = sync_channel(PIECES_MAX);
     let thread = std::thread::spawn(move || {
-        for mut chunk in filled {
-            hash.update(&chunk);
-            chunk.clear();
-            // The writer may have all it needs, or be done.
-            let _ = emptied.try_send(chunk);
+        let mut buffer = Vec::new();
+        for piece in received {
+            match piece {
+                Piece::Bytes(mut chunk) => {
+                    hash.update(&chunk);
+                    chunk.clear();
+                    // The writer may have all it needs, or be done.
+                    let _ = emptied.try_send(chunk);
+                }
+                Piece::File(file, size) => hash_file(&mut hash, file, size, &mut buffer)?,
+            }
         }
-        hash
+        Ok(hash)
     });
-    Hasher::Beside { full, empty, thread }
+    Hasher::Beside { pieces, empty, thread }
+}
+
+fn hash_file(hash: &mut Sha256, mut file: File, size: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
+    buffer.resize(CHUNK_BYTES, 0);
+    let mut left = size;
+    while left > 0 {
+        let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        match file.read(&mut buffer[..wanted])? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => {
+                hash.update(&buffer[..count]);
+                left -= count as u64;
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -96,8 +133,22 @@ mod tests {
         for step in [1000, CHUNK_BYTES - 1, CHUNK_BYTES, 3_000_001] {
             let mut sink = HashingSink::new();
             bytes.chunks(step).for_each(|part| sink.write_all(part).unwrap());
-            assert_eq!(sink.finish(), Digest::of(&bytes), "{step}");
+            assert_eq!(sink.finish().unwrap(), Digest::of(&bytes), "{step}");
         }
-        assert_eq!(HashingSink::new().finish(), Digest::of(b""));
+        assert_eq!(HashingSink::new().finish().unwrap(), Digest::of(b""));
+    }
+    #[test]
+    fn files_are_hashed_where_they_stand() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, [7; 600_000]).unwrap();
+        let mut sink = HashingSink::new();
+        sink.write_all(b"before").unwrap();
+        sink.file(File::open(&path).unwrap(), 600_000);
+        sink.write_all(b"after").unwrap();
+        assert_eq!(sink.finish().unwrap(), Digest::of(&[&b"before"[..], &[7; 600_000], b"after"].concat()));
+        let mut sink = HashingSink::new();
+        sink.file(File::open(&path).unwrap(), 600_001);
+        assert!(sink.finish().is_err());
     }
 }

@@ -298,13 +298,41 @@ fn parse_pax(mut bytes: &[u8], extensions: &mut Extensions) -> Result<(), &'stat
             b"mtime" => extensions.modified = Some(parse_time(value).ok_or(BROKEN)?),
             key if key.starts_with(b"GNU.sparse.") => extensions.sparse = true,
             key => {
-                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    extensions.attributes.push((name.to_vec(), value.to_vec()));
+                if let Some(name) = key.strip_prefix(ATTRIBUTE_PREFIX) {
+                    extensions.attributes.push((attribute_name(name), value.to_vec()));
                 }
             }
         }
     }
     Ok(())
+}
+
+/// Begins the PAX keys of extended attributes; star's invention, which everybody took.
+const ATTRIBUTE_PREFIX: &[u8] = b"SCHILY.xattr.";
+/// What cannot stand in a key, since it ends one, and what it is written by, as GNU tar does.
+const ESCAPES: [(u8, &[u8]); 2] = [(b'%', b"%25"), (b'=', b"%3D")];
+
+/// The PAX key of an extended attribute.
+pub(super) fn attribute_key(name: &[u8]) -> Vec<u8> {
+    let mut key = ATTRIBUTE_PREFIX.to_vec();
+    for byte in name {
+        match ESCAPES.iter().find(|(escaped, _)| escaped == byte) {
+            Some((_, escape)) => key.extend_from_slice(escape),
+            None => key.push(*byte),
+        }
+    }
+    key
+}
+
+/// The extended attribute of a PAX key.
+fn attribute_name(mut key: &[u8]) -> Vec<u8> {
+    let mut name = Vec::with_capacity(key.len());
+    while let Some((first, rest)) = key.split_first() {
+        let escape = ESCAPES.iter().find(|(_, escape)| key.starts_with(escape));
+        name.push(escape.map_or(*first, |(escaped, _)| *escaped));
+        key = escape.map_or(rest, |(_, escape)| &key[escape.len()..]);
+    }
+    name
 }
 
 fn number(digits: &[u8]) -> Option<u64> {

@@ -97,6 +97,11 @@ impl<W: Write> LayerStream<W> {
         self.tar.data(bytes).map_err(LayerError::system("write", b""))
     }
 
+    /// The sink, for bytes of the file that was announced last: exactly as many as announced.
+    pub(crate) fn sink(&mut self) -> &mut W {
+        self.tar.sink()
+    }
+
     /// Writes the end; what was written, and the sink.
     pub(crate) fn finish(self) -> Result<(Packed, W), LayerError> {
         Ok((self.packed, self.tar.finish().map_err(LayerError::system("write the end", b""))?))

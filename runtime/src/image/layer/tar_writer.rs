@@ -51,6 +51,10 @@ impl<W: Write> TarWriter<W> {
         self.sink.write_all(bytes)
     }
 
+    pub(super) fn sink(&mut self) -> &mut W {
+        &mut self.sink
+    }
+
     pub(super) fn finish(mut self) -> io::Result<W> {
         self.end_data()?;
         self.sink.write_all(&[0; 2 * BLOCK])?;
@@ -119,7 +123,7 @@ fn pax_records(entry: &Entry) -> Vec<u8> {
     if entry.modified.nanoseconds != 0 || !fits {
         add("mtime", decimal(entry.modified).into_bytes());
     }
-    records.extend(entry.attributes.iter().map(|(name, value)| ([b"SCHILY.xattr.", name.as_slice()].concat(), value.clone())));
+    records.extend(entry.attributes.iter().map(|(name, value)| (super::header::attribute_key(name), value.clone())));
     records.sort();
     records.iter().flat_map(|(key, value)| record(key, value)).collect()
 }

@@ -341,71 +341,135 @@ mod properties {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
+    /// What every file has, whatever its kind.
+    #[derive(Debug, Clone)]
+    struct Common {
+        mode: u32,
+        owner: u32,
+        modified: (i64, u32),
+        attributes: BTreeMap<Vec<u8>, Vec<u8>>,
+    }
+
     /// A node of a generated tree.
     #[derive(Debug, Clone)]
     enum Node {
-        File { bytes: Vec<u8>, mode: u32, owner: u32, modified: (i64, u32), attribute: Option<Vec<u8>> },
-        Directory { mode: u32, opaque: bool, children: BTreeMap<String, Node> },
-        Link(String),
+        File {
+            bytes: Vec<u8>,
+            common: Common,
+        },
+        Directory {
+            opaque: bool,
+            children: BTreeMap<Vec<u8>, Node>,
+            common: Common,
+        },
+        Link {
+            target: Vec<u8>,
+            common: Common,
+        },
+        /// Of any file before it that is no directory.
         HardLink(prop::sample::Index),
         Whiteout,
-        Fifo,
-        Device(u32, u32),
+        Fifo {
+            common: Common,
+        },
+        Device {
+            kind: FileType,
+            major: u32,
+            minor: u32,
+            common: Common,
+        },
     }
 
-    fn name() -> impl Strategy<Value = String> {
-        prop_oneof![8 => "[a-zA-Z0-9 ._\u{e4}-]{1,12}", 1 => "[a-z]{90,255}"]
-            .prop_filter("a name", |name| name != "." && name != ".." && !name.starts_with(".wh.") && name.len() <= 255)
+    /// Any bytes that the kernel takes for a name; long ones are not rare.
+    fn name() -> impl Strategy<Value = Vec<u8>> {
+        let any_bytes = prop::collection::vec(1_u8.., 1..14);
+        let text = "[a-zA-Z0-9 ._\u{e4}-]{1,12}".prop_map(String::into_bytes);
+        prop_oneof![6 => text, 3 => any_bytes, 1 => prop::collection::vec(b'a'..=b'z', 90..=255)].prop_filter("a name", |name| {
+            name != b"." && name != b".." && !name.starts_with(b".wh.") && name.len() <= 255 && !name.contains(&b'/')
+        })
+    }
+
+    fn common() -> impl Strategy<Value = Common> {
+        let time = (-4_000_000_000_i64..20_000_000_000, prop_oneof![Just(0), 0_u32..1_000_000_000]);
+        let key = prop_oneof!["[a-z%= .\n]{1,20}".prop_map(String::into_bytes), prop::collection::vec(1_u8.., 1..30)];
+        let key = key.prop_map(|name| [b"user.", &name[..]].concat());
+        let attributes = prop::collection::btree_map(key, prop::collection::vec(any::<u8>(), 0..40), 0..3);
+        (0_u32..0o10000, prop_oneof![Just(0), 0_u32..u32::MAX], time, attributes).prop_map(|(mode, owner, modified, attributes)| Common {
+            mode,
+            owner,
+            modified,
+            attributes,
+        })
     }
 
     fn node() -> impl Strategy<Value = Node> {
-        let time = (-4_000_000_000_i64..20_000_000_000, prop_oneof![Just(0), 0_u32..1_000_000_000]);
-        let attribute = prop::option::of(prop::collection::vec(any::<u8>(), 0..40));
-        let file = (prop::collection::vec(any::<u8>(), 0..2000), 0_u32..0o10000, 0_u32..u32::MAX, time, attribute)
-            .prop_map(|(bytes, mode, owner, modified, attribute)| Node::File { bytes, mode, owner, modified, attribute });
+        let file = (prop::collection::vec(any::<u8>(), 0..2000), common()).prop_map(|(bytes, common)| Node::File { bytes, common });
+        let target = prop::collection::vec(1_u8.., 1..180);
+        let kind = prop_oneof![Just(FileType::BlockDevice), Just(FileType::CharacterDevice)];
+        let device = (kind, 1_u32..4096, 0_u32..1_000_000, common());
         let leaf = prop_oneof![
             6 => file,
-            2 => "[a-z/.]{1,150}".prop_map(Node::Link),
+            2 => (target, common()).prop_map(|(target, common)| Node::Link { target, common }),
             2 => any::<prop::sample::Index>().prop_map(Node::HardLink),
             1 => Just(Node::Whiteout),
-            1 => Just(Node::Fifo),
-            1 => (1_u32..4096, 0_u32..1_000_000).prop_map(|(major, minor)| Node::Device(major, minor)),
+            1 => common().prop_map(|common| Node::Fifo { common }),
+            1 => device.prop_map(|(kind, major, minor, common)| Node::Device { kind, major, minor, common }),
         ];
         leaf.prop_recursive(5, 60, 8, |inner| {
-            (0_u32..0o10000, any::<bool>(), prop::collection::btree_map(name(), inner, 0..8))
-                .prop_map(|(mode, opaque, children)| Node::Directory { mode, opaque, children })
+            (any::<bool>(), prop::collection::btree_map(name(), inner, 0..8), common())
+                .prop_map(|(opaque, children, common)| Node::Directory { opaque, children, common })
         })
     }
 
     fn build(path: &Path, node: &Node, files: &mut Vec<std::path::PathBuf>) {
         match node {
-            Node::File { bytes, mode, owner, modified, attribute } => {
+            Node::File { bytes, common } => {
                 fs::write(path, bytes).unwrap();
-                std::os::unix::fs::chown(path, Some(*owner), Some(owner / 2)).unwrap();
-                fs::set_permissions(path, fs::Permissions::from_mode(*mode)).unwrap();
-                if let Some(value) = attribute {
-                    rustix::fs::setxattr(path, "user.property", value, XattrFlags::empty()).unwrap();
-                }
-                let time = super::super::root::timestamps(Time { seconds: modified.0, nanoseconds: modified.1 });
-                rustix::fs::utimensat(rustix::fs::CWD, path, &time, rustix::fs::AtFlags::empty()).unwrap();
-                files.push(path.to_owned());
+                settle(path, common, FileType::RegularFile);
             }
-            Node::Directory { mode, opaque, children } => {
+            Node::Directory { opaque, children, common } => {
                 fs::create_dir(path).unwrap();
                 for (name, child) in children {
-                    build(&path.join(name), child, files);
+                    build(&path.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name)), child, files);
                 }
-                fs::set_permissions(path, fs::Permissions::from_mode(*mode)).unwrap();
                 if *opaque {
                     rustix::fs::setxattr(path, "trusted.overlay.opaque", b"y", XattrFlags::empty()).unwrap();
                 }
+                return settle(path, common, FileType::Directory);
             }
-            Node::Link(target) => symlink(target, path).unwrap(),
+            Node::Link { target, common } => {
+                rustix::fs::symlinkat(&target[..], rustix::fs::CWD, path).unwrap();
+                settle(path, common, FileType::Symlink);
+            }
             Node::HardLink(index) if !files.is_empty() => fs::hard_link(index.get(files), path).unwrap(),
-            Node::HardLink(_) | Node::Fifo => make_node(path, FileType::Fifo, 0),
-            Node::Whiteout => make_node(path, FileType::CharacterDevice, 0),
-            Node::Device(major, minor) => make_node(path, FileType::BlockDevice, rustix::fs::makedev(*major, *minor)),
+            // A whiteout is a device that has several names in an upper directory; as a layer's entry it has none.
+            Node::Whiteout => return make_node(path, FileType::CharacterDevice, 0),
+            Node::HardLink(_) => make_node(path, FileType::Fifo, 0),
+            Node::Fifo { common } => {
+                make_node(path, FileType::Fifo, 0);
+                settle(path, common, FileType::Fifo);
+            }
+            Node::Device { kind, major, minor, common } => {
+                make_node(path, *kind, rustix::fs::makedev(*major, *minor));
+                settle(path, common, *kind);
+            }
         }
+        files.push(path.to_owned());
+    }
+
+    /// Owner, mode, attributes and times, in the order in which none undoes another.
+    fn settle(path: &Path, common: &Common, kind: FileType) {
+        std::os::unix::fs::lchown(path, Some(common.owner), Some(common.owner / 2)).unwrap();
+        if kind != FileType::Symlink {
+            fs::set_permissions(path, fs::Permissions::from_mode(common.mode)).unwrap();
+        }
+        if matches!(kind, FileType::RegularFile | FileType::Directory) {
+            for (name, value) in &common.attributes {
+                rustix::fs::setxattr(path, &name[..], value, XattrFlags::empty()).unwrap();
+            }
+        }
+        let time = super::super::root::timestamps(Time { seconds: common.modified.0, nanoseconds: common.modified.1 });
+        rustix::fs::utimensat(rustix::fs::CWD, path, &time, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).unwrap();
     }
 
     fn make_node(path: &Path, kind: FileType, device: u64) {

@@ -233,6 +233,12 @@ pub fn pull(store: &ImageStore, reference: &ImageReference, options: &PullOption
     }
 }
 
+/// Bytes that the layers which are not here will take at least: as they travel, and unpacked no smaller than that.
+fn least_bytes(store: &ImageStore, manifest: &Manifest, diff_ids: &[Digest]) -> u64 {
+    let missing = manifest.layers.iter().zip(diff_ids).filter(|(_, diff_id)| !store.has_layer(diff_id));
+    missing.map(|(layer, _)| layer.size.saturating_mul(2)).fold(0, u64::saturating_add)
+}
+
 struct Pull<'a> {
     store: &'a ImageStore,
     reference: &'a ImageReference,
@@ -244,21 +250,19 @@ impl Pull<'_> {
     /// All of it, from one place.
     fn run(&self) -> Result<ImageId, PullError> {
         let (manifest, bytes, path) = self.resolve()?;
-        let rules = self.options.access.settings.policy(self.reference);
-        let verdict = rules.map(|rules| policy::verify(&self.client, &rules, self.reference, &path)).transpose()?.flatten();
+        let origin = policy::verify(&self.client, &self.options.access.settings, self.reference, &path)?;
         (self.options.progress)(Progress::Resolved { manifest: &Digest::of(&bytes), layers: manifest.layers.len() });
-        let id = if self.store.has_image(&manifest.config.digest) {
-            manifest.config.digest
-        } else {
-            let config_bytes = self.config(&manifest)?;
-            let config = self.check(&manifest, &config_bytes)?;
-            self.layers(&manifest, &config.rootfs.diff_ids)?;
-            self.store.put_image_bytes(&config_bytes, Some(&bytes))?
-        };
-        if let Some(verdict) = verdict {
-            self.store.put_verdict(&id, &verdict)?;
+        let id = manifest.config.digest;
+        if self.store.has_image(&id) {
+            self.store.put_origin(&id, &origin)?;
+            return Ok(id);
         }
-        Ok(id)
+        let config_bytes = self.config(&manifest)?;
+        let config = self.check(&manifest, &config_bytes)?;
+        self.store.check_room(least_bytes(self.store, &manifest, &config.rootfs.diff_ids))?;
+        self.layers(&manifest, &config.rootfs.diff_ids)?;
+        self.store.put_origin(&id, &origin)?;
+        Ok(self.store.put_image_bytes(&config_bytes, Some(&bytes))?)
     }
 
     /// The manifest for the platform, with its exact bytes, and the digests of all documents on the way to it.

@@ -6,7 +6,7 @@ use super::settings::{Policy, Settings};
 use super::signature::{self, PAYLOAD_BYTES_MAX, PublicKey, SignatureError};
 use crate::image::ImageId;
 use crate::image::manifest::MANIFEST_BYTES_MAX;
-use crate::image::store::{ImageStore, StoreError, Verdict};
+use crate::image::store::{ImageStore, Origin, StoreError};
 use spec::value::{Digest, ImageReference};
 use ureq::http::StatusCode;
 
@@ -62,36 +62,49 @@ pub fn admit(settings: &Settings, reference: &ImageReference) -> Result<(), Poli
     Ok(())
 }
 
-/// Whether an image of the store may be used under a name without asking anybody: its name is admitted and, where a signature is
-/// wanted, one by a key that still counts was found when it was pulled.
+/// Whether an image of the store may be used under a name without asking anybody: it was made here, or its name is admitted and,
+/// where a signature is wanted, one by a key that still counts was found when it was pulled.
 pub fn is_settled(settings: &Settings, store: &ImageStore, reference: &ImageReference, id: &ImageId) -> Result<bool, StoreError> {
     let Some(policy) = settings.policy(reference) else { return Ok(true) };
+    let origins = store.origins(id)?;
+    if origins.is_empty() {
+        return Ok(true);
+    }
     if admit(settings, reference).is_err() {
         return Ok(false);
     }
-    if policy.keys.is_empty() {
-        return Ok(true);
-    }
-    let counts = |verdict: &Verdict| {
-        let same_tag = verdict.tag.is_none() || reference.tag().is_none() || verdict.tag.as_deref() == reference.tag();
-        let same_digest = reference.digest().is_none_or(|digest| verdict.manifests.contains(digest));
-        let known_key = policy.keys.iter().any(|key| *key.fingerprint() == verdict.key);
-        verdict.repository == name_of(reference) && same_tag && same_digest && known_key
+    let counts = |origin: &Origin| {
+        let same_tag = origin.tag.is_none() || reference.tag().is_none() || origin.tag.as_deref() == reference.tag();
+        let same_digest = reference.digest().is_none_or(|digest| origin.manifests.contains(digest));
+        let known_key = policy.keys.iter().any(|key| Some(key.fingerprint()) == origin.signed_by.as_ref());
+        origin.repository == name_of(reference) && same_tag && same_digest && known_key
     };
-    Ok(store.verdicts(id)?.iter().any(counts))
+    Ok(policy.keys.is_empty() || origins.iter().any(counts))
 }
 
-/// Looks for a signature that the policy takes; `None` if it wants none. `manifests` is what the name led to, down to the manifest
-/// of this platform: to sign an index is to sign what is in it.
+/// Looks for a signature that the policy takes, if it wants one; the origin to remember. `manifests` is what the name led to, down
+/// to the manifest of this platform: to sign an index is to sign what is in it.
 pub(super) fn verify(
     client: &Client<'_>,
-    policy: &Policy<'_>,
+    settings: &Settings,
     reference: &ImageReference,
     manifests: &[Digest],
-) -> Result<Option<Verdict>, PullError> {
-    if policy.keys.is_empty() {
-        return Ok(None);
+) -> Result<Origin, PullError> {
+    let (repository, tag) = (name_of(reference), reference.tag().map(str::to_owned));
+    let mut origin = Origin { repository, tag, manifests: manifests.to_vec(), signed_by: None };
+    if let Some(policy) = settings.policy(reference).filter(|policy| !policy.keys.is_empty()) {
+        origin.signed_by = Some(*signer(client, &policy, reference, manifests)?.fingerprint());
     }
+    Ok(origin)
+}
+
+/// The first key that a good signature is by.
+fn signer<'a>(
+    client: &Client<'_>,
+    policy: &Policy<'a>,
+    reference: &ImageReference,
+    manifests: &[Digest],
+) -> Result<&'a PublicKey, PullError> {
     let refused = |source| PullError::Policy { reference: Box::new(reference.clone()), source };
     let prefix = policy.prefix.to_string();
     let (mut count, mut last) = (0, None);
@@ -99,7 +112,7 @@ pub(super) fn verify(
         for Signed { payload, signature } in signatures(client, manifest)? {
             count += 1;
             match signature::verify(&payload, &signature, policy.keys, reference, manifests) {
-                Ok(key) => return Ok(Some(verdict(key, reference, manifests))),
+                Ok(key) => return Ok(key),
                 Err(error) => last = Some(error),
             }
         }
@@ -133,11 +146,6 @@ fn signatures(client: &Client<'_>, manifest: &Digest) -> Result<Vec<Signed>, Pul
         }
     }
     Ok(found)
-}
-
-fn verdict(key: &PublicKey, reference: &ImageReference, manifests: &[Digest]) -> Verdict {
-    let tag = reference.tag().map(str::to_owned);
-    Verdict { repository: name_of(reference), tag, manifests: manifests.to_vec(), key: *key.fingerprint() }
 }
 
 fn name_of(reference: &ImageReference) -> String {

@@ -49,8 +49,8 @@ pub struct PolicyRule {
 pub struct Mirror {
     /// Where it is.
     pub location: RegistryLocation,
-    /// How it proves who it is.
-    pub trust: Trust,
+    /// How it proves who it is; `None`: as its own rule says, if it has one.
+    pub trust: Option<Trust>,
 }
 
 /// How a server proves who it is.
@@ -127,9 +127,17 @@ impl Settings {
         let mirrors = self.stated(registry, repository, |rule| rule.mirrors.as_ref());
         let mirrors = mirrors.into_iter().flat_map(|(prefix, mirrors)| {
             let rest = prefix.rest(registry, repository).unwrap_or_default();
-            mirrors.iter().map(move |mirror| Endpoint::of_mirror(mirror, &rest))
+            mirrors.iter().map(move |mirror| self.mirror(mirror, &rest))
         });
         mirrors.chain(std::iter::once(self.origin(registry, repository))).collect()
+    }
+
+    /// A mirror's part of what is called `rest` below the prefix that it stands in for.
+    fn mirror(&self, mirror: &Mirror, rest: &str) -> Endpoint {
+        let (host, path) = (mirror.location.host(), mirror.location.path());
+        let repository = [path, rest].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+        let trust = mirror.trust.clone().unwrap_or_else(|| self.trust(host, &repository));
+        Endpoint { is_mirror: true, ..Endpoint::new(host, host, &repository, trust, mirror.location.scheme()) }
     }
 
     /// The registry itself: where to push to and log in at.
@@ -161,12 +169,6 @@ impl Settings {
 }
 
 impl Endpoint {
-    fn of_mirror(mirror: &Mirror, rest: &str) -> Self {
-        let (host, path) = (mirror.location.host(), mirror.location.path());
-        let repository = [path, rest].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
-        Self { is_mirror: true, ..Self::new(host, host, &repository, mirror.trust.clone(), mirror.location.scheme()) }
-    }
-
     fn new(registry: &str, host: &str, repository: &str, trust: Trust, scheme: Option<Scheme>) -> Self {
         use Scheme::{Http, Https};
         let (trust, schemes): (_, &'static [Scheme]) = match (trust, scheme) {
@@ -232,7 +234,7 @@ mod tests {
     }
 
     fn mirror(location: &str) -> Mirror {
-        Mirror { location: location.parse().unwrap(), trust: Trust::System }
+        Mirror { location: location.parse().unwrap(), trust: None }
     }
 
     fn places(settings: &Settings, reference: &str) -> Vec<String> {

@@ -143,6 +143,12 @@ impl Fixture {
         Self::of(gzip(&tar), &Digest::of(&tar), "amd64")
     }
 
+    /// One whose layer is too small to be cut.
+    fn small() -> Self {
+        let tar = rootfs_tar(&[("etc/hello", b"hello")]);
+        Self::of(gzip(&tar), &Digest::of(&tar), "amd64")
+    }
+
     fn of(layer: Vec<u8>, diff_id: &Digest, architecture: &str) -> Self {
         let architecture = if architecture == "amd64" { Platform::host().architecture } else { architecture.to_owned() };
         let config = format!(r#"{{"architecture":"{architecture}","os":"linux","rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#)

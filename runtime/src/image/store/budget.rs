@@ -124,33 +124,21 @@ impl<R: Read> Read for Watched<'_, R> {
 
 /// The refusal within an error, however deep.
 pub fn no_room(error: &(dyn std::error::Error + 'static)) -> Option<NoRoom> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(StoreError::NoRoom(refusal)) = error.downcast_ref::<StoreError>() {
-            return Some(*refusal);
-        }
-        if let Some(refusal) = error.downcast_ref::<NoRoom>() {
-            return Some(*refusal);
-        }
-        // What an io::Error wraps is not its source, only its source's source is.
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if let Some(refusal) = wrapped.and_then(|wrapped| no_room(wrapped)) {
-            return Some(refusal);
-        }
-        next = error.source();
-    }
-    None
+    let mut reasons = std::iter::successors(Some(error), |error| error.source());
+    reasons.find_map(|reason| reason.downcast_ref().copied())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::layer::LayerError;
 
     #[test]
     fn a_refusal_is_found_within_what_it_caused() {
         let refusal = NoRoom::Budget { need: 5, used: 8, budget: 10 };
         assert_eq!(refusal.missing(), 3);
-        let deep = io::Error::other(io::Error::other(StoreError::NoRoom(refusal)));
+        let deep = LayerError::Read { after: String::new(), source: io::Error::other(StoreError::NoRoom(refusal)) };
+        let deep = StoreError::Layer(deep);
         assert_eq!(no_room(&deep), Some(refusal));
         assert_eq!(no_room(&io::Error::other("else")), None);
     }
@@ -162,9 +150,9 @@ mod tests {
         store.check_room(1 << 20).unwrap();
         let tight = store.clone().with_limits(Limits { budget: Some(1 << 20), floor: None });
         assert!(tight.check_room(1 << 10).is_ok());
-        let text = tight.check_room(20 << 20).unwrap_err().to_string();
+        let text = no_room(&tight.check_room(20 << 20).unwrap_err()).unwrap().to_string();
         assert!(text.starts_with("no room: 20.0 MiB more, but the store takes") && text.ends_with("of its budget of 1.0 MiB"), "{text}");
         let high = store.with_limits(Limits { budget: None, floor: Some(u64::MAX) });
-        assert!(high.check_room(0).unwrap_err().to_string().contains("stay free"));
+        assert!(no_room(&high.check_room(0).unwrap_err()).unwrap().to_string().contains("stay free"));
     }
 }

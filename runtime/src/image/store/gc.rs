@@ -159,7 +159,7 @@ impl ImageStore {
         }
         for id in &garbage.images {
             atomic::remove_file(&self.image_path(id))?;
-            self.remove_verdicts(id)?;
+            self.remove_origins(id)?;
         }
         for diff_id in garbage.layers.keys() {
             self.remove_layer(diff_id)?;
@@ -177,6 +177,7 @@ impl ImageStore {
             // Counted with the garbage.
             Travelled::Whole | Travelled::Drop => self.remove_partials(|_| true).map(|_| 0)?,
         };
+        self.sweep_origins()?;
         self.remove_free_locks()?;
         Ok(Freed { images: garbage.images.len() as u64, layers: garbage.layers.len() as u64, bytes: garbage.bytes() + stale })
     }

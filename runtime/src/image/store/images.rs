@@ -3,11 +3,12 @@
 use super::{ImageStore, StoreError, read_record};
 use crate::image::ImageId;
 use crate::image::config::ImageConfig;
-use crate::store::atomic;
+use crate::store::{FileError, atomic};
 use serde::{Deserialize, Serialize};
 use spec::value::Digest;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 /// An image ready to be run.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +31,8 @@ pub struct ImageSummary {
     pub keys: Vec<String>,
     /// When it was made, RFC 3339, if it says so.
     pub created: Option<String>,
+    /// When it came into this store.
+    pub added: SystemTime,
     /// Bytes of the files of all its layers, shared ones included.
     pub size_bytes: u64,
     /// Digest of the manifest it was pulled by, or first published by.
@@ -48,9 +51,9 @@ pub(super) struct ImageRecord {
 
 /// `records/<digest of the key>.json`.
 #[derive(Debug, Serialize, Deserialize)]
-struct NameRecord {
-    key: String,
-    id: ImageId,
+pub(super) struct NameRecord {
+    pub(super) key: String,
+    pub(super) id: ImageId,
 }
 
 impl ImageStore {
@@ -143,9 +146,16 @@ impl ImageStore {
                 size_bytes += self.layer(diff_id)?.map_or(0, |layer| layer.size_bytes);
             }
             let created = self.image(&id)?.config.created;
-            summaries.push(ImageSummary { id, keys: keys.remove(&id).unwrap_or_default(), created, size_bytes, manifest: record.manifest });
+            let (keys, added) = (keys.remove(&id).unwrap_or_default(), self.added(&id)?);
+            summaries.push(ImageSummary { id, keys, created, added, size_bytes, manifest: record.manifest });
         }
         Ok(summaries)
+    }
+
+    /// When an image came: its configuration is written once, its record again when it is published.
+    fn added(&self, id: &ImageId) -> Result<SystemTime, StoreError> {
+        let path = self.blob_path(id);
+        Ok(std::fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(FileError::of("look at", &path))?)
     }
 
     /// All names and the images they stand for, sorted by name.
@@ -161,6 +171,11 @@ impl ImageStore {
         Ok(names)
     }
 
+    /// The digest of the manifest an image was pulled by, or first published by.
+    pub fn manifest_digest(&self, id: &ImageId) -> Result<Option<Digest>, StoreError> {
+        Ok(self.record(id)?.manifest)
+    }
+
     /// Removes an image and its names; layers and blobs that nothing else uses go with the next [`Self::gc`]. Fine if it is absent.
     pub fn remove(&self, id: &ImageId) -> Result<(), StoreError> {
         for (key, named) in self.names_of_images()? {
@@ -168,8 +183,7 @@ impl ImageStore {
                 self.untag(&key)?;
             }
         }
-        atomic::remove_file(&self.image_path(id))?;
-        self.remove_verdicts(id)
+        Ok(atomic::remove_file(&self.image_path(id))?)
     }
 
     /// The manifest an image was pulled by, or first published by, with its bytes; `None` if it has none, or it is gone.
@@ -189,6 +203,11 @@ impl ImageStore {
             atomic::write_json(&self.image_path(id), &ImageRecord { manifest: Some(digest), ..record })?;
         }
         Ok(digest)
+    }
+
+    /// Forgets the manifest of an image: it is published by a new one.
+    pub(super) fn forget_manifest(&self, id: &ImageId) -> Result<(), StoreError> {
+        Ok(atomic::write_json(&self.image_path(id), &ImageRecord { manifest: None, ..self.record(id)? })?)
     }
 
     pub(super) fn record(&self, id: &ImageId) -> Result<ImageRecord, StoreError> {

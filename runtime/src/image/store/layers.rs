@@ -55,6 +55,12 @@ impl ImageStore {
         self.layer_path(diff_id).join("root")
     }
 
+    /// The layer whose unpacked directory this is ([`Self::layer_dir`]); `None` if it is none of ours.
+    pub fn layer_at(&self, directory: &Path) -> Option<Digest> {
+        let name = directory.strip_prefix(self.directory.join("layers")).ok()?.parent()?;
+        format!("sha256:{}", name.to_str()?).parse().ok()
+    }
+
     /// The record of a layer; `None` if it is not there.
     pub fn layer(&self, diff_id: &Digest) -> Result<Option<LayerRecord>, StoreError> {
         read_record(&self.layer_path(diff_id).join("layer.json"))
@@ -65,10 +71,30 @@ impl ImageStore {
         self.unpack_layer(source, &Expected::default())
     }
 
+    /// Adds a layer of the files that a tar stream holds. Its diff id is not that of the stream but that of the same files packed here:
+    /// in whatever order and form they came, the layer can be made to travel again at any time, as the same bytes.
+    pub fn import_files(&self, source: impl Read + Send) -> Result<LayerRecord, StoreError> {
+        let _lease = self.lease()?;
+        let scratch = self.scratch()?;
+        self.unpack_into(&scratch, source, &Expected::default())?;
+        self.commit_layer(&scratch.path().join("root"), Times::Keep)
+    }
+
     /// Adds a layer whose digests are known beforehand; nothing stays if they do not come true.
     pub(crate) fn unpack_layer(&self, source: impl Read + Send, expected: &Expected<'_>) -> Result<LayerRecord, StoreError> {
         let _lease = self.lease()?;
         let scratch = self.scratch()?;
+        let record = self.unpack_into(&scratch, source, expected)?;
+        self.keep(scratch, record)
+    }
+
+    /// Unpacks a stream beside the store and checks it; its record is not written yet.
+    pub(super) fn unpack_into(
+        &self,
+        scratch: &Scratch,
+        source: impl Read + Send,
+        expected: &Expected<'_>,
+    ) -> Result<LayerRecord, StoreError> {
         let root = open_directory(&scratch.subdirectory("root")?)?;
         let unpacked = unpack::unpack(self.watched(source), root)?;
         let matches = |what, expected: Option<Digest>, found| match expected {
@@ -77,15 +103,14 @@ impl ImageStore {
         };
         matches("compressed layer", expected.blob.map(|blob| blob.digest), unpacked.compressed.digest)?;
         matches("uncompressed layer", expected.diff_id, unpacked.diff_id)?;
-        let record = LayerRecord {
+        Ok(LayerRecord {
             diff_id: unpacked.diff_id,
             size_bytes: unpacked.size_bytes,
             entries: unpacked.entries,
             blob: expected.blob.cloned(),
             blob_diff_id: None,
             boot: self.boot.clone(),
-        };
-        self.keep(scratch, record)
+        })
     }
 
     /// Takes over an overlay's upper directory as a new layer, by rename, after its overlay was unmounted; it must be on the store's
@@ -99,7 +124,8 @@ impl ImageStore {
         let directory = open_directory(upper)?;
         let mut stream = HashingSink::new();
         let packed = pack::pack(&directory, times, pack::OnDisk::Settle, &mut stream)?;
-        self.take_over(upper, stream.finish(), packed)
+        let diff_id = stream.finish().map_err(FileError::of("read", upper))?;
+        self.take_over(upper, diff_id, packed)
     }
 
     /// As [`Self::commit_layer`] for a directory whose stream was hashed while it was written: `diff_id` and `packed` are what
@@ -190,7 +216,8 @@ impl ImageStore {
         }
         // What it takes is on disk already: counted with the scratch directory.
         self.check_room(0)?;
-        atomic::write_json(&scratch.path().join("layer.json"), &record)?;
+        // Not synced: the layer counts in later boots only once all of it is.
+        atomic::write_json_unsynced(&scratch.path().join("layer.json"), &record)?;
         match scratch.persist(&self.layer_path(&record.diff_id)) {
             Ok(()) => Ok(record),
             Err(error) => self.layer(&record.diff_id)?.ok_or_else(|| error.into()),
@@ -198,7 +225,7 @@ impl ImageStore {
     }
 }
 
-fn open_directory(path: &Path) -> Result<OwnedFd, FileError> {
+pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, FileError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(FileError::of("open", path))
 }

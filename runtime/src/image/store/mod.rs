@@ -5,7 +5,7 @@
 //! <images>/partial/<hex>           the first bytes of a blob that is being fetched, or was when its fetcher died
 //! <images>/places/<hex>            repositories of registries that have a blob
 //! <images>/images/<hex>.json       an image that is complete: written last, removed first
-//! <images>/images/<hex>.verdicts  signatures of it that were found good
+//! <images>/images/<hex>.origins    where it was pulled from and who signed it; absent for what was made here
 //! <images>/layers/<hex>/root       an unpacked layer in overlay format, named by the digest of its uncompressed stream
 //! <images>/layers/<hex>/layer.json its record; the whole directory appears by one rename
 //! <images>/records/<hex>.json      a name (registry reference or key of a site) and the image it stands for
@@ -22,10 +22,12 @@ mod budget;
 mod gc;
 mod images;
 mod layers;
+mod origins;
 mod places;
+mod repair;
 mod spool;
 mod usage;
-mod verdicts;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -35,8 +37,10 @@ pub use gc::{Alone, Freed, Garbage, Named, Roots, Travelled};
 pub use images::{Image, ImageSummary};
 pub(crate) use layers::Expected;
 pub use layers::LayerRecord;
+pub use origins::Origin;
+pub use repair::{Lost, Repaired};
 pub use usage::Usage;
-pub use verdicts::Verdict;
+pub use verify::{Finding, Subject, Verified};
 
 use super::ImageId;
 use super::layer::LayerError;
@@ -91,7 +95,7 @@ pub enum StoreError {
     #[error("the image store is in use by a pull, an import or a build: try again when it is done")]
     Busy,
     /// It would take more disk than it may.
-    #[error(transparent)]
+    #[error("the image store takes no more")]
     NoRoom(#[from] NoRoom),
     /// A layer that could not be unpacked or packed.
     #[error(transparent)]

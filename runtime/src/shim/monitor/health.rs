@@ -161,6 +161,7 @@ fn begin(check: &HealthCheck, context: &ProbeContext<'_>, now: Instant) -> Resul
         capabilities: &config.capabilities,
         no_new_privileges: config.no_new_privileges,
         seccomp: config.seccomp,
+        rlimits: &config.rlimits,
         stdio: Stdio::Files { stdin: nothing.as_fd(), stdout: write.as_fd(), stderr: write.as_fd() },
     };
     let started = process::exec(&request).map_err(|error| crate::shim::chain(&error))?;

@@ -7,7 +7,7 @@
 //!  "credsStore": "secretservice", "credHelpers": {"gcr.io": "gcloud"}}
 //! ```
 
-use super::helper::{self, HelperError};
+use super::keeper::{self, HelperError};
 use super::{Credential, CredentialsError};
 use crate::image::registry::secret::Secret;
 use crate::store::{FileError, atomic};
@@ -86,7 +86,7 @@ pub(super) fn find(path: &Path, registry: &str, repository: &str) -> Result<Opti
 pub fn store(path: &Path, registry: &str, user: &str, password: &Secret) -> Result<Kept, CredentialsError> {
     let document = read(path)?;
     if let Some(name) = helper_of(&document, registry) {
-        helper::store(name, key(registry), user, password).map_err(|source| failed(registry, source))?;
+        keeper::store(name, key(registry), user, password).map_err(|source| failed(registry, source))?;
         // Docker notes which registries the helper knows.
         change(path, |auths| drop(auths.insert(key(registry).to_owned(), Value::Object(Map::new()))))?;
         return Ok(Kept::Helper(name.to_owned()));
@@ -102,7 +102,7 @@ pub fn erase(path: &Path, registry: &str) -> Result<Option<Kept>, CredentialsErr
     let known = document.auths.keys().any(|key| names(key, registry));
     let helper = helper_of(&document, registry);
     if let Some(name) = helper {
-        helper::erase(name, key(registry)).map_err(|source| failed(registry, source))?;
+        keeper::erase(name, key(registry)).map_err(|source| failed(registry, source))?;
     }
     if known {
         change(path, |auths| auths.retain(|key, _| !names(key, registry)))?;
@@ -116,7 +116,7 @@ fn helper_of<'a>(document: &'a Document, registry: &str) -> Option<&'a str> {
 }
 
 fn ask(name: &str, registry: &str) -> Result<Option<Credential>, CredentialsError> {
-    let found = helper::get(name, key(registry)).map_err(|source| failed(registry, source))?;
+    let found = keeper::get(name, key(registry)).map_err(|source| failed(registry, source))?;
     Ok(found.map(|(user, password)| match user.as_str() {
         // What helpers call a token that is no password.
         "<token>" => Credential::IdentityToken(password),

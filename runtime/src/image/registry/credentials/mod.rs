@@ -1,13 +1,13 @@
 //! Passwords for registries, where Docker and podman keep them: files and helper programs.
 
 mod file;
-mod helper;
+mod keeper;
 
 #[cfg(test)]
 mod tests;
 
 pub use file::{Kept, erase, store};
-pub use helper::HelperError;
+pub use keeper::HelperError;
 
 use super::secret::Secret;
 use crate::store::FileError;

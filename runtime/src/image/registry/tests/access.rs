@@ -2,11 +2,15 @@
 
 use super::{Answer, Fixture, Host, Server, chain};
 use crate::image::manifest::media_type;
+use crate::image::registry::client::Client;
+use crate::image::registry::http::{Content, Message};
 use crate::image::registry::settings::{Mirror, PolicyRule, Rule, Trust};
+use crate::image::registry::token::Scope;
 use crate::image::registry::{Access, Credential, PullOptions, Secret, Settings, pull, verify_login};
 use crate::image::tests::is_root;
 use spec::value::Digest;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use ureq::http::Method;
 
 /// `me:s3cret`
 const ENTRY: &str = r#"{"auth":"bWU6czNjcmV0"}"#;
@@ -17,7 +21,7 @@ fn settings(rules: Vec<(&str, Rule)>) -> Settings {
 }
 
 fn mirrors(servers: &[&Server]) -> Rule {
-    let mirror = |server: &&Server| Mirror { location: format!("{}/copy", server.address).parse().unwrap(), trust: Trust::System };
+    let mirror = |server: &&Server| Mirror { location: format!("{}/copy", server.address).parse().unwrap(), trust: None };
     Rule { mirrors: Some(servers.iter().map(mirror).collect()), ..Rule::default() }
 }
 
@@ -30,7 +34,7 @@ fn a_challenge_from_where_a_redirect_led_is_not_answered() {
     if !is_root() {
         return;
     }
-    let (fixture, host) = (Fixture::new(), Host::new());
+    let (fixture, host) = (Fixture::small(), Host::new());
     let elsewhere = Server::start(|request, _| challenge(&format!("http://{}/token", request.headers["host"])));
     let other = elsewhere.address.clone();
     let served = fixture.clone();
@@ -54,7 +58,7 @@ fn a_token_that_runs_out_in_the_middle_is_renewed_once() {
     if !is_root() {
         return;
     }
-    let (fixture, host) = (Fixture::new(), Host::new());
+    let (fixture, host) = (Fixture::small(), Host::new());
     let served = fixture.clone();
     let issued = AtomicUsize::new(0);
     let registry = Server::start(move |request, _| {
@@ -79,7 +83,7 @@ fn an_identity_token_is_exchanged_by_post() {
     if !is_root() {
         return;
     }
-    let (fixture, host) = (Fixture::new(), Host::new());
+    let (fixture, host) = (Fixture::small(), Host::new());
     let served = fixture.clone();
     let registry = Server::start(move |request, _| {
         if request.path == "/token" {
@@ -152,13 +156,13 @@ fn mirrors_are_asked_in_order_and_get_nobody_elses_password() {
     if !is_root() {
         return;
     }
-    let fixture = Fixture::new();
+    let fixture = Fixture::small();
     let absent = Server::start(|_, _| Answer::new(404, r#"{"errors":[{"message":"manifest unknown"}]}"#));
     let (lies, honest) = (fixture.clone(), fixture.clone());
     let liar = Server::start(move |request, _| {
         let mut answer = lies.answer(request);
         if lies.is_layer(request) {
-            answer.body[100] ^= 1;
+            answer.body[4] ^= 1;
         }
         answer
     });
@@ -213,7 +217,7 @@ fn an_insecure_registry_without_tls_is_spoken_to_in_the_clear() {
     if !is_root() {
         return;
     }
-    let (fixture, host) = (Fixture::new(), Host::new());
+    let (fixture, host) = (Fixture::small(), Host::new());
     let served = fixture.clone();
     let registry = Server::start(move |request, _| served.answer(request));
     let insecure = Rule { trust: Some(Trust::Nothing), ..Rule::default() };
@@ -221,4 +225,28 @@ fn an_insecure_registry_without_tls_is_spoken_to_in_the_clear() {
     assert_eq!(pull(&host.store, &registry.reference(), &PullOptions::new(&access)).unwrap(), fixture.id());
     assert!(registry.seen().iter().any(|request| request.path.contains(&Digest::of(&fixture.config).to_string())));
     assert!(registry.seen().iter().any(|request| request.header("accept").is_some_and(|accept| accept.contains(media_type::OCI_INDEX))));
+}
+
+#[test]
+fn a_part_of_a_file_is_sent_with_its_length() {
+    let registry = Server::start(|request, _| match request.header("authorization") {
+        Some(BASIC) => Answer::new(201, ""),
+        _ => Answer::new(401, "").with("WWW-Authenticate", "Basic realm=x"),
+    });
+    let host = Host::new();
+    host.log_in(&registry.address, ENTRY);
+    let path = host.directory.path().join("blob");
+    std::fs::write(&path, "0123456789").unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    let access = host.access();
+    let endpoint = access.settings.origin(&registry.address, "test/image");
+    let client = Client::new(&endpoint, vec![Scope::push("test/image")], &access, &|_| {});
+    let part = Content::Part { file: &file, from: 2, length: 5, sent: &|_| {} };
+    let response = client.request("blobs/uploads/1", &Message { method: Method::PUT, headers: Vec::new(), body: part }).unwrap();
+    assert_eq!(response.status(), 201);
+    let seen = registry.seen();
+    assert_eq!(seen.len(), 2, "refused once, then sent again");
+    for request in seen {
+        assert_eq!((request.method.as_str(), request.header("content-length"), request.body.as_str()), ("PUT", Some("5"), "23456"));
+    }
 }

@@ -4,7 +4,7 @@ use super::{Answer, Fixture, Host, Request, Server, chain};
 use crate::image::layer::RATIO_FREE_BYTES;
 use crate::image::layer::tests::refused_attacks;
 use crate::image::registry::{Access, Patience, PullOptions, Retry, pull};
-use crate::image::tests::{gzip, is_root, rootfs_tar};
+use crate::image::tests::{gzip, is_root};
 use spec::value::Digest;
 use std::io::Write as _;
 use std::time::Duration;
@@ -77,7 +77,7 @@ fn documents_that_contradict_themselves_are_refused() {
         ("a negative size", |text| text.replace("\"size\":", "\"size\":-"), "not valid JSON of its kind"),
     ];
     for (name, edit, expected) in cases {
-        let mut fixture = Fixture::new();
+        let mut fixture = Fixture::small();
         fixture.manifest = edit(String::from_utf8(fixture.manifest).unwrap()).into_bytes();
         let server = Server::start(move |request, _| {
             let mut answer = fixture.answer(request);
@@ -97,7 +97,7 @@ fn a_layer_of_another_size_is_refused() {
         return;
     }
     for (name, difference) in [("longer than promised", -1), ("shorter than promised", 1)] {
-        let mut fixture = Fixture::new();
+        let mut fixture = Fixture::small();
         let size = fixture.layer.len();
         let wrong = format!("\"size\":{}", size as i64 + difference);
         fixture.manifest = String::from_utf8(fixture.manifest).unwrap().replace(&format!("\"size\":{size}"), &wrong).into_bytes();
@@ -112,8 +112,7 @@ fn a_server_that_drips_is_given_up_on() {
     if !is_root() {
         return;
     }
-    let tar = rootfs_tar(&[("a", b"b")]);
-    let fixture = Fixture::of(gzip(&tar), &Digest::of(&tar), "amd64");
+    let fixture = Fixture::small();
     for at in ["manifest", "layer"] {
         let (served, host) = (fixture.clone(), Host::new());
         let server = Server::start(move |request: &Request, _| {

@@ -5,7 +5,8 @@ use crate::image::registry::policy::is_settled;
 use crate::image::registry::settings::{PolicyRule, Rule};
 use crate::image::registry::signature::{PublicKey, tag};
 use crate::image::registry::{Access, PullOptions, Settings, pull};
-use crate::image::tests::is_root;
+use crate::image::store::Roots;
+use crate::image::tests::{is_root, rootfs_tar};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::rand::SystemRandom;
@@ -64,16 +65,17 @@ fn registry(fixture: &Fixture, signer: Option<Signer>, name: fn(&str) -> String)
 }
 
 #[test]
-fn a_signed_image_is_taken_and_its_verdict_kept() {
+fn a_signed_image_is_taken_and_who_signed_it_remembered() {
     if !is_root() {
         return;
     }
-    let (fixture, host, signer) = (Fixture::new(), Host::new(), Signer::new());
+    let (fixture, host, signer) = (Fixture::small(), Host::new(), Signer::new());
     let access = wanting(vec![Signer::new().public(), signer.public()], &host);
     let server = registry(&fixture, Some(signer), |own| format!("{own}/test/image"));
     let id = pull(&host.store, &server.reference(), &PullOptions::new(&access)).unwrap();
-    let verdicts = host.store.verdicts(&id).unwrap();
-    assert_eq!((verdicts.len(), &verdicts[0].manifests), (1, &vec![Digest::of(&fixture.manifest)]));
+    let origins = host.store.origins(&id).unwrap();
+    assert_eq!((origins.len(), &origins[0].manifests), (1, &vec![Digest::of(&fixture.manifest)]));
+    assert!(origins[0].signed_by.is_some());
 
     let settled = |access: &Access, reference: &str| is_settled(&access.settings, &host.store, &reference.parse().unwrap(), &id).unwrap();
     let named = server.reference().to_string();
@@ -83,7 +85,21 @@ fn a_signed_image_is_taken_and_its_verdict_kept() {
     assert!(!settled(&access, &format!("{}/test/image:2", server.address)), "another tag");
     assert!(!settled(&wanting(vec![Signer::new().public()], &host), &named), "its key does not count any more");
     host.store.remove(&id).unwrap();
-    assert!(host.store.verdicts(&id).unwrap().is_empty());
+    host.store.gc(&Roots::default()).unwrap();
+    assert!(host.is_empty());
+}
+
+#[test]
+fn what_was_made_here_needs_nobodys_leave() {
+    if !is_root() {
+        return;
+    }
+    let (host, tar) = (Host::new(), rootfs_tar(&[("a", b"b")]));
+    let layer = host.store.import_layer(&tar[..]).unwrap();
+    let config = format!(r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#, layer.diff_id);
+    let id = host.store.put_image(&serde_json::from_str(&config).unwrap()).unwrap();
+    let settings = wanting(vec![Signer::new().public()], &host).settings;
+    assert!(is_settled(&settings, &host.store, &"app:1".parse().unwrap(), &id).unwrap());
 }
 
 #[test]
@@ -98,7 +114,7 @@ fn an_image_nobody_we_trust_signed_is_not_installed() {
         (true, |own| format!("{own}/test/image"), "by none of the keys"),
     ];
     for (is_signed, name, expected) in cases {
-        let (fixture, host, signer) = (Fixture::new(), Host::new(), Signer::new());
+        let (fixture, host, signer) = (Fixture::small(), Host::new(), Signer::new());
         let keys = if expected.contains("keys") { vec![Signer::new().public()] } else { vec![signer.public()] };
         let server = registry(&fixture, is_signed.then_some(signer), name);
         let text = chain(&pull(&host.store, &server.reference(), &PullOptions::new(&wanting(keys, &host))).unwrap_err());
@@ -109,11 +125,11 @@ fn an_image_nobody_we_trust_signed_is_not_installed() {
 }
 
 #[test]
-fn an_image_that_is_here_without_a_verdict_gets_one() {
+fn an_image_that_was_pulled_before_there_was_a_policy_is_verified_when_asked_for_again() {
     if !is_root() {
         return;
     }
-    let (fixture, host, signer) = (Fixture::new(), Host::new(), Signer::new());
+    let (fixture, host, signer) = (Fixture::small(), Host::new(), Signer::new());
     let access = wanting(vec![signer.public()], &host);
     let server = registry(&fixture, Some(signer), |own| format!("{own}/test/image"));
     let id = host.pull(&server).unwrap();

@@ -1,0 +1,263 @@
+//! What is asked for and changes nothing: catalog, tags, manifests, blobs.
+
+use super::Registry;
+use super::names::{Named, Names};
+use super::problem::Problem;
+use super::request::Request;
+use super::response::{Body, Response};
+use runtime::image::ImageId;
+use runtime::image::manifest::media_type;
+use runtime::image::publish::{Published, manifest_of};
+use serde_json::json;
+use spec::value::Digest;
+use std::collections::BTreeSet;
+use std::fs::File;
+
+/// Most names in one answer, and how many there are if nobody says.
+const PAGE_MAX: usize = 1_000;
+
+/// A manifest as it is served.
+pub(super) struct Served {
+    pub bytes: Vec<u8>,
+    pub media_type: String,
+    pub digest: Digest,
+    /// The name of its image in the store.
+    pub key: String,
+}
+
+impl Served {
+    fn of(published: Published, named: &Named) -> Self {
+        Self { bytes: published.manifest, media_type: published.media_type, digest: published.digest, key: named.key.clone() }
+    }
+}
+
+impl Registry {
+    pub(super) fn catalog(&self, request: &Request<'_>) -> Result<Response, Problem> {
+        let names = self.names()?;
+        let (page, next) = page(names.repositories().iter().map(String::as_str), request)?;
+        Ok(linked(Response::json(200, &json!({"repositories": page})), "/v2/_catalog", next))
+    }
+
+    pub(super) fn tags(&self, request: &Request<'_>, repository: &str) -> Result<Response, Problem> {
+        let names = self.names()?;
+        let unknown = || Problem::new(404, "NAME_UNKNOWN", format!("no repository {repository}"));
+        let tags = names.tags(repository).ok_or_else(unknown)?;
+        // What was pushed by digest alone has no tag.
+        let (page, next) = page(tags.keys().map(String::as_str).filter(|tag| !tag.contains(':')), request)?;
+        let body = json!({"name": repository, "tags": page});
+        Ok(linked(Response::json(200, &body), &format!("/v2/{repository}/tags/list"), next))
+    }
+
+    pub(super) fn manifest(&self, request: &Request<'_>, repository: &str, reference: &str) -> Result<Response, Problem> {
+        let served = self.served(repository, reference)?;
+        let digest = served.digest.to_string();
+        if is_not_modified(request, &digest) {
+            return Ok(tagged(Response::empty(304), &digest));
+        }
+        Ok(tagged(Response::bytes(200, &served.media_type, served.bytes), &digest))
+    }
+
+    /// The manifest that a tag or digest leads to in a repository.
+    pub(super) fn served(&self, repository: &str, reference: &str) -> Result<Served, Problem> {
+        let names = self.names()?;
+        let unknown = || Problem::manifest_unknown(reference);
+        let tags = names.tags(repository).ok_or_else(unknown)?;
+        if let Some(named) = tags.get(reference) {
+            return self.manifest_of(named);
+        }
+        if !reference.contains(':') {
+            return Err(unknown());
+        }
+        let digest = digest(reference)?;
+        // Those that are known by this manifest first: to make one costs the compression of its layers.
+        let known = self.store.list().map_err(Problem::failed)?;
+        let is_known = |named: &Named| known.iter().any(|image| image.id == named.id && image.manifest == Some(digest));
+        let (first, rest): (Vec<_>, Vec<_>) = tags.values().partition(|named| is_known(named));
+        for named in first.into_iter().chain(rest) {
+            let served = self.manifest_of(named)?;
+            if served.digest == digest {
+                return Ok(served);
+            }
+            if let Some(served) = self.known_as(named, &digest)? {
+                return Ok(served);
+            }
+        }
+        Err(unknown())
+    }
+
+    /// The manifest of an image: the one it was pushed here by, as long as all it names is here, else what the store publishes.
+    fn manifest_of(&self, named: &Named) -> Result<Served, Problem> {
+        if let Some(kept) = self.kept.get(&named.key)
+            && kept.manifest.config.digest == named.id
+            && kept.manifest.layers.iter().all(|layer| self.has_blob(&layer.digest))
+        {
+            let media_type = kept.manifest.media_type.clone().unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned());
+            let digest = Digest::of(&kept.bytes);
+            return Ok(Served { bytes: kept.bytes, media_type, digest, key: named.key.clone() });
+        }
+        let published = manifest_of(&self.store, &named.id).map_err(Problem::failed)?;
+        Ok(Served::of(published, named))
+    }
+
+    /// The store's own manifest of an image that was pushed here by another one, if it has this digest.
+    fn known_as(&self, named: &Named, digest: &Digest) -> Result<Option<Served>, Problem> {
+        if self.kept.get(&named.key).is_none() {
+            return Ok(None);
+        }
+        let published = manifest_of(&self.store, &named.id).map_err(Problem::failed)?;
+        Ok((published.digest == *digest).then(|| Served::of(published, named)))
+    }
+
+    fn has_blob(&self, digest: &Digest) -> bool {
+        self.store.has_blob(digest) || self.uploads.blob_path(digest).exists()
+    }
+
+    pub(super) fn blob(&self, request: &Request<'_>, repository: &str, text: &str) -> Result<Response, Problem> {
+        let file = self.open_blob(repository, &digest(text)?)?.ok_or_else(|| Problem::blob_unknown(text))?;
+        if is_not_modified(request, text) {
+            return Ok(tagged(Response::empty(304), text));
+        }
+        let size = file.metadata().map_err(Problem::failed)?.len();
+        let whole = Response { status: 200, headers: Vec::new(), body: Body::File { file, offset: 0, length: size } };
+        let response = match request.header("range").filter(|_| is_same(request, text)).map(|range| part(range, size)) {
+            None | Some(Part::Whole) => whole,
+            Some(Part::Bytes { first, last }) => {
+                let Response { headers, body, .. } = whole;
+                let Body::File { file, .. } = body else { unreachable!("a blob is a file") };
+                let body = Body::File { file, offset: first, length: last - first + 1 };
+                Response { status: 206, headers, body }.with("Content-Range", format!("bytes {first}-{last}/{size}"))
+            }
+            Some(Part::Beyond) => {
+                let mut problem = Problem::new(416, "SIZE_INVALID", format!("the blob has {size} bytes"));
+                problem.headers.push(("Content-Range", format!("bytes */{size}")));
+                return Err(problem);
+            }
+        };
+        let response = response.with("Accept-Ranges", "bytes").with("Content-Type", "application/octet-stream");
+        // What a digest names never changes.
+        Ok(tagged(response, text).with("Cache-Control", "max-age=31536000"))
+    }
+
+    /// A blob that was uploaded, or is in the store, or is made because its image is.
+    pub(super) fn open_blob(&self, repository: &str, digest: &Digest) -> Result<Option<File>, Problem> {
+        if let Some(file) = self.uploads.open_blob(digest)? {
+            return Ok(Some(file));
+        }
+        if let Some(file) = self.store.open_blob(digest).map_err(Problem::failed)? {
+            return Ok(Some(file));
+        }
+        let names = self.names()?;
+        let ids: BTreeSet<ImageId> = names.tags(repository).into_iter().flat_map(|tags| tags.values()).map(|named| named.id).collect();
+        for id in ids {
+            // It holds a lease: until the file is open nothing is collected.
+            let published = manifest_of(&self.store, &id).map_err(Problem::failed)?;
+            if published.config.digest == *digest || published.layers.iter().any(|layer| layer.digest == *digest) {
+                return self.store.open_blob(digest).map_err(Problem::failed);
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn names(&self) -> Result<Names, Problem> {
+        Ok(Names::new(&self.store.names_of_images().map_err(Problem::failed)?, &self.own_name))
+    }
+}
+
+/// No image of the store has anything attached: an empty index, so that nobody falls back to tags.
+pub(super) fn referrers(text: &str) -> Result<Response, Problem> {
+    digest(text)?;
+    let index = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": []});
+    Ok(Response::bytes(200, media_type::OCI_INDEX, index.to_string().into_bytes()))
+}
+
+pub(super) fn digest(text: &str) -> Result<Digest, Problem> {
+    text.parse().map_err(|_| Problem::digest_invalid(format!("{text:?} is not sha256: and 64 hexadecimal digits")))
+}
+
+fn tagged(response: Response, digest: &str) -> Response {
+    response.with("Docker-Content-Digest", digest).with("ETag", format!("\"{digest}\""))
+}
+
+fn is_not_modified(request: &Request<'_>, digest: &str) -> bool {
+    let matches = |tag: &str| tag.trim().trim_start_matches("W/").trim_matches('"') == digest || tag.trim() == "*";
+    request.header("if-none-match").is_some_and(|tags| tags.split(',').any(matches))
+}
+
+/// Whether a range is of the blob the client began with.
+fn is_same(request: &Request<'_>, digest: &str) -> bool {
+    request.header("if-range").is_none_or(|tag| tag.trim().trim_matches('"') == digest)
+}
+
+/// What a `Range` header asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    Whole,
+    Bytes { first: u64, last: u64 },
+    Beyond,
+}
+
+/// RFC 9110, "Range". What is not understood, several ranges among it, is the whole.
+fn part(range: &str, size: u64) -> Part {
+    let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else { return Part::Whole };
+    let number = |text: &str| text.trim().parse::<u64>();
+    match (number(first), number(last)) {
+        (Ok(first), Ok(last)) if first > last => Part::Whole,
+        (Ok(first), _) if first >= size => Part::Beyond,
+        (Ok(first), Ok(last)) => Part::Bytes { first, last: last.min(size - 1) },
+        (Ok(first), Err(_)) if last.trim().is_empty() => Part::Bytes { first, last: size - 1 },
+        (Err(_), Ok(0)) if first.trim().is_empty() => Part::Beyond,
+        (Err(_), Ok(_)) if first.trim().is_empty() && size == 0 => Part::Beyond,
+        (Err(_), Ok(count)) if first.trim().is_empty() => Part::Bytes { first: size.saturating_sub(count), last: size - 1 },
+        (Ok(_) | Err(_), Ok(_) | Err(_)) => Part::Whole,
+    }
+}
+
+/// One page of sorted names, and the last one on it if there are more.
+fn page<'a>(names: impl Iterator<Item = &'a str>, request: &Request<'_>) -> Result<(Vec<&'a str>, Option<(&'a str, usize)>), Problem> {
+    let count = match request.query.get("n").map(|text| text.parse::<usize>()) {
+        None => PAGE_MAX,
+        Some(Ok(count)) => count.min(PAGE_MAX),
+        Some(Err(_)) => return Err(Problem::new(400, "PAGINATION_NUMBER_INVALID", "n is a number")),
+    };
+    let last = request.query.get("last").map_or("", String::as_str);
+    let mut rest = names.skip_while(|name| *name <= last);
+    let page: Vec<&str> = rest.by_ref().take(count).collect();
+    let next = rest.next().and(page.last().copied()).map(|last| (last, count));
+    Ok((page, next))
+}
+
+fn linked(response: Response, path: &str, next: Option<(&str, usize)>) -> Response {
+    match next {
+        None => response,
+        Some((last, count)) => response.with("Link", format!("<{path}?n={count}&last={last}>; rel=\"next\"")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Part, part};
+
+    #[test]
+    fn ranges() {
+        let bytes = |first, last| Part::Bytes { first, last };
+        let cases = [
+            ("bytes=0-", bytes(0, 9)),
+            ("bytes=3-5", bytes(3, 5)),
+            ("bytes=3-99", bytes(3, 9)),
+            ("bytes=-4", bytes(6, 9)),
+            ("bytes=-99", bytes(0, 9)),
+            ("bytes=9-9", bytes(9, 9)),
+            ("bytes=10-", Part::Beyond),
+            ("bytes=-0", Part::Beyond),
+            ("bytes=5-3", Part::Whole),
+            ("bytes=0-1,3-4", Part::Whole),
+            ("lines=0-1", Part::Whole),
+            ("bytes=-", Part::Whole),
+            ("bytes=x-y", Part::Whole),
+        ];
+        for (range, expected) in cases {
+            assert_eq!(part(range, 10), expected, "{range}");
+        }
+        assert_eq!((part("bytes=0-", 0), part("bytes=-1", 0)), (Part::Beyond, Part::Beyond));
+    }
+}

@@ -1,0 +1,162 @@
+//! Blobs on their way in. They wait in a directory of their own until a manifest names them: what none names goes when the registry
+//! ends, and never was in the store.
+
+use super::listener::ServeError;
+use super::problem::Problem;
+use runtime::image::store::ImageStore;
+use runtime::store::Scratch;
+use sha2::{Digest as _, Sha256};
+use spec::value::Digest;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Most uploads at once; a client sends three to six.
+const UPLOADS_MAX: usize = 128;
+/// How long an upload may be left alone before another one may take its place.
+const IDLE_MAX: Duration = Duration::from_secs(3600);
+/// Most bytes of a blob, compressed: larger than any layer in use.
+const BLOB_BYTES_MAX: u64 = 64 << 30;
+/// Bytes between two looks at the room that is left.
+const CHECK_BYTES: u64 = 64 << 20;
+/// Bytes read at a time.
+const READ_BYTES: usize = 256 << 10;
+
+/// All uploads, and the blobs that are whole.
+pub(super) struct Uploads {
+    directory: Scratch,
+    under_way: Mutex<BTreeMap<String, Arc<Mutex<Upload>>>>,
+}
+
+/// One upload. Whoever holds its lock writes.
+pub(super) struct Upload {
+    path: PathBuf,
+    file: File,
+    sha256: Sha256,
+    pub size: u64,
+    touched: Instant,
+}
+
+impl Uploads {
+    pub(super) fn new(store: &ImageStore) -> Result<Self, ServeError> {
+        let directory = store.scratch()?;
+        for name in ["uploads", "blobs"] {
+            directory.subdirectory(name)?;
+        }
+        Ok(Self { directory, under_way: Mutex::default() })
+    }
+
+    /// Begins one; its id.
+    pub(super) fn begin(&self) -> Result<String, Problem> {
+        let mut under_way = self.under_way();
+        if under_way.len() >= UPLOADS_MAX {
+            under_way.retain(|_, upload| upload.try_lock().map_or(true, |upload| upload.touched.elapsed() < IDLE_MAX));
+        }
+        if under_way.len() >= UPLOADS_MAX {
+            return Err(Problem::new(429, "TOOMANYREQUESTS", format!("{UPLOADS_MAX} uploads are under way")));
+        }
+        let id = random_id().map_err(Problem::failed)?;
+        let path = self.directory.path().join("uploads").join(&id);
+        let file = File::create_new(&path).map_err(Problem::failed)?;
+        let upload = Upload { path, file, sha256: Sha256::new(), size: 0, touched: Instant::now() };
+        under_way.insert(id.clone(), Arc::new(Mutex::new(upload)));
+        Ok(id)
+    }
+
+    pub(super) fn get(&self, id: &str) -> Result<Arc<Mutex<Upload>>, Problem> {
+        self.under_way().get(id).cloned().ok_or_else(Problem::upload_unknown)
+    }
+
+    /// Takes one off the list; its file goes with the last who holds it.
+    pub(super) fn remove(&self, id: &str) -> Result<Arc<Mutex<Upload>>, Problem> {
+        self.under_way().remove(id).ok_or_else(Problem::upload_unknown)
+    }
+
+    /// Makes an upload a blob, if it is the one it was promised to be.
+    pub(super) fn finish(&self, upload: &mut Upload, promised: &Digest) -> Result<(), Problem> {
+        let found = Digest::from_bytes(upload.sha256.clone().finalize().into());
+        if found != *promised {
+            return Err(Problem::digest_invalid(format!("the bytes have digest {found}, not {promised}")));
+        }
+        fs::rename(&upload.path, self.blob_path(promised)).map_err(Problem::failed)
+    }
+
+    pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<File>, Problem> {
+        match File::open(self.blob_path(digest)) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Problem::failed(error)),
+        }
+    }
+
+    /// Where a blob is, once it is whole.
+    pub(super) fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.directory.path().join("blobs").join(digest.hex())
+    }
+
+    /// Drops blobs that are in the store now.
+    pub(super) fn forget<'a>(&self, digests: impl Iterator<Item = &'a Digest>) {
+        for digest in digests {
+            // Another push of the same blob may have been faster; what stays goes when the registry ends.
+            let _ = fs::remove_file(self.blob_path(digest));
+        }
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Mutex<Upload>>>> {
+        // A thread that panicked left a map as good as before: it only inserts and removes.
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Upload {
+    /// Adds what a body has. What came before it broke off stays, and counts.
+    pub(super) fn append(&mut self, store: &ImageStore, body: &mut impl Read) -> Result<(), Problem> {
+        let mut buffer = vec![0; READ_BYTES];
+        let mut unchecked = CHECK_BYTES;
+        self.touched = Instant::now();
+        loop {
+            let broken = |_error: io::Error| Problem::new(400, "BLOB_UPLOAD_INVALID", "the body broke off; go on from where Range says");
+            let count = match body.read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other.map_err(broken)?,
+            };
+            if count == 0 {
+                self.touched = Instant::now();
+                return Ok(());
+            }
+            unchecked += count as u64;
+            if unchecked >= CHECK_BYTES {
+                unchecked = 0;
+                store.check_room(CHECK_BYTES).map_err(|error| Problem { status: 507, code: "DENIED", ..Problem::failed(error) })?;
+            }
+            if self.size + count as u64 > BLOB_BYTES_MAX {
+                return Err(Problem::new(413, "SIZE_INVALID", format!("a blob has at most {BLOB_BYTES_MAX} bytes")));
+            }
+            self.file.write_all(&buffer[..count]).map_err(Problem::failed)?;
+            self.sha256.update(&buffer[..count]);
+            self.size += count as u64;
+        }
+    }
+
+    /// `Range` of what has come: its last byte, and 0 if there is none.
+    pub(super) fn range(&self) -> String {
+        format!("0-{}", self.size.saturating_sub(1))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // One that became a blob is not there any more.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// 128 random bits: an id that another client cannot guess.
+fn random_id() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    File::open(Path::new("/dev/urandom"))?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

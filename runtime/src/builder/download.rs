@@ -1,0 +1,310 @@
+//! Files that ADD takes from the web: kept by content, asked for again only with what the server said last time.
+//!
+//! ```text
+//! <build-cache>/downloads/<digest of the URL>.json   what the server said of it: validators, name, digest
+//! <build-cache>/downloads/blobs/<hex>                the bytes, mode 0600
+//! ```
+
+use crate::image::registry::install_crypto_provider;
+use crate::store::{FileError, atomic};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use spec::value::Digest;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use ureq::http::{Response, StatusCode, header};
+use ureq::tls::{RootCerts, TlsConfig};
+
+/// Largest file taken: root file systems and models are below, a disk is above.
+const BYTES_MAX: u64 = 64 << 30;
+/// Most redirects: what browsers and curl take is 20 to 50, what release pages need is 3.
+const REDIRECTS_MAX: u32 = 10;
+/// How long a server may take to accept, and to send something.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a download is begun, and the pause before the second time; the third waits twice as long.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(500);
+/// Bytes read at a time.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Where downloads of one store are kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Downloads {
+    directory: PathBuf,
+}
+
+/// A downloaded file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Download {
+    /// Of its bytes.
+    pub digest: Digest,
+    /// `Last-Modified`, seconds since 1970.
+    pub modified: Option<i64>,
+    /// `Content-Disposition`'s file name.
+    pub name: Option<String>,
+    etag: Option<String>,
+    last_modified: Option<String>,
+}
+
+/// Why a file could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DownloadError {
+    /// The server said no.
+    #[error("{url} answered {status}")]
+    Status {
+        /// Without user and password.
+        url: String,
+        /// HTTP status.
+        status: u16,
+    },
+    /// No answer, or one that broke off.
+    #[error("get {url}")]
+    Transport {
+        /// Without user and password.
+        url: String,
+        /// Why.
+        #[source]
+        source: Box<ureq::Error>,
+    },
+    /// An answer that broke off or could not be kept.
+    #[error("get {url}")]
+    Body {
+        /// Without user and password.
+        url: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Not what `--checksum` says.
+    #[error("{url} has digest {found}, not {expected} as --checksum says")]
+    Checksum {
+        /// Without user and password.
+        url: String,
+        /// What came.
+        found: Digest,
+        /// What was to come.
+        expected: Digest,
+    },
+    /// Larger than any build takes.
+    #[error("{url} is larger than {BYTES_MAX} bytes")]
+    TooLarge {
+        /// Without user and password.
+        url: String,
+    },
+    /// Files of our own.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl Downloads {
+    /// Downloads kept below the build cache.
+    pub(crate) fn of(build_cache: &Path) -> Self {
+        Self { directory: build_cache.join("downloads") }
+    }
+
+    /// The directory of the bytes and the name of a download in it.
+    pub(crate) fn place(&self, download: &Download) -> (PathBuf, String) {
+        (self.directory.join("blobs"), download.digest.hex())
+    }
+
+    /// Gets a file. With `expected` nothing is asked for that is here already, and nothing else is taken.
+    pub(crate) fn get(&self, url: &str, expected: Option<Digest>) -> Result<Download, DownloadError> {
+        let blobs = self.directory.join("blobs");
+        fs::create_dir_all(&blobs).map_err(FileError::of("create", &blobs))?;
+        let record = self.directory.join(format!("{}.json", Digest::of(url.as_bytes()).hex()));
+        let known: Option<Download> = fs::read(&record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let known = known.filter(|known| blobs.join(known.digest.hex()).exists());
+        if let (Some(known), Some(expected)) = (&known, expected)
+            && known.digest == expected
+        {
+            return Ok(known.clone());
+        }
+        let download = self.attempts(url, known.as_ref(), &blobs)?;
+        if let Some(expected) = expected.filter(|expected| *expected != download.digest) {
+            return Err(DownloadError::Checksum { url: shown(url), found: download.digest, expected });
+        }
+        atomic::write_json(&record, &download)?;
+        Ok(download)
+    }
+
+    fn attempts(&self, url: &str, known: Option<&Download>, blobs: &Path) -> Result<Download, DownloadError> {
+        let agent = agent();
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match download(&agent, url, known, blobs) {
+                Err(error) if attempt < ATTEMPTS && error.may_pass() => std::thread::sleep(PAUSE * attempt),
+                other => return other,
+            }
+        }
+    }
+}
+
+impl DownloadError {
+    /// Whether the same question may be answered another time.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => *status >= 500 || *status == 429,
+            Self::Transport { source, .. } => !matches!(**source, ureq::Error::BadUri(_) | ureq::Error::Tls(_) | ureq::Error::Rustls(_)),
+            Self::Body { .. } => true,
+            Self::Checksum { .. } | Self::TooLarge { .. } | Self::File(_) => false,
+        }
+    }
+}
+
+fn agent() -> ureq::Agent {
+    install_crypto_provider();
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(REDIRECTS_MAX)
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_per_read(Some(SILENCE_TIMEOUT))
+        .timeout_per_write(Some(SILENCE_TIMEOUT))
+        .timeout_recv_response(Some(SILENCE_TIMEOUT))
+        .user_agent(concat!("host-agent/", env!("CARGO_PKG_VERSION")))
+        .accept_encoding("identity") // what is hashed must be what was sent
+        .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build());
+    config.build().new_agent()
+}
+
+fn download(agent: &ureq::Agent, url: &str, known: Option<&Download>, blobs: &Path) -> Result<Download, DownloadError> {
+    let mut request = agent.get(url);
+    if let Some(etag) = known.and_then(|known| known.etag.as_ref()) {
+        request = request.header(header::IF_NONE_MATCH, etag);
+    } else if let Some(modified) = known.and_then(|known| known.last_modified.as_ref()) {
+        request = request.header(header::IF_MODIFIED_SINCE, modified);
+    }
+    let mut response = request.call().map_err(|source| DownloadError::Transport { url: shown(url), source: Box::new(source) })?;
+    match (response.status(), known) {
+        (StatusCode::NOT_MODIFIED, Some(known)) => return Ok(known.clone()),
+        (StatusCode::OK, _) => {}
+        (status, _) => return Err(DownloadError::Status { url: shown(url), status: status.as_u16() }),
+    }
+    let text = |name: header::HeaderName| header_text(&response, &name);
+    let (etag, last_modified) = (text(header::ETAG), text(header::LAST_MODIFIED));
+    let name = text(header::CONTENT_DISPOSITION).as_deref().and_then(file_name);
+    let digest = keep(&mut response, url, blobs)?;
+    let modified = last_modified.as_deref().and_then(http_date);
+    Ok(Download { digest, modified, name, etag, last_modified })
+}
+
+fn header_text(response: &Response<ureq::Body>, name: &header::HeaderName) -> Option<String> {
+    Some(response.headers().get(name)?.to_str().ok()?.to_owned())
+}
+
+/// Writes the body under its digest.
+fn keep(response: &mut Response<ureq::Body>, url: &str, blobs: &Path) -> Result<Digest, DownloadError> {
+    let temporary = blobs.join(format!("{}{}", atomic::TEMPORARY_PREFIX, atomic::unique()));
+    let result = write_body(response, url, &temporary).and_then(|digest| {
+        let place = blobs.join(digest.hex());
+        fs::rename(&temporary, &place).map_err(FileError::of("rename to", &place))?;
+        Ok(digest)
+    });
+    if result.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    result
+}
+
+fn write_body(response: &mut Response<ureq::Body>, url: &str, path: &Path) -> Result<Digest, DownloadError> {
+    let mut file = File::create_new(path).map_err(FileError::of("create", path))?;
+    let mut body = response.body_mut().as_reader();
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut total = 0;
+    loop {
+        let count = body.read(&mut buffer).map_err(|source| DownloadError::Body { url: shown(url), source })?;
+        if count == 0 {
+            return Ok(Digest::from_bytes(hash.finalize().into()));
+        }
+        total += count as u64;
+        if total > BYTES_MAX {
+            return Err(DownloadError::TooLarge { url: shown(url) });
+        }
+        hash.update(&buffer[..count]);
+        file.write_all(&buffer[..count]).map_err(FileError::of("write", path))?;
+    }
+}
+
+/// The name of what a URL leads to: the last part of its path, else what the server calls it, else BuildKit's word for none.
+pub(crate) fn name_of(url: &str, download: &Download) -> String {
+    let path = url.split_once("://").map_or(url, |(_, rest)| rest).split(['?', '#']).next().unwrap_or_default();
+    let base = path.split_once('/').and_then(|(_, path)| path.trim_end_matches('/').rsplit('/').next()).unwrap_or_default();
+    let plain = |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']);
+    match (plain(base), &download.name) {
+        (true, _) => base.to_owned(),
+        (false, Some(name)) if plain(name) => name.clone(),
+        (false, _) => "__unnamed__".to_owned(),
+    }
+}
+
+/// A URL as it may be shown: without what stands before `@`.
+fn shown(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let end = rest.find('/').unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+        None => url.to_owned(),
+    }
+}
+
+/// The file name of a `Content-Disposition` header (RFC 6266), its extended form left aside.
+fn file_name(text: &str) -> Option<String> {
+    let parameter = text.split(';').map(str::trim).find_map(|part| part.strip_prefix("filename="))?;
+    Some(parameter.trim_matches('"').to_owned()).filter(|name| !name.is_empty())
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that servers may send today (RFC 9110, 5.6.7), as seconds since 1970.
+fn http_date(text: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut parts = text.split_once(", ")?.1.split_ascii_whitespace();
+    let day: i64 = parts.next()?.parse().ok()?;
+    let month = parts.next()?;
+    let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
+    let year: i64 = parts.next()?.parse().ok()?;
+    let mut clock = parts.next()?.split(':').map(|part| part.parse::<i64>().ok());
+    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
+    let sane = (1..=31).contains(&day) && (1970..=9999).contains(&year) && hour < 24 && minute < 60 && second <= 60;
+    sane.then(|| crate::time::days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let unnamed = Download { digest: Digest::of(b""), modified: None, name: None, etag: None, last_modified: None };
+        let named = Download { name: Some("given".to_owned()), ..unnamed.clone() };
+        for (url, with, without) in [
+            ("http://h/a/b.tar?x=/y#z", "b.tar", "b.tar"),
+            ("http://h/a/", "a", "a"),
+            ("http://h/", "given", "__unnamed__"),
+            ("http://h", "given", "__unnamed__"),
+            ("http://h/..", "given", "__unnamed__"),
+        ] {
+            assert_eq!((name_of(url, &named).as_str(), name_of(url, &unnamed).as_str()), (with, without), "{url}");
+        }
+        assert_eq!(file_name("attachment; filename=\"x y.zip\""), Some("x y.zip".to_owned()));
+        assert_eq!(file_name("inline"), None);
+    }
+
+    #[test]
+    fn dates() {
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        for text in ["", "yesterday", "Sun, 06 Nov 1994", "Sun, 40 Nov 1994 08:49:37 GMT"] {
+            assert_eq!(http_date(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(shown("https://me:secret@h/x@y"), "https://h/x@y");
+        assert_eq!(shown("https://h/x@y"), "https://h/x@y");
+    }
+}

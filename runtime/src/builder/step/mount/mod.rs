@@ -1,0 +1,127 @@
+//! `RUN --mount`: what a command finds besides its image, and what is not part of the layer.
+//!
+//! tmpfs: memory. cache: a directory that stays, shared by all builds of the store under its id (`builder::cache_mount`). bind: a copy
+//! of what the context, a stage or an image has, so that neither rules of `.dockerignore` nor writes of the command matter to the
+//! original. secret: a value given with the build, as a file or a variable. ssh: the socket of an agent given with the build. Neither
+//! value nor socket is part of a layer, a history, a cache key or a log.
+
+mod hold;
+mod options;
+
+pub(crate) use hold::{Means, hold};
+pub(crate) use options::parse;
+
+use super::source::{self, From};
+use crate::builder::cache::KeyBuilder;
+use crate::builder::cache_mount::Sharing;
+use crate::builder::error::StepError;
+use crate::builder::tree::Owner;
+use spec::value::{ByteSize, MountTarget};
+
+/// A mount as asked for, its variables replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mount {
+    /// Memory.
+    Tmpfs {
+        /// Where.
+        target: MountTarget,
+        /// Most it holds.
+        size: Option<ByteSize>,
+    },
+    /// A directory that stays.
+    Cache {
+        /// Where.
+        target: MountTarget,
+        /// Its name among all builds.
+        id: String,
+        /// Bits and owner it is made with.
+        access: Access,
+        /// Whether two commands may have it at once.
+        sharing: Sharing,
+        /// Stage or image that it begins as a copy of; empty if `None`.
+        from: Option<String>,
+        /// Path there.
+        source: String,
+        /// Whether the command may write.
+        writable: bool,
+    },
+    /// A copy of something.
+    Bind {
+        /// Where.
+        target: MountTarget,
+        /// Stage or image; the context if `None`.
+        from: Option<String>,
+        /// Path there.
+        source: String,
+        /// Whether the command may write; what it writes is dropped.
+        writable: bool,
+    },
+    /// A value given with the build.
+    Secret {
+        /// Which.
+        id: String,
+        /// The file that holds it, if any.
+        target: Option<MountTarget>,
+        /// The variable that holds it, if any.
+        variable: Option<String>,
+        /// Bits and owner of the file.
+        access: Access,
+        /// Whether it is an error that there is none.
+        required: bool,
+    },
+    /// The socket of an ssh agent.
+    Ssh {
+        /// Which of those given with the build.
+        id: String,
+        /// Where.
+        target: MountTarget,
+        /// Whether it is an error that there is none.
+        required: bool,
+    },
+}
+
+/// Who may do what with a mount's root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Access {
+    /// Permission bits.
+    pub mode: u32,
+    /// User and group.
+    pub owner: Owner,
+}
+
+impl Mount {
+    /// The stage or image it takes from.
+    pub(crate) fn from(&self) -> Option<&str> {
+        match self {
+            Self::Bind { from, .. } | Self::Cache { from, .. } => from.as_deref(),
+            Self::Tmpfs { .. } | Self::Secret { .. } | Self::Ssh { .. } => None,
+        }
+    }
+
+    /// Where it appears, if it is a file or directory.
+    pub(crate) fn target(&self) -> Option<&MountTarget> {
+        match self {
+            Self::Tmpfs { target, .. } | Self::Cache { target, .. } | Self::Bind { target, .. } | Self::Ssh { target, .. } => Some(target),
+            Self::Secret { target, .. } => target.as_ref(),
+        }
+    }
+}
+
+/// What of a mount decides the result: where it is, and of a bind its content. Never what a cache holds, nor the value of a secret.
+pub(crate) fn key(key: &mut KeyBuilder, mount: &Mount, from: &From<'_>) -> Result<(), StepError> {
+    match mount {
+        Mount::Tmpfs { target, .. } => key.text("tmpfs").text(target.as_str()),
+        Mount::Cache { target, id, .. } => key.text("cache").text(target.as_str()).text(id),
+        Mount::Secret { id, target, variable, access, .. } => {
+            key.text("secret").text(id).text(target.as_ref().map_or("", MountTarget::as_str)).text(variable.as_deref().unwrap_or_default());
+            key.text(&format!("{:o} {}:{}", access.mode, access.owner.user, access.owner.group))
+        }
+        Mount::Ssh { id, target, .. } => key.text("ssh").text(id).text(target.as_str()),
+        Mount::Bind { target, source: path, .. } => {
+            key.text("bind").text(target.as_str()).text(path);
+            source::key_of_source(key, path, from)?;
+            key
+        }
+    };
+    Ok(())
+}

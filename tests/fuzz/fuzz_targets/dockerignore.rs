@@ -1,0 +1,4 @@
+//! Fuzzes `dockerignore`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::dockerignore(data));

@@ -1,0 +1,4 @@
+//! Fuzzes `registry`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::registry(data));

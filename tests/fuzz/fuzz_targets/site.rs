@@ -1,0 +1,4 @@
+//! Fuzzes `site`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::site(data));

@@ -1,0 +1,93 @@
+//! `agent image build` as people use it: what it says, what it is given, what it leaves behind.
+
+use anyhow::Result;
+use std::fs;
+use tests::host::{Host, is_root};
+
+/// Builds a Dockerfile over the context that has a static busybox.
+fn dockerfile(text: &str) -> String {
+    format!("FROM scratch AS box\nCOPY busybox /bin/\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nFROM box\n{text}")
+}
+
+/// A host with a context; the path of the context.
+fn host() -> Result<(Host, String)> {
+    let host = Host::new()?;
+    host.busybox("context/busybox")?;
+    let context = host.path().join("context").display().to_string();
+    Ok((host, context))
+}
+
+#[test]
+fn a_failing_step_is_shown_with_its_lines_and_its_log() -> Result<()> {
+    if !is_root("a_failing_step_is_shown_with_its_lines_and_its_log") {
+        return Ok(());
+    }
+    let (host, context) = host()?;
+    fs::write(host.path().join("context/Dockerfile"), dockerfile("RUN echo fine\nRUN echo so far && \\\n    exit 9\n"))?;
+    let failed = host.agent(&["image", "build", &context]);
+    assert_eq!(failed.code, 1);
+    for expected in [
+        "[stage-1 3/3] RUN echo so far",
+        " so far\n",
+        ">>>     exit 9",
+        "exit code 9",
+        "DONE",
+        "ERROR after",
+        "all that the build said is in ",
+    ] {
+        assert!(failed.stderr.contains(expected), "{expected}: {failed:?}");
+    }
+    let log = failed.stderr.split("all that the build said is in ").nth(1).and_then(|rest| rest.lines().next()).unwrap_or_default();
+    let log = fs::read_to_string(log)?;
+    assert!(log.contains("[box 3/3] RUN") && log.contains(" so far\n"), "{log}");
+    let quiet = host.agent(&["image", "build", "-q", "--target", "box", &context]).ok()?;
+    assert!(quiet.starts_with("sha256:") && quiet.lines().count() == 1, "{quiet}");
+    let again = host.agent(&["image", "build", "--target", "box", "--iidfile", &format!("{context}/../id"), &context]);
+    assert!(again.stderr.contains("#3 CACHED") && !again.stderr.contains("#3 DONE"), "{again:?}");
+    assert_eq!(fs::read_to_string(host.path().join("id"))?, quiet.trim());
+    let other = host.agent(&["image", "build", "--platform", "plan9/z80", &context]);
+    assert!(other.code == 1 && other.stderr.contains("not for plan9/z80: there is no emulation"), "{other:?}");
+    Ok(())
+}
+
+#[test]
+fn secrets_and_caches_by_hand() -> Result<()> {
+    if !is_root("secrets_and_caches_by_hand") {
+        return Ok(());
+    }
+    let (host, context) = host()?;
+    let text = "RUN --mount=type=secret,id=token,required --mount=type=cache,target=/cache,id=work \
+                cat /run/secrets/token && busybox sha256sum < /run/secrets/token > /sum && echo x > /cache/x\n";
+    fs::write(host.path().join("context/Dockerfile"), dockerfile(text))?;
+    fs::write(host.path().join("token"), "hush-hush")?;
+    let secret = format!("id=token,src={}", host.path().join("token").display());
+    let refused = host.agent(&["image", "build", &context]);
+    assert!(refused.code == 1 && refused.stderr.contains("secret \"token\" is required and was not given: see --secret"), "{refused:?}");
+    let built = host.agent(&["image", "build", "--secret", &secret, "-t", "box", &context]);
+    assert!(built.code == 0 && built.stderr.contains(" ***") && !built.stderr.contains("hush-hush"), "{built:?}");
+    let listed = host.agent(&["image", "cache", "ls"]).ok()?;
+    assert!(listed.lines().nth(1).is_some_and(|line| line.starts_with("work ")), "{listed}");
+    assert_eq!(host.agent(&["image", "cache", "prune", "--unused-for", "1h"]).ok()?, "");
+    assert_eq!(host.agent(&["image", "cache", "rm", "work"]).ok()?, "work\n");
+    assert_eq!(host.agent(&["image", "cache", "ls"]).ok()?.lines().count(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_cache_left_in_a_directory_serves_another_host() -> Result<()> {
+    if !is_root("a_cache_left_in_a_directory_serves_another_host") {
+        return Ok(());
+    }
+    let ((here, context), (there, other)) = (host()?, host()?);
+    for host in [&here, &there] {
+        fs::write(host.path().join("context/Dockerfile"), dockerfile("RUN echo once > /once\n"))?;
+    }
+    let cache = here.path().join("cache").display().to_string();
+    let first = here.agent(&["image", "build", "-q", "--cache-to", &format!("type=local,dest={cache},mode=max"), &context]).ok()?;
+    let built = there.agent(&["image", "build", "--cache-from", &format!("type=local,src={cache}"), &other]);
+    assert_eq!(built.stdout, first);
+    assert_eq!(built.stderr.matches(" CACHED").count(), 3, "{built:?}");
+    let missing = there.agent(&["image", "build", "--cache-from", "type=local,src=/no/such", &other]);
+    assert!(missing.code == 0 && missing.stderr.contains("no cache from type=local,src=/no/such"), "{missing:?}");
+    Ok(())
+}

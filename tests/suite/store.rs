@@ -1,0 +1,191 @@
+//! The store as it is lived with: images leave it and come back the same, what nothing needs goes and nothing else, and whatever is
+//! killed in the middle leaves it whole.
+
+use anyhow::{Context as _, Result, ensure};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use tests::host::{Host, is_root};
+
+/// How often something is killed, and the number that decides what and when; other ones can be asked for by these variables.
+const ROUNDS: u64 = 12;
+const ROUNDS_VARIABLE: &str = "STORE_KILL_ROUNDS";
+const SEED: u64 = 20_260_101;
+const SEED_VARIABLE: &str = "STORE_KILL_SEED";
+/// The latest moment at which something is killed: the longest of them takes about as long.
+const LIFE_MS_MAX: u64 = 400;
+
+/// A host with the image `box:latest` of two layers, and the directory it was built from.
+fn host() -> Result<(Host, PathBuf)> {
+    let host = Host::new()?;
+    host.site("site", &[])?;
+    let context = host.path().join("site/box");
+    host.agent(&["image", "build", "--tag", "box", &context.to_string_lossy()]).ok()?;
+    Ok((host, context))
+}
+
+fn json(host: &Host, arguments: &[&str]) -> Result<serde_json::Value> {
+    let text = host.agent(arguments).ok()?;
+    serde_json::from_str(&text).with_context(|| text)
+}
+
+#[test]
+fn images_leave_and_come_back_the_same() -> Result<()> {
+    if !is_root("images_leave_and_come_back_the_same") {
+        return Ok(());
+    }
+    let (host, _) = host()?;
+    host.agent(&["container", "run", "-d", "--name", "one", "box", "sleep", "1000"]).ok()?;
+    host.agent(&["container", "exec", "one", "sh", "-c", "echo kept > /new; rm /bin/echo"]).ok()?;
+    host.agent(&["container", "commit", "one", "snapshot:1", "-m", "by hand", "-c", "ENV HOW=committed"]).ok()?;
+    // It was held still, and goes on.
+    host.agent(&["container", "exec", "one", "true"]).ok()?;
+    let shown = host.agent(&["container", "run", "--rm", "snapshot:1", "sh", "-c", "cat /new; echo $HOW; ls /bin/echo"]);
+    ensure!(shown.stdout == "kept\ncommitted\n" && shown.code != 0, "{shown:?}");
+
+    let archive = host.path().join("images.tar").display().to_string();
+    host.agent(&["image", "save", "box", "snapshot:1", "-o", &archive]).ok()?;
+    let before = (json(&host, &["image", "inspect", "box"])?, json(&host, &["image", "inspect", "snapshot:1"])?);
+    ensure!(before.0[0]["RepoTags"][0] == "box:latest" && before.1[0]["Comment"] == "by hand", "{before:?}");
+    host.agent(&["container", "rm", "--force", "one"]).ok()?;
+    host.agent(&["system", "prune", "--all", "--force"]).ok()?;
+    ensure!(host.agent(&["image", "ls", "--all", "--quiet"]).ok()?.is_empty());
+    let loaded = host.agent(&["image", "load", "-i", &archive]).ok()?;
+    ensure!(loaded == "Loaded image: box:latest\nLoaded image: snapshot:1\n", "{loaded}");
+    let after = (json(&host, &["image", "inspect", "box"])?, json(&host, &["image", "inspect", "snapshot:1"])?);
+    ensure!(before == after, "{before:?}\n{after:?}");
+    host.agent(&["image", "verify"]).ok()?;
+
+    // What skopeo makes of the file is the same image too.
+    if Command::new("which").arg("skopeo").output().is_ok_and(|found| found.status.success()) {
+        let one = host.path().join("one.tar").display().to_string();
+        host.agent(&["image", "save", "box", "-o", &one]).ok()?;
+        let id = before.0[0]["Id"].as_str().context("an id")?.to_owned();
+        for kind in ["docker-archive", "oci-archive"] {
+            let copy = host.path().join(kind).display().to_string();
+            let to = format!("{kind}:{copy}:skopeo/copy:1");
+            host.run("skopeo", &["copy", "--quiet", "--insecure-policy", &format!("{kind}:{one}"), &to]).ok()?;
+            host.agent(&["image", "load", "-i", &copy]).ok()?;
+            ensure!(host.agent(&["image", "inspect", &id]).code == 0, "{kind} has kept the image's id");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn exports_and_imports_hold_the_files_and_what_was_said() -> Result<()> {
+    if !is_root("exports_and_imports_hold_the_files_and_what_was_said") {
+        return Ok(());
+    }
+    let (host, _) = host()?;
+    host.agent(&["container", "run", "--name", "one", "box", "sh", "-c", "echo x > /made; rm -r /bin/echo"]).ok()?;
+    let tar = host.path().join("one.tar").display().to_string();
+    host.agent(&["container", "export", "one", "-o", &tar]).ok()?;
+    let listed = host.run("tar", &["-tf", &tar]).ok()?;
+    ensure!(listed.lines().any(|name| name == "made") && !listed.contains("echo") && !listed.contains(".wh."), "{listed}");
+    host.agent(&["image", "import", &tar, "flat:1", "-c", "CMD [\"/bin/busybox\", \"cat\", \"/made\"]", "-m", "flattened"]).ok()?;
+    ensure!(host.agent(&["container", "run", "--rm", "flat:1"]).ok()? == "x\n");
+    let history = host.agent(&["image", "history", "flat:1"]).ok()?;
+    ensure!(history.lines().count() == 2 && history.contains("flattened"), "{history}");
+    let refused = host.agent(&["image", "import", &tar, "flat:2", "-c", "RUN true"]);
+    ensure!(refused.code == 1 && refused.stderr.contains("change \"RUN true\" is not one of"), "{refused:?}");
+    Ok(())
+}
+
+#[test]
+fn what_a_site_needs_or_needed_stays_and_the_rest_is_shown_before_it_goes() -> Result<()> {
+    if !is_root("what_a_site_needs_or_needed_stays_and_the_rest_is_shown_before_it_goes") {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    let path = host.site("site", &[])?;
+    let image = || -> Result<String> {
+        let found = json(&host, &["image", "inspect", "box"])?;
+        Ok(found[0]["Id"].as_str().context("an id")?.to_owned())
+    };
+    let page = host.path().join("site/box/page");
+    let mut ids = Vec::new();
+    fs::write(host.path().join("site/box/Dockerfile"), {
+        let text = fs::read_to_string(host.path().join("site/box/Dockerfile"))?;
+        format!("{text}\nCOPY page /page\n")
+    })?;
+    for number in 1..=5 {
+        fs::write(&page, format!("{number}\n").repeat(10_000))?;
+        host.agent(&["apply", &path]).ok()?;
+        ids.push(image()?);
+    }
+    // What runs, and two steps back, whatever is pruned.
+    let refused = host.agent(&["system", "prune", "--all"]);
+    ensure!(refused.code == 1 && refused.stderr.contains("nobody is there to ask"), "{refused:?}");
+    host.agent(&["system", "prune", "--all", "--volumes", "--force"]).ok()?;
+    let there: Vec<bool> = ids.iter().map(|id| host.agent(&["image", "inspect", id]).code == 0).collect();
+    ensure!(there == [false, false, true, true, true], "{there:?}");
+    // The build cache is empty: what comes back is the image itself.
+    fs::write(&page, "4\n".repeat(10_000))?;
+    let again = host.agent(&["apply", &path]).ok()?;
+    ensure!(image()? == ids[3] && !again.contains("COPY"), "{again}");
+    // A budget that what is needed fills refuses more, with sizes and a way out.
+    fs::create_dir_all(host.places().config)?;
+    fs::write(host.places().config.join("agent.yaml"), "store:\n  diskBudget: 64Ki\n")?;
+    fs::write(&page, "6\n".repeat(10_000))?;
+    let full = host.agent(&["apply", &path]);
+    let said = format!("{}{}", full.stdout, full.stderr);
+    ensure!(full.code == 1 && said.contains("no room: ") && said.contains("of its budget of 64.0 KiB"), "{full:?}");
+    host.agent(&["image", "verify"]).ok()?;
+    Ok(())
+}
+
+/// A number from the last one (Knuth's MMIX).
+fn next(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *seed >> 33
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn whatever_is_killed_leaves_a_store_that_is_whole() -> Result<()> {
+    if !is_root("whatever_is_killed_leaves_a_store_that_is_whole") {
+        return Ok(());
+    }
+    let (host, context) = host()?;
+    let mut dockerfile = fs::read_to_string(context.join("Dockerfile"))?;
+    dockerfile.push_str("\nCOPY many /many\nRUN cat /many/* > /all && rm /many/1*\n");
+    fs::write(context.join("Dockerfile"), dockerfile)?;
+    fs::create_dir(context.join("many"))?;
+    for file in 0..300 {
+        fs::write(context.join(format!("many/{file}")), vec![b'x'; 3_000])?;
+    }
+    let context = context.display().to_string();
+    let archive = host.path().join("box.tar").display().to_string();
+    host.agent(&["image", "build", "--tag", "kept", &context]).ok()?;
+    host.agent(&["image", "save", "kept", "-o", &archive]).ok()?;
+    let started = Instant::now();
+    let mut seed = number(SEED_VARIABLE, SEED);
+    for round in 0..number(ROUNDS_VARIABLE, ROUNDS) {
+        fs::write(host.path().join("site/box/many/changing"), format!("{}", next(&mut seed)))?;
+        let verb: &[&str] = match next(&mut seed) % 5 {
+            0 | 1 => &["image", "build", "--tag", "built", &context],
+            2 => &["image", "load", "-i", &archive],
+            3 => &["system", "prune", "--all", "--force"],
+            _ => &["image", "import", &archive, "imported:1"],
+        };
+        let life = Duration::from_millis(next(&mut seed) % LIFE_MS_MAX);
+        let agent = host.spawn_agent(verb)?;
+        std::thread::sleep(life);
+        drop(agent);
+        let found = host.agent(&["image", "verify"]);
+        ensure!(found.code == 0, "round {round}: {verb:?} killed after {} ms\n{}{}", life.as_millis(), found.stdout, found.stderr);
+    }
+    crate::measure("kills and verifications", started);
+    // And everything still works.
+    host.agent(&["image", "load", "-i", &archive]).ok()?;
+    host.agent(&["image", "build", "--tag", "built", &context]).ok()?;
+    ensure!(host.agent(&["container", "run", "--rm", "built", "sh", "-c", "cat /all | wc -c"]).ok()?.trim().parse::<u64>()? >= 900_000);
+    host.agent(&["system", "prune", "--all", "--force"]).ok()?;
+    host.agent(&["image", "verify"]).ok()?;
+    Ok(())
+}
