@@ -1,12 +1,14 @@
-//! Images from a real registry: Debian's `docker-registry` on loopback, filled by `skopeo`.
+//! Images from a real registry and to it: Debian's `docker-registry` on loopback, with `skopeo` as the second opinion.
 //!
 //! The rule for tags is Compose's: what is here is used, what is not here is fetched, and only `agent image pull` asks what a tag
 //! stands for now.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 use tests::host::{Host, Ran, Running, eventually, is_root};
 
 const ADDRESS: &str = "127.0.0.1:5000";
@@ -123,6 +125,83 @@ fn a_tag_that_moved_is_followed_when_asked_and_not_before() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_site_publishes_what_it_builds_and_a_registry_that_is_refused_stops_nothing() -> Result<()> {
+    let Some(registry) = Registry::start("registry: publish")? else { return Ok(()) };
+    let rules = format!("apiVersion: agent/v1\nkind: Registries\nspec:\n  \"{ADDRESS}\": {{blocked: true}}\n");
+    registry.host.files(&[
+        ("config/registries.yaml", &rules),
+        ("site/app/Dockerfile", "FROM scratch\nCOPY busybox /bin/busybox\nCOPY index.html /www/index.html\n"),
+        ("site/app/index.html", "built here"),
+    ])?;
+    registry.host.busybox("site/app/busybox")?;
+    let built = |push: &str| {
+        let head = "---\napiVersion: agent/v1\nkind: Image\nmetadata: {name: app}\nspec:\n  build: ./app\n  push: ";
+        format!("{head}{push}\n{}", container("web", "app"))
+    };
+    let site = registry.site(&built(&format!("{ADDRESS}/team/app:1")))?;
+    let planned = registry.host.agent(&["plan", &site]);
+    ensure!(planned.code == 2 && planned.stdout.contains(&format!("would publish as {ADDRESS}/team/app:1")), "{planned:?}");
+    let applied = registry.host.agent(&["apply", &site]);
+    ensure!(applied.code == 1 && format!("{}{}", applied.stdout, applied.stderr).contains("blocks registry"), "{applied:?}");
+    ensure!(registry.page("web")? == "built here", "the container does not wait for the registry");
+    let before = registry.process("web")?;
+
+    fs::remove_file(registry.host.path().join("config/registries.yaml"))?;
+    registry.host.agent(&["apply", &site]).ok()?;
+    let digest = registry.digest("team/app:1")?;
+    ensure!(registry.host.agent(&["plan", &site]).code == 0, "what was published is not published again");
+    registry.site(&built(&format!("[\"{ADDRESS}/team/app:1\", {{repository: \"{ADDRESS}/other/app\", tags: [\"2\"]}}]")))?;
+    let planned = registry.host.agent(&["plan", &site]);
+    ensure!(planned.code == 2 && planned.stdout.contains("publish; nothing that runs is touched"), "{planned:?}");
+    registry.host.agent(&["apply", &site]).ok()?;
+    ensure!(registry.log().contains("mount=sha256"), "the blobs are taken from the repository that has them");
+    ensure!(registry.digest("other/app:2")? == digest && registry.process("web")? == before);
+
+    // By hand, read back by somebody else and by us.
+    let said = registry.host.agent(&["image", "push", "app", &format!("{ADDRESS}/by/hand:3")]).ok()?;
+    ensure!(said.contains(&digest), "{said}");
+    let layout = registry_path(&registry.host, "layout");
+    registry.skopeo(&[
+        "copy",
+        "--insecure-policy",
+        "--src-tls-verify=false",
+        &format!("docker://{ADDRESS}/by/hand:3"),
+        &format!("oci:{layout}"),
+    ])?;
+    registry.host.agent(&["image", "import", &layout, "--tag", "back"]).ok()?;
+    let id = |name: &str| registry.host.agent(&["image", "inspect", name]).ok();
+    ensure!(id("app")? == id("back")?, "pushed and read back it is the same image");
+    Ok(())
+}
+
+#[test]
+fn a_pull_that_was_killed_goes_on_from_the_byte_reached() -> Result<()> {
+    let Some(registry) = Registry::start("registry: killed")? else { return Ok(()) };
+    let mut noise = vec![0; 48 << 20];
+    fs::File::open("/dev/urandom")?.read_exact(&mut noise)?;
+    fs::create_dir_all(registry.host.path().join("root/www"))?;
+    fs::write(registry.host.path().join("root/www/noise"), noise)?;
+    registry.push("noise:1", "whole", &[])?;
+    let reference = format!("{ADDRESS}/noise:1");
+    let partial = registry.host.places().images().join("partial");
+    let reached = || fs::read_dir(&partial).ok()?.flatten().find_map(|entry| entry.metadata().ok()).map(|found| found.len());
+    let pull = registry.host.spawn_agent(&["image", "pull", &reference])?;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while reached().is_none_or(|bytes| bytes == 0) {
+        ensure!(Instant::now() < deadline, "nothing came: {}", pull.output());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    pull.signal("KILL")?;
+    pull.wait()?;
+    let before = reached().context("the beginning of the layer is kept")?;
+    ensure!(before > 0 && before < 48 << 20, "killed after {before} bytes");
+    registry.host.agent(&["image", "pull", &reference]).ok()?;
+    ensure!(registry.log().contains("http.response.status=206"), "only the rest was asked for");
+    ensure!(reached().is_none(), "nothing is left of it");
+    Ok(())
+}
+
 fn image(name: &str, reference: &str) -> String {
     format!("---\napiVersion: agent/v1\nkind: Image\nmetadata: {{name: {name}}}\nspec: {{pull: \"{reference}\"}}\n")
 }
@@ -193,6 +272,11 @@ impl Registry {
 
     fn stop(&mut self) {
         self.server = None;
+    }
+
+    /// What the registry says it was asked.
+    fn log(&self) -> String {
+        self.server.as_ref().map(Running::output).unwrap_or_default()
     }
 
     fn blobs(&self) -> PathBuf {

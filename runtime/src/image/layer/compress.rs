@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 const BLOCK_BYTES: usize = 1 << 20;
 /// More threads than this wait for the one that reads the files.
 const THREADS_MAX: usize = 8;
-/// Level of deflate.
+/// Level of deflate: a Debian of 220 MB becomes 83 MB with 3 s of processor time, shared by all processors.
 const LEVEL: u32 = 3;
 
 /// Compresses what `produce` writes into `sink`. Returns what `produce` returned, and digest and size of what was written.
