@@ -212,8 +212,11 @@ fn part(range: &str, size: u64) -> Part {
     }
 }
 
+/// Names of one page; the last of them and how many were asked for, if there are more.
+type Page<'a> = (Vec<&'a str>, Option<(&'a str, usize)>);
+
 /// One page of sorted names, and the last one on it if there are more.
-fn page<'a>(names: impl Iterator<Item = &'a str>, request: &Request<'_>) -> Result<(Vec<&'a str>, Option<(&'a str, usize)>), Problem> {
+fn page<'a>(names: impl Iterator<Item = &'a str>, request: &Request<'_>) -> Result<Page<'a>, Problem> {
     let count = match request.query.get("n").map(|text| text.parse::<usize>()) {
         None => PAGE_MAX,
         Some(Ok(count)) => count.min(PAGE_MAX),
