@@ -28,6 +28,7 @@ pub enum Action {
         #[serde(serialize_with = "text")]
         key: ImageKey,
         /// Recorded as applied.
+        #[serde(serialize_with = "shown::image")]
         image: Image,
         /// The image as it was when the plan was made.
         digest: Digest,

@@ -4,12 +4,14 @@
 use super::action::{Action, Traffic};
 use super::actual::{Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, ContainerFault, Firewall, Observed, Owner, SiteId};
 use super::draft::resource;
+use runtime::container::config::Endpoint;
 use runtime::container::state::{Exit, ExitCause, Health, Phase, ProcessRef, Timestamp};
-use spec::desired::{DependencyCondition, Desired, Image, ImageKey, ImageSource, Kind};
+use spec::desired::{Container, DependencyCondition, Desired, Image, ImageKey, ImageSource, Kind};
 use spec::value::{ContainerId, Digest, Name};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The host after one action for a site that succeeded; what the site says is remembered beside what is made. Times and process ids are zero; an image's digest follows from what it is made of.
+/// The host after one action for a site that succeeded; what the site says is remembered beside what is made. Times and process ids
+/// are zero; an image's digest follows from what it is made of.
 #[must_use]
 pub fn simulate(mut actual: Actual, action: &Action, desired: &Desired, site: &SiteId) -> Actual {
     let owner = Owner::Site(site.clone());
@@ -44,18 +46,7 @@ pub fn simulate(mut actual: Actual, action: &Action, desired: &Desired, site: &S
         }),
         Action::RemoveVolume { name } => drop(actual.volumes.remove(name)),
         Action::CreateContainer { id, spec, image, endpoints } => {
-            let made = ActualContainer {
-                applied: spec.as_ref().clone(),
-                written: written(Kind::Container, &id.name),
-                image: *image,
-                endpoints: endpoints.clone(),
-                owner,
-                phase: Phase::Created,
-                stopped_by_user: false,
-                completed: false,
-                serving: false,
-                faults: BTreeSet::new(),
-            };
+            let made = made(spec, *image, endpoints, (owner, written(Kind::Container, &id.name)));
             actual.containers.insert(id.clone(), Observed::Present(made));
         }
         Action::StartContainer { id, traffic } => start(&mut actual, id, *traffic),
@@ -87,6 +78,22 @@ pub fn simulate(mut actual: Actual, action: &Action, desired: &Desired, site: &S
         }
     }
     actual
+}
+
+/// A container as it is made: nothing runs, nothing leads to it.
+fn made(spec: &Container, image: Digest, endpoints: &[Endpoint], (owner, written): (Owner, Option<Digest>)) -> ActualContainer {
+    ActualContainer {
+        applied: spec.clone(),
+        written,
+        image,
+        endpoints: endpoints.to_vec(),
+        owner,
+        phase: Phase::Created,
+        stopped_by_user: false,
+        completed: false,
+        serving: false,
+        faults: BTreeSet::new(),
+    }
 }
 
 fn with<T>(observed: Option<&mut Observed<T>>, change: impl FnOnce(&mut T)) {

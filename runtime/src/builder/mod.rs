@@ -7,6 +7,20 @@
 //!
 //! The semantics are BuildKit's. Reproducible: nothing here writes a clock's time (`clock`), a cache key holds content only (`cache`),
 //! and all files are reached beneath descriptors (`tree`). RUN is started by the shim, never by this process (`step::run`).
+//!
+//! COPY: the sources are scanned once (`step::source`), those whose content is not known by their stat are read on all processors
+//! (`index`, `learn`), and all of it makes the key. A miss merges them in memory over what the layers below show (`tree::draft`) and
+//! writes the new upper directory and the layer's stream in one pass, hashed beside (`tree::write`); what the same instruction's layer
+//! of last time has already is hard-linked (`earlier`).
+//!
+//! Where COPY and ADD differ from BuildKit, and why:
+//! - Files of the context are dated by the build's fixed time, and bring no extended attributes: Git keeps neither.
+//! - A file replaces a directory of a tree that was copied earlier; BuildKit stops there.
+//! - Several files to a name that is neither a directory nor ends in `/` are an error; BuildKit keeps the last one.
+//! - `--exclude` also leaves out names that a wildcard brings in, as the documentation says and the code does not.
+//! - Sockets are left out; BuildKit fails.
+//! - Of repositories: no submodules, no `--keep-git-dir` (a tree is fetched, not a history), no unencrypted `git://`.
+//! - `FROM` of a named context that is a directory is refused; `COPY --from` of it works.
 
 mod build;
 pub mod cache;
@@ -174,7 +188,7 @@ pub fn cache_of(store: &ImageStore) -> Result<cache::Cache, crate::store::FileEr
 pub fn unpack_context(archive: &Path, directory: &Path) -> Result<bool, TreeError> {
     let parent = tree::Root::open(archive.parent().unwrap_or(Path::new("/")))?;
     let name = archive.file_name().unwrap_or_default().as_encoded_bytes();
-    tree::unpack(parent.descriptor(), name, &tree::Root::open(directory)?, b"/", Some(tree::Owner::ROOT))
+    tree::unpack(parent.descriptor(), name, &tree::Root::open(directory)?, b"/", (tree::Owner::ROOT, tree::ArchiveOwners::Root))
 }
 
 /// The images that a Dockerfile's last stage (or `target`) needs: what its FROM and `COPY --from` name and is neither a stage nor

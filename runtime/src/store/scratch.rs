@@ -4,6 +4,7 @@
 use super::{FileError, Lock, atomic, remove};
 use rustix::fs::Mode;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where temporary directories are made.
@@ -36,8 +37,11 @@ impl ScratchSpace {
             let path = entry.map_err(FileError::of("list", &self.directory))?.path();
             let owned = if path.extension().is_some_and(|extension| extension == "lock") { path.with_extension("") } else { path };
             if let Some(lock) = Lock::try_exclusive(&lock_of(&owned))? {
-                remove::remove_tree(&owned)?;
-                lock.remove()?;
+                match remove::remove_tree(&owned) {
+                    // A command that the dead process had started writes there in its last moments: the next opening clears it.
+                    Err(error) if error.source.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                    removed => removed.and_then(|()| lock.remove())?,
+                }
             }
         }
         Ok(())

@@ -140,3 +140,30 @@ fn the_layer_on_disk_is_the_one_that_was_hashed() {
         }
     }
 }
+
+#[test]
+fn what_an_earlier_layer_has_is_linked_and_the_result_is_the_same() {
+    let Some(site) = Site::new() else { return };
+    for number in 0..400 {
+        site.file(&format!("d{}/f{number}", number % 7), &format!("content {}", number % 350));
+    }
+    let text = "FROM scratch\nCOPY --chmod=u=rwX,go=rX . /app/";
+    let first = site.build(text);
+    site.file("d3/f10", "changed").file("d3/new", "new");
+    fs::remove_file(site.path("d4/f11")).expect("remove");
+    let second = site.build(text);
+    let layer = |built: &crate::site::Built| site.store.image(&built.id).expect("image").layers[0].clone();
+    let inode = |built, name: &str| std::os::unix::fs::MetadataExt::ino(&fs::metadata(layer(built).join(name)).expect("file"));
+    assert_eq!(inode(&first, "app/d0/f0"), inode(&second, "app/d0/f0"));
+    assert_ne!(inode(&first, "app/d3/f10"), inode(&second, "app/d3/f10"));
+    assert!(second.tree.contains_key("/app/d3/new") && !second.tree.contains_key("/app/d4/f11"));
+    for built in [&first, &second] {
+        let mut stream = Vec::new();
+        site.store.export_layer(&built.config.rootfs.diff_ids[0], &mut stream).expect("export");
+        assert_eq!(spec::value::Digest::of(&stream), built.config.rootfs.diff_ids[0]);
+    }
+    // From nothing, in another store: the same image.
+    let mut other = Site::new().expect("as above");
+    other.request.context = site.request.context.clone();
+    assert_eq!(other.build(text).id, second.id);
+}

@@ -13,7 +13,7 @@ use crate::builder::owner;
 use crate::builder::remote::{self, GitFetch, GitReference, GitTree};
 use crate::builder::state::State;
 use crate::builder::tree::{
-    self, Chmod, Content, CopyTimes, Draft, Existing, Files, Look, Overlay, Owner, Ownership, Reuse, Root, Writing, Written,
+    self, ArchiveOwners, Chmod, Content, CopyTimes, Draft, Existing, Files, Look, Overlay, Owner, Ownership, Reuse, Root, Writing, Written,
 };
 use crate::builder::words::{Lexer, Quotes};
 use crate::image::layer::header::Time;
@@ -106,9 +106,6 @@ pub(crate) fn prepare(state: &State, verb: Verb, transfer: &Transfer, parents: b
     }
     let written = state.word(&paths, &transfer.destination)?;
     let destination = state.absolute(&written);
-    if sources.len() > 1 && !destination.ends_with('/') {
-        return Err(StepError::Invalid(format!("with several sources the destination is a directory: write {written}/")));
-    }
     let exclude_texts = transfer.exclude.iter().map(|text| state.word(&words, text)).collect::<Result<Vec<_>, _>>()?;
     let exclude = IgnoreRules::of_patterns(exclude_texts.iter().map(String::as_str));
     let exclude = exclude.map_err(|error| StepError::Invalid(error.to_string()))?;
@@ -286,7 +283,7 @@ pub(crate) fn execute(
         None => None,
         Some(text) => Some(owner::lookup(&Overlay::mount(&state.layers, Writing::No { empty })?.root, text)?),
     };
-    let below = if transfer.link { &[] } else { state.layers.as_slice() };
+    let layers_below = if transfer.link { &[] } else { state.layers.as_slice() };
     let (ownership, times, extended) = match from {
         From::Context(_) => (Ownership::Set(owner.unwrap_or(Owner::ROOT)), CopyTimes::Made, false),
         From::Layers { .. } => (owner.map_or(Ownership::Keep, Ownership::Set), CopyTimes::Keep { latest: time.latest() }, true),
@@ -309,12 +306,17 @@ pub(crate) fn execute(
     }
     if sources.iter().any(|(source, taken)| transfer.unpacks(source) && taken.found.iter().any(is_archive)) {
         let writing = Writing::To { upper: &layering.upper, work: &layering.work, empty };
-        let target = Overlay::mount(below, writing)?;
+        let target = Overlay::mount(layers_below, writing)?;
         placing.unpack(&target.root, sources)?;
         return Ok(None);
     }
-    let below = Overlay::mount(below, Writing::No { empty })?;
+    let below = Overlay::mount(layers_below, Writing::No { empty })?;
     let mut draft = Draft::new(&below.root, time.time());
+    let files: usize = sources.iter().map(|(source, taken)| taken.files(source)).sum();
+    if files > 1 && !transfer.destination.ends_with('/') && !draft.is_directory(transfer.destination.as_bytes())? {
+        let destination = &transfer.destination;
+        return Err(StepError::Invalid(format!("with several sources the destination is a directory: write {destination}/")));
+    }
     for (source, taken) in sources {
         placing.place(&mut draft, source, taken)?;
     }
@@ -331,6 +333,14 @@ struct Placing<'a> {
     look: Look,
     owner: Option<Owner>,
     time: BuildTime,
+}
+
+impl Taken {
+    /// How many files there are: more than one need a directory to go to.
+    fn files(&self, source: &Wanted) -> usize {
+        let file = |found: &&Found| !matches!(found.entry.content, Content::Directory(_));
+        usize::from(matches!(source, Wanted::Inline { .. })) + self.found.iter().filter(file).count()
+    }
 }
 
 impl Placing<'_> {
@@ -369,7 +379,8 @@ impl Placing<'_> {
             for found in std::mem::take(&mut taken.found) {
                 if self.transfer.unpacks(source) && is_archive(&found) {
                     let directory = found.directory.open().map_err(|errno| tree::TreeError::reading("archive", errno.into()))?;
-                    tree::unpack(&directory, &found.entry.name, target, destination, self.owner)?;
+                    let owners = (self.owner.unwrap_or(Owner::ROOT), ArchiveOwners::AsWritten);
+                    tree::unpack(&directory, &found.entry.name, target, destination, owners)?;
                 } else {
                     others.push(found);
                 }

@@ -29,17 +29,23 @@ pub(crate) fn is_archive(directory: &OwnedFd, name: &[u8]) -> bool {
 }
 
 /// Unpacks the file `name` of `directory` into `destination`, a path of `root`. `false` if it is no archive.
-/// `owner` is everybody's if given.
-pub(crate) fn unpack(directory: &OwnedFd, name: &[u8], root: &Root, destination: &[u8], owner: Option<Owner>) -> Result<bool, TreeError> {
+/// The destination belongs to `parents` if it is made here.
+pub(crate) fn unpack(
+    directory: &OwnedFd,
+    name: &[u8],
+    root: &Root,
+    destination: &[u8],
+    (parents, owners): (Owner, ArchiveOwners),
+) -> Result<bool, TreeError> {
     let file = File::from(open_file(directory, name).map_err(TreeError::of("open", name))?);
     let Some(stream) = decompressed(file).map_err(TreeError::io("read", name))? else { return Ok(false) };
     let mut archive = tar::Archive::new(stream.take(BYTES_MAX));
     let mut entries = archive.entries().map_err(TreeError::io("read", name))?.raw(false);
     // A file that does not begin like an archive is none.
     let Some(Ok(first)) = entries.next() else { return Ok(false) };
-    let target = Root::of(root.ensure_directory(destination, owner.unwrap_or(Owner::ROOT))?);
+    let target = Root::of(root.ensure_directory(destination, parents)?);
     let mut directories = Vec::new();
-    let mut unpacking = Unpacking { root: &target, owner, directories: &mut directories };
+    let mut unpacking = Unpacking { root: &target, owners, directories: &mut directories };
     unpacking.entry(first)?;
     for (count, entry) in entries.enumerate() {
         if count > ENTRIES_MAX {
@@ -80,9 +86,18 @@ fn decompressed(mut file: File) -> io::Result<Option<Box<dyn Read>>> {
     })
 }
 
+/// Whose the files of an archive are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ArchiveOwners {
+    /// Those it says. `--chown` does not change that, in BuildKit as in buildah.
+    AsWritten,
+    /// All root's: a build context.
+    Root,
+}
+
 struct Unpacking<'a> {
     root: &'a Root,
-    owner: Option<Owner>,
+    owners: ArchiveOwners,
     directories: &'a mut Vec<(Vec<u8>, i64)>,
 }
 
@@ -94,9 +109,11 @@ impl Unpacking<'_> {
         let kind = entry.header().entry_type();
         let seconds = i64::try_from(entry.header().mtime().map_err(header)?).unwrap_or(0);
         let mode = entry.header().mode().map_err(header)? & 0o7777;
-        let owner = match self.owner {
-            Some(owner) => owner,
-            None => Owner { user: id(entry.header().uid().map_err(header)?), group: id(entry.header().gid().map_err(header)?) },
+        let owner = match self.owners {
+            ArchiveOwners::Root => Owner::ROOT,
+            ArchiveOwners::AsWritten => {
+                Owner { user: id(entry.header().uid().map_err(header)?), group: id(entry.header().gid().map_err(header)?) }
+            }
         };
         if matches!(kind, EntryType::XGlobalHeader | EntryType::XHeader | EntryType::GNULongName | EntryType::GNULongLink) {
             return Ok(());

@@ -215,6 +215,11 @@ impl<'a> Draft<'a> {
         Self { below, top, made }
     }
 
+    /// Whether a directory is at a path, links followed.
+    pub(crate) fn is_directory(&self, path: &[u8]) -> Result<bool, TreeError> {
+        Ok(self.resolve(path, LastLink::Follow)?.found == Some(Kind::Directory))
+    }
+
     /// Places one source. `source` is the directory that holds it, or itself if its name is empty; `base` is its name as the user wrote
     /// it; a `destination` that ends in `/` is a directory whether it is there or not.
     ///

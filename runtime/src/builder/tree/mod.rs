@@ -9,7 +9,7 @@ mod scan;
 mod times;
 mod write;
 
-pub(crate) use archive::{is_archive, unpack};
+pub(crate) use archive::{ArchiveOwners, is_archive, unpack};
 pub(crate) use chmod::Chmod;
 pub(crate) use draft::{CopyTimes, Draft, Existing, Look, Ownership, SourceDirectory};
 pub(crate) use overlay::{Overlay, OverlayError, Writing};

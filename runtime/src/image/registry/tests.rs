@@ -2,6 +2,7 @@
 
 mod access;
 mod faults;
+mod push;
 mod signed;
 
 use super::{Access, CredentialFiles, PullError, PullOptions, Retry, pull};
