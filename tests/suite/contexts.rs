@@ -64,7 +64,7 @@ fn every_way_to_a_context_gives_the_same_image() -> Result<()> {
     let checked = format!("FROM scratch\nADD --checksum={commit} {url}#v1:sub /t/\n");
     build_from(&host, checked.as_bytes(), &["-"])?;
     let wrong = format!("FROM scratch\nADD --checksum={} {url}#v1 /t/\n", "0".repeat(40));
-    let refused = build_from(&host, wrong.as_bytes(), &["-"]).map_or_else(|error| error.to_string(), |id| id);
+    let refused = build_from(&host, wrong.as_bytes(), &["-"]).unwrap_or_else(|error| error.to_string());
     ensure!(refused.contains("as --checksum says"), "{refused}");
     Ok(())
 }

@@ -51,12 +51,7 @@ pub fn simulate(mut actual: Actual, action: &Action, desired: &Desired, site: &S
         }
         Action::StartContainer { id, traffic } => start(&mut actual, id, *traffic),
         Action::AwaitContainer { id, until } => with(actual.containers.get_mut(id), |one| come_far(one, *until)),
-        Action::SwitchTraffic { from, to } => {
-            if let Some(from) = from {
-                with(actual.containers.get_mut(from), |one| one.serving = false);
-            }
-            with(actual.containers.get_mut(to), |one| one.serving = true);
-        }
+        Action::SwitchTraffic { from, to } => switch_traffic(&mut actual, from.as_ref(), to),
         Action::UpdateContainer { id, spec, endpoints } => with(actual.containers.get_mut(id), |one| {
             one.applied = spec.as_ref().clone();
             one.written = written(Kind::Container, &id.name);
@@ -70,12 +65,7 @@ pub fn simulate(mut actual: Actual, action: &Action, desired: &Desired, site: &S
             one.faults.clear();
         }),
         Action::RemoveContainer { id } => drop(actual.containers.remove(id)),
-        Action::RepairFirewall => {
-            actual.firewall = Firewall::Intact;
-            for one in present(&mut actual.containers) {
-                one.faults.retain(|fault| !matches!(fault, ContainerFault::Ports { .. }));
-            }
-        }
+        Action::RepairFirewall => repair_firewall(&mut actual),
     }
     actual
 }
@@ -134,6 +124,18 @@ fn repair_network(actual: &mut Actual, name: &Name) {
     with(actual.networks.get_mut(name), |one| one.faults.clear());
     for one in present(&mut actual.containers) {
         one.faults.retain(|fault| !matches!(fault, ContainerFault::Link { network } if network == name));
+    }
+}
+
+fn switch_traffic(actual: &mut Actual, from: Option<&ContainerId>, to: &ContainerId) {
+    with(from.and_then(|from| actual.containers.get_mut(from)), |one| one.serving = false);
+    with(actual.containers.get_mut(to), |one| one.serving = true);
+}
+
+fn repair_firewall(actual: &mut Actual) {
+    actual.firewall = Firewall::Intact;
+    for one in present(&mut actual.containers) {
+        one.faults.retain(|fault| !matches!(fault, ContainerFault::Ports { .. }));
     }
 }
 

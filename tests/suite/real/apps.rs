@@ -108,8 +108,14 @@ fn a_python_and_a_node_application_answer() -> Result<()> {
     }
     let name = site.display().to_string();
     host.agent(&["apply", &name]).ok()?;
-    eventually("flask answers", || Ok(ensure!(host.page("127.0.0.1:8001/hello/ada")? == "hello ada from flask\n")))?;
-    eventually("node answers", || Ok(ensure!(host.page("127.0.0.1:8002/grace")? == "hello grace from node\n")))?;
+    eventually("flask answers", || {
+        ensure!(host.page("127.0.0.1:8001/hello/ada")? == "hello ada from flask\n");
+        Ok(())
+    })?;
+    eventually("node answers", || {
+        ensure!(host.page("127.0.0.1:8002/grace")? == "hello grace from node\n");
+        Ok(())
+    })?;
     let inside = |path: &str| host.agent(&["container", "exec", "node", "test", "-e", path]).code == 0;
     ensure!(inside("/app/node_modules/mustache/package.json") && inside("/app/server.js"));
     ensure!(!inside("/usr/bin/python3") && !inside("/opt/node"), "what built it stays behind");

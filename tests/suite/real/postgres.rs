@@ -73,7 +73,10 @@ fn a_database_keeps_its_tables_through_a_restart_and_a_replacement() -> Result<(
     ensure!(orders()? == "tea+milk\n");
 
     host.agent(&["container", "restart", "db"]).ok()?;
-    eventually("the restarted one answers", || Ok(ensure!(orders()? == "tea+milk\n")))?;
+    eventually("the restarted one answers", || {
+        ensure!(orders()? == "tea+milk\n");
+        Ok(())
+    })?;
     psql("insert into orders (what) values ('bread')")?;
 
     host.files(&[("site/site.yaml", &SITE.replace("GENERATION: \"1\"", "GENERATION: \"2\""))])?;
