@@ -150,8 +150,10 @@ fn files(host: &Host) -> Vec<String> {
     for root in [&places.state, &places.run] {
         walk(root, DEPTH_MAX, &mut |path| {
             let inner = path.strip_prefix(places.containers()).map(|inner| inner.components().count());
-            // What a container wrote, how often it logged and whether it ended once, is its own affair.
-            if !inner.is_ok_and(|depth| depth > 1) {
+            // What a container wrote, how often it logged and whether it ended once, is its own affair. So are the logs of builds, which
+            // tell of each attempt; there are never more than a few.
+            let of_a_build = path.starts_with(places.state.join("builds"));
+            if !inner.is_ok_and(|depth| depth > 1) && !of_a_build {
                 found.push(format!("file {}", path.display()));
             }
         });
