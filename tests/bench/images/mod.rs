@@ -39,6 +39,12 @@ pub fn measure(ground: &Ground, options: &Options, peers: Peers<'_>) -> Result<(
     registry.into_inner().stop()
 }
 
+/// The time something takes on a disk that has nothing left to write: whoever syncs must not pay for what others did.
+fn settled(what: impl FnOnce() -> Result<()>) -> Result<Duration> {
+    run(&mut std::process::Command::new("sync"))?;
+    timed(what)
+}
+
 /// A step, untimed or inside a time; what a peer cannot do it is not asked for.
 fn step(peer: &dyn Peer, step: &ImageStep<'_>) -> Result<()> {
     run(&mut peer.image(step).with_context(|| format!("{} cannot do that", peer.name()))?).map(drop)
@@ -61,7 +67,7 @@ fn pull(stock: &Stock, options: &Options, peers: Peers<'_>) -> Result<()> {
         let pulling = ImageStep::Pull { reference: &reference };
         let round = |peer: &mut dyn Peer| {
             forget(peer, &reference);
-            Ok([timed(|| step(peer, &pulling))?])
+            Ok([settled(|| step(peer, &pulling))?])
         };
         let [times] = interleaved(options.long_rounds(), peers, |peer| can(peer, &pulling), round);
         table::print(&format!("pull an image of {words}"), Unit::Milliseconds, &times);
@@ -85,7 +91,7 @@ fn push(stock: &Stock, registry: &RefCell<Registry>, options: &Options, peers: P
         registry.borrow_mut().empty()?;
         forget(peer, &reference);
         step(peer, &importing)?;
-        Ok([timed(|| step(peer, &pushing))?, timed(|| step(peer, &pushing))?])
+        Ok([settled(|| step(peer, &pushing))?, settled(|| step(peer, &pushing))?])
     };
     let [fresh, again] = interleaved(options.long_rounds(), peers, |peer| can(peer, &pushing), round);
     table::print("push an image of one layer, nothing there yet", Unit::Milliseconds, &fresh);
@@ -108,9 +114,9 @@ fn build(ground: &Ground, stock: &Stock, options: &Options, peers: Peers<'_>) ->
         if can(peer.as_ref(), &importing) { step(peer.as_ref(), &importing) } else { Ok(()) }
     })?;
     let round = |peer: &mut dyn Peer| -> Result<_> {
-        let first = timed(|| step(peer, &cold))?;
+        let first = settled(|| step(peer, &cold))?;
         step(peer, &cached)?;
-        Ok([first, timed(|| step(peer, &cached))?])
+        Ok([first, settled(|| step(peer, &cached))?])
     };
     let [cold, cached] = interleaved(options.long_rounds(), peers, |peer| can(peer, &cold), round);
     table::print("build ten steps, nothing cached", Unit::Milliseconds, &cold);
@@ -124,12 +130,12 @@ fn copy(stock: &Stock, options: &Options, peers: Peers<'_>) {
     let round = |peer: &mut dyn Peer| -> Result<[Duration; 3]> {
         let context = stock.tree()?;
         let (cold, cached) = (building(&context, &reference, false), building(&context, &reference, true));
-        let first = timed(|| step(peer, &cold))?;
+        let first = settled(|| step(peer, &cold))?;
         step(peer, &cached)?;
-        let unchanged = timed(|| step(peer, &cached))?;
+        let unchanged = settled(|| step(peer, &cached))?;
         let unique = format!("{:?}", std::time::Instant::now());
         fs::write(context.join("tree/7/7"), unique)?;
-        Ok([first, unchanged, timed(|| step(peer, &cached))?])
+        Ok([first, unchanged, settled(|| step(peer, &cached))?])
     };
     let able = |peer: &dyn Peer| can(peer, &building(Path::new("."), &reference, true));
     let [cold, unchanged, changed] = interleaved(options.long_rounds(), peers, able, round);
