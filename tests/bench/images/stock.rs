@@ -28,7 +28,7 @@ WORKDIR /app
 COPY files /app/files
 COPY one /app/one
 RUN i=0; while [ $i -lt 500 ]; do echo $i > /app/f$i; i=$((i+1)); done
-RUN cat /app/f* > /app/all
+RUN cat /app/f[0-9]* > /app/all
 RUN dd if=/dev/urandom of=/app/random bs=1M count=20
 LABEL bench=yes
 EXPOSE 80

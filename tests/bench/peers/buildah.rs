@@ -71,7 +71,8 @@ impl Peer for Buildah {
                 } else {
                     &["--no-cache"]
                 });
-                // Its defaults are above what a host may allow.
+                // With crun it fails where a host's control groups are hybrid. The limits: its defaults are above what a host may allow.
+                command.args(["--runtime", "runc"]);
                 command.args(["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]);
                 command.arg(format!("--cgroup-parent=/{}", self.control_group)).arg(context);
                 command
@@ -80,8 +81,8 @@ impl Peer for Buildah {
     }
 
     fn end(self: Box<Self>) -> Result<()> {
-        // The store is mounted onto itself.
+        // The store is mounted onto itself, and a build that failed leaves its root mounted in it.
         let root = self.directory.join("root/overlay");
-        run(Command::new("sh").args(["-c", "! mountpoint -q \"$1\" || umount \"$1\"", "sh"]).arg(root)).map(drop)
+        run(Command::new("sh").args(["-c", "! mountpoint -q \"$1\" || umount --recursive --lazy \"$1\"", "sh"]).arg(root)).map(drop)
     }
 }
