@@ -31,6 +31,10 @@ pub struct LayerRecord {
     /// gave another stream of the same meaning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blob_diff_id: Option<Digest>,
+    /// Whether it was made here by packing its files: packing them again gives the diff id. What came from elsewhere may have had its
+    /// entries in another order or form.
+    #[serde(default)]
+    pub made_here: bool,
     /// The boot that wrote it; see [`super`] on power cuts.
     boot: String,
 }
@@ -109,6 +113,7 @@ impl ImageStore {
             entries: unpacked.entries,
             blob: expected.blob.cloned(),
             blob_diff_id: None,
+            made_here: false,
             boot: self.boot.clone(),
         })
     }
@@ -141,7 +146,8 @@ impl ImageStore {
         let root = scratch.path().join("root");
         fs::rename(upper, &root).map_err(FileError::of("rename to", &root))?;
         let Packed { size_bytes, entries } = packed;
-        self.keep(scratch, LayerRecord { diff_id, size_bytes, entries, blob: None, blob_diff_id: None, boot: self.boot.clone() })
+        let boot = self.boot.clone();
+        self.keep(scratch, LayerRecord { diff_id, size_bytes, entries, blob: None, blob_diff_id: None, made_here: true, boot })
     }
 
     /// Writes a layer of the store as an uncompressed tar stream. Its digest is the diff id for layers committed here; a layer that was

@@ -176,7 +176,7 @@ impl Repair<'_, '_> {
         let lost = self.lost(id)?;
         let name = lost.names.first().cloned().unwrap_or_else(|| id.to_string());
         let why = fetched.as_ref().err().map_or_else(|| "what was fetched is another image".to_owned(), Clone::clone);
-        Ok(format!("{why}; build, load or pull {name} again, after agent image rm {name}"))
+        Ok(format!("{why}; build, load or pull {name} again, after agent image rm {name} and agent system prune --all"))
     }
 
     fn images_with_layer(&self, diff_id: &Digest) -> Result<Vec<ImageId>, StoreError> {

@@ -288,6 +288,23 @@ fn overlay(lower: &[&Path], writable: Option<(&Path, &Path)>, target: &Path, scr
 }
 
 #[test]
+fn a_changed_file_of_a_layer_made_here_is_found_without_a_blob_to_compare_with() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let store = ImageStore::open_at(directory.path()).unwrap();
+    let scratch = store.scratch().unwrap();
+    let upper = scratch.subdirectory("upper").unwrap();
+    fs::write(upper.join("file"), "same").unwrap();
+    let layer = store.commit_layer(&upper, Times::default()).unwrap();
+    assert_eq!(store.verify(&mut |_| ()).unwrap().findings, []);
+    fs::write(store.layer_dir(&layer.diff_id).join("file"), "evil").unwrap();
+    let found = store.verify(&mut |_| ()).unwrap().findings;
+    assert!(matches!(&found[..], [finding] if finding.problem.contains("not those it was made of")), "{found:?}");
+}
+
+#[test]
 fn committing_the_same_tree_twice_keeps_one_layer() {
     if !is_root() {
         return;

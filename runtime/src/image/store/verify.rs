@@ -190,6 +190,9 @@ impl Verifying<'_> {
         if found == record.diff_id || record.blob_diff_id == Some(found) {
             return Ok(());
         }
+        if record.made_here {
+            return Err("its files are not those it was made of".to_owned());
+        }
         let seal = directory.join(SEAL_FILE);
         match fs::read_to_string(&seal).ok().and_then(|text| text.strip_suffix('\n')?.parse::<Digest>().ok()) {
             Some(sealed) if sealed == found => return Ok(()),
