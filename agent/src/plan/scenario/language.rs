@@ -242,7 +242,7 @@ fn read_desired(text: &str, policy: &mut Policy) -> Desired {
             }
             other => panic!("no desired {other}"),
         };
-        let location = Location { file: "site.yaml".to_owned(), line, column: 1 };
+        let location = Location { file: "site.yaml".into(), line, column: 1 };
         let resource = ResourceId { kind, name: of.to_owned() };
         desired.origins.insert(resource.clone(), "", location);
         if let Some(text) = words.value("written") {
