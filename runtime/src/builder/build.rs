@@ -18,6 +18,7 @@ use super::words::Lexer;
 use super::{BuildRequest, Built, InlineCache, NamedContext};
 use crate::image::ImageId;
 use crate::image::store::{Image, ImageStore};
+use crate::network::Sandboxes;
 use spec::value::{Digest, ImageReference};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ pub(super) struct Build<'a> {
     pub(super) cache: Cache,
     pub(super) graph: Graph,
     pub(super) schedule: Schedule,
+    /// Networks of RUN steps.
+    pub(super) sandboxes: Sandboxes,
     pub(super) lexer: Lexer,
     pub(super) time: BuildTime,
     /// An empty directory.
@@ -90,6 +93,7 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
         cache,
         graph,
         schedule: Schedule::new(),
+        sandboxes: Sandboxes::new(&request.places),
         lexer: Lexer::new(file.escape),
         time,
         empty: scratch.subdirectory("empty").map_err(BuildError::Cache)?,
@@ -112,7 +116,12 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
     if request.inline_cache == InlineCache::Add {
         share::annotate(&mut config, &steps);
     }
-    Ok(Built { image: store.put_image(&config)?, steps })
+    let sandboxes = build.sandboxes;
+    thread::scope(|scope| {
+        // The kernel takes its time to take networks away, and so does the disk.
+        scope.spawn(move || drop(sandboxes));
+        Ok(Built { image: store.put_image(&config)?, steps })
+    })
 }
 
 /// `# check=error=true`: what the checks find is an error.

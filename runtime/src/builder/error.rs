@@ -6,6 +6,7 @@ use super::file::{Place, SyntaxError};
 use super::tree::{OverlayError, TreeError};
 use super::words::WordError;
 use crate::image::store::StoreError;
+use crate::network::NetworkError;
 use crate::store::FileError;
 use std::io;
 
@@ -130,6 +131,9 @@ pub enum StepError {
     /// Another stage failed; that failure is the one to tell.
     #[error("stopped because another stage failed")]
     Stopped,
+    /// A network of its own.
+    #[error("give the command a network of its own; RUN --network=none or --network=host does without")]
+    Network(#[from] NetworkError),
     /// Files.
     #[error(transparent)]
     Tree(#[from] TreeError),

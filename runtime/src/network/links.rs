@@ -71,7 +71,12 @@ impl Links {
     /// that are too big, such as the halves of the Internet a VPN takes, and default routes, are left out.
     pub fn foreign_subnets(&self) -> BTreeSet<Subnet> {
         let prefix = alias_prefix(&self.places);
-        let ours: BTreeSet<u32> = self.links.values().filter(|link| link.alias.starts_with(&prefix)).map(|link| link.index).collect();
+        self.subnets_beside(|link| link.alias.starts_with(&prefix))
+    }
+
+    /// The same of all links and routes but those of links that are `ours`.
+    pub(super) fn subnets_beside(&self, ours: impl Fn(&Link) -> bool) -> BTreeSet<Subnet> {
+        let ours: BTreeSet<u32> = self.links.values().filter(|link| ours(link)).map(|link| link.index).collect();
         let addresses = self.addresses.iter().filter(|address| !ours.contains(&address.link)).map(|it| (it.address, it.prefix));
         let routes = self.routes.iter().filter(|route| !route.link.is_some_and(|link| ours.contains(&link)));
         addresses

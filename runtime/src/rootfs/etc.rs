@@ -76,9 +76,11 @@ fn hosts(config: &ContainerConfig) -> String {
         name = format!("{name} {short}");
     }
     let addresses: Vec<String> = match &config.network {
-        NetworkConfig::Bridged { endpoints, .. } => endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect(),
-        // Programs look up their own name; without a network it is the loopback's.
-        NetworkConfig::None => vec!["127.0.1.1".to_owned()],
+        NetworkConfig::Bridged { endpoints, .. } if !endpoints.is_empty() => {
+            endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect()
+        }
+        // Programs look up their own name; without an address that is known it is the loopback's.
+        NetworkConfig::Bridged { .. } | NetworkConfig::None => vec!["127.0.1.1".to_owned()],
         NetworkConfig::Host => Vec::new(),
     };
     for address in addresses {

@@ -50,7 +50,7 @@ pub(in crate::cli) struct BuildArgs {
     /// The platform to build for: only this host's
     #[arg(long)]
     platform: Option<String>,
-    /// The network of RUN steps that do not say which; the default is the one the agent itself is in
+    /// The network of RUN steps that do not say which
     #[arg(long, value_enum, default_value = "default")]
     network: Network,
     /// A secret for RUN --mount=type=secret: id=ID[,src=FILE | ,env=VARIABLE]
@@ -79,9 +79,9 @@ pub(in crate::cli) struct BuildArgs {
 /// Which network commands see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Network {
-    /// As on the host
+    /// One of its own that leads out as the host's does
     Default,
-    /// As on the host
+    /// The one the agent itself is in
     Host,
     /// None but loopback
     None,

@@ -16,6 +16,7 @@ use crate::builder::state::State;
 use crate::builder::step::metadata;
 use crate::builder::words::Lexer;
 use crate::container::config::{ContainerConfig, MountConfig, NetworkConfig, Process, ResourceLimits, SeccompProfile, Updatable};
+use crate::network::InUse;
 use crate::process::pidfd;
 use crate::shim::bundle::{self, RunBundle};
 use crate::store::{FileError, Scratch, ScratchSpace};
@@ -37,6 +38,9 @@ const TAIL_LINES: usize = 20;
 const LINE_BYTES_MAX: u64 = 64 << 10;
 /// Where a heredoc that is a script of its own is found, as in BuildKit.
 const SCRIPT_DIRECTORY: &str = "/dev/pipes";
+
+/// What commands call the host they are on, as in BuildKit: what they write down of it is the same everywhere.
+const HOSTNAME: &str = "buildkitsandbox";
 
 /// What a RUN step is, after its heredocs are put in place.
 pub(crate) struct Prepared {
@@ -131,6 +135,10 @@ pub(crate) fn execute(
     if let Some(socket) = &held.agent {
         config.process.env.entry("SSH_AUTH_SOCK".to_owned()).or_insert_with(|| socket.clone());
     }
+    let sandbox = match run.network {
+        RunNetwork::Default => Some(build.sandboxes.take()?),
+        RunNetwork::None | RunNetwork::Host => None,
+    };
     config.mounts.extend(held.mounts.iter().cloned());
     // Parents before children.
     config.mounts.sort_by(|a, b| target(a).as_str().cmp(target(b).as_str()));
@@ -139,7 +147,7 @@ pub(crate) fn execute(
         control_group: config.id.name.to_string(),
         config,
         directory: scratch.path().to_owned(),
-        network_namespace: None,
+        network_namespace: sandbox.as_ref().map(InUse::path),
     };
     let path = bundle::write(memory.path(), &bundle).map_err(|error| StepError::Bundle(Box::new(error)))?;
     let redaction = Redaction::of(run.mounts.iter().filter_map(|mount| match mount {
@@ -225,13 +233,14 @@ fn container(state: &State, run: &Prepared, layering: &Layering, proxies: BTreeM
             seccomp: SeccompProfile::Default,
             rlimits: BTreeMap::new(),
         },
-        hostname: "build".to_owned(),
+        hostname: HOSTNAME.to_owned(),
         read_only_root: false,
         mounts: script_mounts(run, &layering.scratch)?,
         user_namespace: None,
         network: match run.network {
+            RunNetwork::Default => NetworkConfig::Bridged { endpoints: Vec::new(), ports: Vec::new() },
             RunNetwork::None => NetworkConfig::None,
-            RunNetwork::Default | RunNetwork::Host => NetworkConfig::Host,
+            RunNetwork::Host => NetworkConfig::Host,
         },
         stop_signal: Signal::TERM,
         stop_grace: Duration::from_secs(10),

@@ -34,6 +34,11 @@ impl RecordsFile {
         Self { path, seen: None, records: Records::default() }
     }
 
+    /// No file: no names of its own, all others are asked for.
+    pub fn outward() -> Self {
+        Self { path: PathBuf::new(), seen: None, records: Records { forward: true, ..Records::default() } }
+    }
+
     /// What it says now. An absent or unreadable file keeps what it said before: it is replaced by rename, so that is no
     /// half-written one, but one whose network is being taken away.
     pub fn read(&mut self) -> &Records {
