@@ -9,12 +9,13 @@ use super::repository::Repositories;
 use super::room::with_room;
 use crate::host::HostError;
 use crate::ledger::{GENERATIONS_MAX, Ledger, Obtained};
+use runtime::builder::file::RunNetwork;
 use runtime::builder::{self, BuildRequest, Built, NamedContext};
 use runtime::engine::Engine;
 use runtime::image::registry::{self, Access, Progress, PullError, PullOptions, policy};
 use runtime::image::store::ImageStore;
 use runtime::image::{ImageId, archive};
-use spec::desired::{BuildContextSource, Image, ImageKey, ImageSource, Kind, ResourceId};
+use spec::desired::{BuildContextSource, BuildNetwork, Image, ImageKey, ImageSource, Kind, ResourceId};
 use spec::value::{Digest, ImageReference, Name, ValueError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -188,7 +189,7 @@ fn build(
     bases: &BTreeMap<Name, Digest>,
     progress: &(dyn Fn(&str) + Sync),
 ) -> std::result::Result<ImageId, BoxError> {
-    let ImageSource::Build { context, dockerfile, inline, contexts, args, target, .. } = &image.source else {
+    let ImageSource::Build { context, dockerfile, inline, contexts, args, target, network, .. } = &image.source else {
         unreachable!("only builds are built")
     };
     let mut named = BuildContext::default();
@@ -205,6 +206,11 @@ fn build(
         contexts: named.contexts.clone(),
         args: args.clone(),
         target: target.clone(),
+        network: match network {
+            BuildNetwork::Default => RunNetwork::Default,
+            BuildNetwork::None => RunNetwork::None,
+            BuildNetwork::Host => RunNetwork::Host,
+        },
         bases: bases.iter().map(|(name, id)| (name.to_string(), *id)).collect(),
         ..build_request(host.engine, host.site.root.join(context))
     };

@@ -131,6 +131,9 @@ pub enum StepError {
     /// Another stage failed; that failure is the one to tell.
     #[error("stopped because another stage failed")]
     Stopped,
+    /// `RUN --network=host` in a build that does not allow it.
+    #[error("--network=host is not allowed: build with --allow network.host or --network host; in a manifest, write build.network: host")]
+    HostNetwork,
     /// A network of its own.
     #[error("give the command a network of its own; RUN --network=none or --network=host does without")]
     Network(#[from] NetworkError),

@@ -97,6 +97,8 @@ pub struct BuildRequest {
     pub places: Places,
     /// The network of RUN steps that do not say which.
     pub network: RunNetwork,
+    /// Whether RUN steps may ask for the host's; if it is the network of the build they may.
+    pub host_network: HostNetwork,
     /// What RUN steps may use and no result contains.
     pub given: Given,
     /// Whether earlier results count.
@@ -126,6 +128,7 @@ impl BuildRequest {
             shim,
             places,
             network: RunNetwork::Default,
+            host_network: HostNetwork::Refuse,
             given: Given::default(),
             caching: Caching::Use,
             inline_cache: InlineCache::Omit,
@@ -152,6 +155,15 @@ pub enum Caching {
     Ignore,
     /// Not in these stages, by name in lower case.
     IgnoreStages(BTreeSet<String>),
+}
+
+/// Whether a step may ask for the host's network: BuildKit's entitlement `network.host`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostNetwork {
+    /// Yes.
+    Allow,
+    /// No, it is an error.
+    Refuse,
 }
 
 /// Whether an image says which steps made its layers. It then has another digest.

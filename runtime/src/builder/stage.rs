@@ -181,7 +181,7 @@ impl Stage<'_> {
     }
 
     fn run(&mut self, instruction: &file::Run) -> Step<Note> {
-        let prepared = run::prepare(&self.state, instruction, self.build.request.network, self.build.lexer.escape)?;
+        let prepared = run::prepare(&self.state, instruction, self.build.request, self.build.lexer.escape)?;
         let text = format!("RUN {}", prepared.args.join(" "));
         let mut layers = Vec::new();
         for mount in &prepared.mounts {

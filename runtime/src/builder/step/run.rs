@@ -15,6 +15,7 @@ use crate::builder::given::Redaction;
 use crate::builder::state::State;
 use crate::builder::step::metadata;
 use crate::builder::words::Lexer;
+use crate::builder::{BuildRequest, HostNetwork};
 use crate::container::config::{ContainerConfig, MountConfig, NetworkConfig, Process, ResourceLimits, SeccompProfile, Updatable};
 use crate::network::InUse;
 use crate::process::pidfd;
@@ -54,7 +55,7 @@ pub(crate) struct Prepared {
 }
 
 /// Puts shell and heredocs together.
-pub(crate) fn prepare(state: &State, run: &Run, network: RunNetwork, escape: char) -> Result<Prepared, StepError> {
+pub(crate) fn prepare(state: &State, run: &Run, request: &BuildRequest, escape: char) -> Result<Prepared, StepError> {
     let lexer = Lexer::new(escape);
     let numbered = run.mounts.iter().enumerate();
     let mounts = numbered.map(|(position, text)| mount::parse(text, position, state, &lexer)).collect::<Result<Vec<_>, _>>()?;
@@ -76,9 +77,11 @@ pub(crate) fn prepare(state: &State, run: &Run, network: RunNetwork, escape: cha
             (with_shell(text.clone() + &bodies.collect::<String>()), None)
         }
     };
-    let network = match run.network {
-        RunNetwork::Default => network,
-        own @ (RunNetwork::None | RunNetwork::Host) => own,
+    let network = match (run.network, request.network, request.host_network) {
+        (RunNetwork::Default, network, _) => network,
+        (RunNetwork::None, ..) => RunNetwork::None,
+        (RunNetwork::Host, RunNetwork::Host, _) | (RunNetwork::Host, _, HostNetwork::Allow) => RunNetwork::Host,
+        (RunNetwork::Host, _, HostNetwork::Refuse) => return Err(StepError::HostNetwork),
     };
     Ok(Prepared { args, script, network, mounts })
 }
