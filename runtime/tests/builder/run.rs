@@ -2,7 +2,7 @@
 
 use crate::site::{Site, control_groups};
 use runtime::builder::file::RunNetwork;
-use runtime::builder::{CacheMounts, Secret};
+use runtime::builder::{CacheMounts, HostNetwork, Secret};
 use std::fs;
 use std::path::PathBuf;
 
@@ -176,8 +176,12 @@ fn a_command_may_be_without_a_network() {
     assert_eq!(of(&site, "--network=none "), ["/links 0644 0:0 f lo "]);
     site.request.network = RunNetwork::None;
     assert_eq!(of(&site, ""), ["/links 0644 0:0 f lo "]);
-    let host = of(&site, "--network=host ");
-    assert!(host[0].contains("lo "), "{host:?}");
+    let refused = site.refusal(&links("--network=host "));
+    assert!(refused.contains("--network=host is not allowed: build with --allow network.host"), "{refused}");
+    site.request.host_network = HostNetwork::Allow;
+    assert_eq!(of(&site, "--network=host "), ["/links 0644 0:0 f lo "]);
+    site.request.network = RunNetwork::Default;
+    assert_eq!(of(&site, ""), ["/links 0644 0:0 f eth0 lo "]);
     for (flag, expected) in [("--security=insecure", "--security=insecure is not allowed"), ("--device=x", "--device is not supported")] {
         let refused = site.refusal(&format!("FROM busybox\nRUN {flag} true"));
         assert!(refused.contains(expected), "{refused}");

@@ -6,11 +6,13 @@ use runtime::image::config::ImageConfig;
 use runtime::image::store::ImageStore;
 use runtime::places::Places;
 use spec::value::{Digest, ImageReference};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 
 /// A context, a store and all that a build needs.
@@ -28,6 +30,17 @@ pub(crate) struct Built {
     pub events: Vec<String>,
 }
 
+/// Moves the thread of this test, once, into a network namespace of its own: steps have links and rules where their builder is.
+pub(crate) fn own_network() {
+    thread_local!(static MOVED: Cell<bool> = const { Cell::new(false) });
+    if MOVED.replace(true) {
+        return;
+    }
+    #[expect(deprecated, reason = "the other form is unsafe for a flag that is not used here")]
+    rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET).expect("unshare");
+    assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip").success());
+}
+
 impl Site {
     /// `None`, said loudly, where builds cannot run.
     pub(crate) fn new() -> Option<Self> {
@@ -35,6 +48,7 @@ impl Site {
             eprintln!("SKIPPED: builds need root");
             return None;
         }
+        own_network();
         let directory = tempfile::tempdir().expect("temporary directory");
         let context = directory.path().join("context");
         fs::create_dir(&context).expect("context");
