@@ -77,6 +77,10 @@ fn place(root: &Root, sources: &mut Sources, index: usize, mount: &MountConfig) 
             }
             put_over(root, &source, target).during(Step::Mount, target)
         }
+        MountConfig::Layers { target, .. } => {
+            let source = sources.take(&Role::Bind(index)).during(Step::Mount, target)?;
+            put_over(root, &source, target).during(Step::Mount, target)
+        }
         MountConfig::Tmpfs { target, size, mode } => {
             tmpfs(*size, *mode).and_then(|mount| put_over(root, &mount, target)).during(Step::Mount, target)
         }
@@ -120,10 +124,7 @@ fn tmpfs(size: Option<ByteSize>, mode: u32) -> io::Result<OwnedFd> {
 /// A file that the user mounts himself is left to him.
 fn place_etc(root: &Root, sources: &mut Sources, config: &ContainerConfig, file: EtcFile) -> io::Result<()> {
     let source = sources.take(&Role::Etc(file))?;
-    let is_users = config.mounts.iter().any(|mount| match mount {
-        MountConfig::Bind { target, .. } | MountConfig::Tmpfs { target, .. } => target.as_str() == file.target(),
-    });
-    if is_users {
+    if config.mounts.iter().any(|mount| mount.target().as_str() == file.target()) {
         return Ok(());
     }
     attach(source.as_fd(), root.ensure(file.target(), Kind::File, Links::Follow)?.as_fd())

@@ -78,6 +78,78 @@ fn mounts_are_seen_and_not_kept() {
 }
 
 #[test]
+fn what_is_bound_is_there_itself_and_what_is_written_there_goes() {
+    let Some(site) = Site::with_busybox() else { return };
+    site.file("src/a", "a").file("src/deep/seen", "s").file("src/deep/hidden", "h").file("src/gone/x", "x").file("lib/b", "b");
+    site.file(".dockerignore", "src/deep/hidden\nsrc/gone\n*.sock\nDockerfile\n").mode("src/deep", 0o750);
+    std::os::unix::net::UnixListener::bind(site.path("lib/listening")).expect("a socket");
+    let out = |text: &str| {
+        site.build(&format!("FROM busybox AS base\nRUN mkdir /t && echo t > /t/f && ln -s /t /l\nFROM busybox\n{text}")).below("/out")
+    };
+    let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(site.path("lib/b")).expect("b"));
+    assert_eq!(out("RUN --mount=target=/m,source=lib stat -c %i /m/b > /out"), [format!("/out 0644 0:0 f {inode}\n")]);
+    assert_eq!(out("RUN --mount=target=/m/f,source=lib/b stat -c %i /m/f > /out"), [format!("/out 0644 0:0 f {inode}\n")]);
+    let listed = "RUN --mount=target=/m,source=src cd /m && find . | sort | tr '\\n' ' ' > /out && stat -c ' %a' deep >> /out";
+    assert_eq!(out(listed), ["/out 0644 0:0 f . ./a ./deep ./deep/seen  750\n"]);
+    let whole = "USER www\nRUN --mount=target=/m ls /m /m/lib | tr '\\n' ' '";
+    let built = site.build(&format!("FROM busybox\n{whole}"));
+    assert!(
+        built.events.iter().any(|event| event.ends_with("> /m: lib src  /m/lib: b ")),
+        "no socket, and all may look: {:?}",
+        built.events
+    );
+    let written = "RUN --mount=target=/m,source=src,rw echo new > /m/a; rm /m/deep/seen; ls /m/deep > /out; cat /m/a >> /out";
+    assert_eq!(out(written), ["/out 0644 0:0 f new\n"]);
+    assert_eq!(out("RUN --mount=target=/m,source=lib/b,rw echo new > /m && cat /m > /out"), ["/out 0644 0:0 f new\n"]);
+    assert_eq!(fs::read_to_string(site.path("src/a")).expect("a") + &fs::read_to_string(site.path("lib/b")).expect("b"), "ab");
+    assert_eq!(out("RUN --mount=from=base,source=l/f,target=/m cat /m > /out"), ["/out 0644 0:0 f t\n"]);
+    assert_eq!(out("RUN --mount=from=base,source=/l,target=/m,rw rm /m/f && ls /m > /out"), ["/out 0644 0:0 f "]);
+    // Of another user than root it is a copy that shows root.
+    std::os::unix::fs::chown(site.path("lib/b"), Some(7), Some(8)).expect("chown");
+    assert_eq!(out("RUN --mount=target=/m,source=lib stat -c %u:%g /m/b > /out"), ["/out 0644 0:0 f 0:0\n"]);
+    let absent = site.refusal("FROM busybox\nRUN --mount=target=/m,source=src/gone true");
+    assert!(absent.contains("\"src/gone\" is not in the build context: it is hidden by .dockerignore"), "{absent}");
+    let absent = site.refusal("FROM busybox\nRUN --mount=target=/m,from=busybox,source=/none true");
+    assert!(absent.contains("\"/none\" is not in image busybox"), "{absent}");
+}
+
+#[test]
+fn what_is_bound_counts_by_what_it_holds() {
+    let Some(site) = Site::with_busybox() else { return };
+    let text = |other: &str, own: &str| {
+        format!(
+            "FROM busybox AS base\nRUN mkdir /part && echo {own} > /part/f && echo {other} > /other\n\
+             FROM busybox\nRUN --mount=from=base,source=/part,target=/m cat /m/f > /out"
+        )
+    };
+    let first = site.build(&text("1", "a"));
+    let other = site.build(&text("2", "a"));
+    assert_eq!((other.cached(), &other.id), (1, &first.id), "the part is the same, whatever is beside it");
+    assert_eq!(site.build(&text("2", "a")).cached(), 2);
+    assert_eq!(site.build(&text("2", "b")).below("/out"), ["/out 0644 0:0 f b\n"]);
+    // What changes while it is used is not what it was when it was looked at: it is not remembered under that.
+    let live = "FROM busybox\nRUN --mount=target=/m,source=. cat /m/live > /out; touch /read; until grep -q 2 /m/live; do sleep 0.02; done";
+    for _ in 0..2 {
+        site.file("live", "1");
+        let changed = std::thread::scope(|scope| {
+            let building = scope.spawn(|| site.build(live));
+            while !is_written(&site, "read") {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            site.file("live", "2");
+            building.join().expect("a build")
+        });
+        assert_eq!((changed.below("/out"), changed.cached()), (vec!["/out 0644 0:0 f 1".to_owned()], 0));
+    }
+}
+
+/// Whether a command that runs has written this at its root.
+fn is_written(site: &Site, name: &str) -> bool {
+    let scratch = fs::read_dir(site.root().join("state/images/scratch"));
+    scratch.is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.path().join("upper").join(name).exists())))
+}
+
+#[test]
 fn a_failing_command_is_shown_with_its_place_and_last_lines() {
     let Some(site) = Site::with_busybox() else { return };
     let refused = site.refusal("FROM busybox\nRUN echo before && \\\n    echo last >&2 && exit 3");

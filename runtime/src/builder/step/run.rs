@@ -6,7 +6,7 @@
 use super::Layering;
 use super::mount::{self, Means, Mount};
 use super::mount_point;
-use super::source::From;
+use super::source::{From, Identity};
 use crate::builder::build::Build;
 use crate::builder::cache_mount::CacheMounts;
 use crate::builder::error::StepError;
@@ -86,8 +86,8 @@ pub(crate) fn prepare(state: &State, run: &Run, request: &BuildRequest, escape: 
     Ok(Prepared { args, script, network, mounts })
 }
 
-/// The cache key: everything the result may depend on. Proxies say how, not what.
-pub(crate) fn key(state: &State, run: &Prepared, sources: &[From<'_>]) -> Result<Digest, StepError> {
+/// The cache key: everything the result may depend on, mounts by what they are known by. Proxies say how, not what.
+pub(crate) fn key(state: &State, run: &Prepared, sources: &[From<'_>], identity: Identity<'_>) -> Result<Digest, StepError> {
     let mut key = state.key("run");
     key.texts(run.args.iter().map(String::as_str));
     let environment = state.scope.run_environment();
@@ -102,7 +102,7 @@ pub(crate) fn key(state: &State, run: &Prepared, sources: &[From<'_>]) -> Result
         key.text(name).text(text);
     }
     for (mount, from) in run.mounts.iter().zip(sources) {
-        mount::key(&mut key, mount, from)?;
+        mount::key(&mut key, mount, from, identity)?;
     }
     Ok(key.finish())
 }
@@ -144,7 +144,7 @@ pub(crate) fn execute(
     };
     config.mounts.extend(held.mounts.iter().cloned());
     // Parents before children.
-    config.mounts.sort_by(|a, b| target(a).as_str().cmp(target(b).as_str()));
+    config.mounts.sort_by(|a, b| a.target().as_str().cmp(b.target().as_str()));
     let bundle = RunBundle {
         state: request.places.state.clone(),
         control_group: config.id.name.to_string(),
@@ -165,12 +165,6 @@ pub(crate) fn execute(
         return Err(StepError::Exit { command: run.args.clone(), code, output: tail });
     }
     mount_point::remove(&layering.upper, &state.layers, run.mounts.iter().filter_map(Mount::target))
-}
-
-fn target(mount: &MountConfig) -> &MountTarget {
-    match mount {
-        MountConfig::Bind { target, .. } | MountConfig::Tmpfs { target, .. } => target,
-    }
 }
 
 /// Starts the shim and passes its output on, line by line, until it ends.

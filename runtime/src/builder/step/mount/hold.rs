@@ -1,10 +1,11 @@
 //! Makes what is to be mounted ready, for as long as the command runs.
 
+use super::bind::{Bind, bind};
 use super::{Access, Mount};
 use crate::builder::cache_mount::{CacheMounts, Claim};
 use crate::builder::error::StepError;
 use crate::builder::given::Given;
-use crate::builder::step::source::{self, From};
+use crate::builder::step::source::{self, Found, From};
 use crate::builder::tree::{self, Chmod, Content, CopyTimes, Draft, Existing, Look, Owner, Ownership, Root};
 use crate::container::config::MountConfig;
 use crate::image::layer::pack::EPOCH;
@@ -14,6 +15,7 @@ use spec::value::Digest;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +29,7 @@ pub(crate) struct Held {
     /// Where the first agent's socket is.
     pub agent: Option<String>,
     _claims: BTreeMap<String, Claim>,
+    _open: Vec<OwnedFd>,
 }
 
 /// What mounts are made ready with.
@@ -55,8 +58,9 @@ pub(crate) fn hold(mounts: &[Mount], sources: &[From<'_>], means: &Means<'_>) ->
             }
             Mount::Bind { target, source, writable, .. } => {
                 let directory = means.scratch.subdirectory(&format!("mount-{index}"))?;
-                let source = copy(&directory, source, from, means.empty)?;
-                Some(MountConfig::Bind { source, target: target.clone(), read_only: !writable, copy_up: false })
+                let (mount, open) = bind(Bind { target, source, writable: *writable }, from, &directory, means)?;
+                held._open.extend(open);
+                Some(mount)
             }
             Mount::Secret { id, target, variable, access, required } => match (means.given.secrets.get(id), required) {
                 (None, false) => None,
@@ -136,20 +140,14 @@ fn give(path: &Path, access: Access) -> Result<(), FileError> {
 }
 
 /// Copies what is to be bound; the path of the copy.
-fn copy(directory: &Path, path: &str, from: &From<'_>, empty: &Path) -> Result<PathBuf, StepError> {
+pub(super) fn copy(directory: &Path, found: Found, from: &From<'_>) -> Result<PathBuf, StepError> {
     let root = Root::open(directory)?;
-    let mut copied = directory.join("tree");
-    source::each_source(path, from, empty, &mut |found| {
-        let mut draft = Draft::new(&root, EPOCH);
-        if matches!(found.entry.content, Content::Directory(_)) {
-            draft.place(&found.directory, found.entry, b"tree", b"/tree/", &look(from))?;
-        } else {
-            copied = directory.join("file");
-            draft.place(&found.directory, found.entry, b"file", b"/file", &look(from))?;
-        }
-        Ok(tree::write_tree(draft, root.descriptor())?)
-    })?;
-    Ok(copied)
+    let mut draft = Draft::new(&root, EPOCH);
+    let name = if matches!(found.entry.content, Content::Directory(_)) { "tree" } else { "file" };
+    let target = if name == "tree" { "/tree/" } else { "/file" };
+    draft.place(&found.directory, found.entry, name.as_bytes(), target.as_bytes(), &look(from))?;
+    tree::write_tree(draft, root.descriptor())?;
+    Ok(directory.join(name))
 }
 
 /// Copies a directory's content.
