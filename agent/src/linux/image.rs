@@ -12,7 +12,7 @@ use crate::ledger::{GENERATIONS_MAX, Ledger, Obtained};
 use runtime::builder::file::RunNetwork;
 use runtime::builder::{self, BuildRequest, Built, NamedContext};
 use runtime::engine::Engine;
-use runtime::image::registry::{self, Access, Progress, PullError, PullOptions, policy};
+use runtime::image::registry::{self, Access, IsWanted, Progress, PullError, PullOptions, policy};
 use runtime::image::store::ImageStore;
 use runtime::image::{ImageId, archive};
 use spec::desired::{BuildContextSource, BuildNetwork, Image, ImageKey, ImageSource, Kind, ResourceId};
@@ -121,9 +121,17 @@ fn fetch_if_absent(
     access: &Access,
     progress: &(dyn Fn(&str) + Sync),
 ) -> std::result::Result<ImageId, PullError> {
+    match here(store, reference, access)? {
+        Some(id) => Ok(id),
+        None => fetch(store, reference, access, progress),
+    }
+}
+
+/// What the store has under a reference, if that is enough for the policy.
+fn here(store: &ImageStore, reference: &ImageReference, access: &Access) -> std::result::Result<Option<ImageId>, PullError> {
     match store.find(&reference.to_string())? {
-        Some(id) if policy::is_settled(&access.settings, store, reference, &id)? => Ok(id),
-        Some(_) | None => fetch(store, reference, access, progress),
+        Some(id) if policy::is_settled(&access.settings, store, reference, &id)? => Ok(Some(id)),
+        Some(_) | None => Ok(None),
     }
 }
 
@@ -259,11 +267,18 @@ pub fn build_with(
         log.line(line);
         progress(line);
     };
-    let pull = |reference: &ImageReference| {
+    let pull = |reference: &ImageReference, is_wanted: &IsWanted<'_>| {
         let access = registry_access(engine.places())?;
-        let id = match bases {
-            Bases::Keep => fetch_if_absent(store, reference, &access, &show)?,
-            Bases::Refresh => fetch(store, reference, &access, &show)?,
+        let known = match bases {
+            Bases::Keep => here(store, reference, &access)?,
+            Bases::Refresh => None,
+        };
+        let id = match known {
+            Some(id) => id,
+            None => {
+                let told = |event: Progress<'_>| pull_line(event, &show);
+                registry::pull(store, reference, &PullOptions { is_wanted, ..pull_options(&access, &told) })?
+            }
         };
         store.tag(&reference.to_string(), &id)?;
         Ok(id)

@@ -212,7 +212,8 @@ impl Build<'_> {
             None => {
                 let parsed: ImageReference = reference.parse().map_err(|error| failed(Box::new(error)))?;
                 self.tell(label, StepEvent::Fetching { reference: &parsed });
-                (self.pull)(&parsed).map_err(failed)?
+                let pulled = (self.pull)(&parsed, &|| !self.schedule.is_stopped());
+                pulled.map_err(|error| if self.schedule.is_stopped() { StepError::Stopped } else { failed(error) })?
             }
         };
         *known = Some(id);

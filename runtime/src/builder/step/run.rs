@@ -132,7 +132,9 @@ pub(crate) fn execute(
     let memory = ScratchSpace::open(&request.places.run.join("builds"))?.create()?;
     let caches = CacheMounts::of(build.store);
     let Layering { scratch, empty, .. } = layering;
-    let held = mount::hold(&run.mounts, sources, &Means { caches: &caches, given: &request.given, scratch, memory: &memory, empty })?;
+    let is_wanted = || !build.schedule.is_stopped();
+    let means = Means { caches: &caches, given: &request.given, scratch, memory: &memory, empty, is_wanted: &is_wanted };
+    let held = mount::hold(&run.mounts, sources, &means)?;
     let mut config = container(state, run, layering, proxies)?;
     config.process.env.extend(held.variables.clone());
     if let Some(socket) = &held.agent {

@@ -2,7 +2,7 @@
 
 use super::bind::{Bind, bind};
 use super::{Access, Mount};
-use crate::builder::cache_mount::{CacheMounts, Claim};
+use crate::builder::cache_mount::{CacheMounts, Claim, Wish};
 use crate::builder::error::StepError;
 use crate::builder::given::Given;
 use crate::builder::step::source::{self, Found, From};
@@ -44,6 +44,8 @@ pub(crate) struct Means<'a> {
     pub memory: &'a Scratch,
     /// An empty directory.
     pub empty: &'a Path,
+    /// Whether the step is still wanted.
+    pub is_wanted: &'a dyn Fn() -> bool,
 }
 
 /// Makes mounts ready; `sources` are what they take from, one for one.
@@ -104,7 +106,8 @@ fn claims(mounts: &[Mount], sources: &[From<'_>], means: &Means<'_>) -> Result<B
     let mut claims = BTreeMap::new();
     for (id, (access, sharing, base)) in wanted {
         let variant = base.map(|(source, from)| variant(source, from));
-        let claim = means.caches.claim(&id, variant.as_ref(), sharing, &mut |directory| {
+        let wish = Wish { id: &id, variant: variant.as_ref(), sharing, is_wanted: means.is_wanted };
+        let claim = means.caches.claim(wish, &mut |directory| {
             if let Some((source, from)) = base {
                 copy_into(directory, source, from, means.empty)?;
             }
