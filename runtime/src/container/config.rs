@@ -132,6 +132,9 @@ pub enum MountConfig {
         size: Option<ByteSize>,
         /// Permission bits of its root.
         mode: u32,
+        /// Whether programs on it can be run.
+        #[serde(default)]
+        executable: bool,
     },
 }
 

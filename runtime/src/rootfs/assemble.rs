@@ -81,8 +81,10 @@ fn place(root: &Root, sources: &mut Sources, index: usize, mount: &MountConfig) 
             let source = sources.take(&Role::Bind(index)).during(Step::Mount, target)?;
             put_over(root, &source, target).during(Step::Mount, target)
         }
-        MountConfig::Tmpfs { target, size, mode } => {
-            tmpfs(*size, *mode).and_then(|mount| put_over(root, &mount, target)).during(Step::Mount, target)
+        MountConfig::Tmpfs { target, size, mode, executable } => {
+            let inert = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+            let attributes = if *executable { inert } else { inert | MountAttrFlags::MOUNT_ATTR_NOEXEC };
+            tmpfs(*size, *mode, attributes).and_then(|mount| put_over(root, &mount, target)).during(Step::Mount, target)
         }
     }
 }
@@ -113,12 +115,11 @@ fn fill_from_image(root: &Root, source: &OwnedFd, target: &MountTarget) -> io::R
     }
 }
 
-fn tmpfs(size: Option<ByteSize>, mode: u32) -> io::Result<OwnedFd> {
+fn tmpfs(size: Option<ByteSize>, mode: u32, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
     let (mode, size) = (format!("{mode:o}"), size.map(|size| size.bytes().to_string()));
     let mut options = vec![("mode", mode.as_str())];
     options.extend(size.as_deref().map(|size| ("size", size)));
-    let inert = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    detached("tmpfs", &options, inert)
+    detached("tmpfs", &options, attributes)
 }
 
 /// A file that the user mounts himself is left to him.

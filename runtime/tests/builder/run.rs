@@ -17,6 +17,8 @@ fn what_a_command_changes_is_a_layer() {
     assert_eq!(empty.tree.keys().collect::<Vec<_>>(), ["/busybox"], "mount points of the runtime are not left in the image");
     assert_eq!(empty.config.rootfs.diff_ids.len(), 1, "a step that changes nothing makes no layer");
     assert!(empty.config.history[1].empty_layer);
+    let nothing = site.build("FROM busybox\nRUN\nRUN --mount=type=tmpfs,target=/m\n");
+    assert_eq!(nothing.config.rootfs.diff_ids, site.build("FROM busybox").config.rootfs.diff_ids, "a shell without a command");
 }
 
 #[test]
@@ -56,7 +58,11 @@ fn mounts_are_seen_and_not_kept() {
         ("target=/m,source=src", "ls -A /m && cat /m/a > /out && ! touch /m/x", "a"),
         ("type=bind,target=/m/f,source=src/a", "cat /m/f > /out", "a"),
         ("target=/m,from=base,rw", "touch /m/x && cat /m/s > /out", "s\n"),
-        ("type=tmpfs,target=/m", "touch /m/x && echo ok > /out", "ok\n"),
+        ("type=tmpfs,target=/m", "cd /m && echo exit 3 > f && chmod +x f; ./f; echo $? > /out", "3\n"),
+        ("type=tmpfs,target=/m,size=64k", "dd if=/dev/zero of=/m/x bs=1k count=100 2> /dev/null; stat -c %s /m/x > /out", "65536\n"),
+        ("type=tmpfs,target=/m,ro", "! touch /m/x && echo ok > /out", "ok\n"),
+        ("target=/m,source=src,Z --mount=type=tmpfs,target=/m", "ls /m > /out; echo last > /m/x; cat /m/x >> /out", "last\n"),
+        ("type=tmpfs,target=/m/t --mount=target=/m,from=base,rw", "cat /m/s > /m/t/s && ls /m/t > /out", "s\n"),
         ("type=cache,target=/m,id=c,mode=0700,uid=5", "stat -c '%a %u' /m > /out; echo kept > /m/x", "700 5\n"),
         ("type=cache,target=/n,id=c,sharing=locked", "cat /n/x > /out", "kept\n"),
         ("type=cache,target=/n,id=c,ro", "! touch /n/y && cat /n/x > /out", "kept\n"),

@@ -53,7 +53,14 @@ pub(crate) fn hold(mounts: &[Mount], sources: &[From<'_>], means: &Means<'_>) ->
     let mut held = Held { _claims: claims(mounts, sources, means)?, ..Held::default() };
     for (index, (mount, from)) in mounts.iter().zip(sources).enumerate() {
         let mount = match mount {
-            Mount::Tmpfs { target, size } => Some(MountConfig::Tmpfs { target: target.clone(), size: *size, mode: 0o1777 }),
+            // Unlike a container's: builds unpack programs there and run them.
+            Mount::Tmpfs { target, size, writable: true } => {
+                Some(MountConfig::Tmpfs { target: target.clone(), size: *size, mode: 0o1777, executable: true })
+            }
+            Mount::Tmpfs { target, writable: false, .. } => {
+                let source = means.empty.to_owned();
+                Some(MountConfig::Bind { source, target: target.clone(), read_only: true, copy_up: false })
+            }
             Mount::Cache { target, id, writable, .. } => {
                 let source = held._claims[id].directory().to_owned();
                 Some(MountConfig::Bind { source, target: target.clone(), read_only: !writable, copy_up: false })

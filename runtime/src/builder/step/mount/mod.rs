@@ -27,6 +27,8 @@ pub(crate) enum Mount {
         target: MountTarget,
         /// Most it holds.
         size: Option<ByteSize>,
+        /// Whether the command may write.
+        writable: bool,
     },
     /// A directory that stays.
     Cache {
