@@ -45,6 +45,7 @@ pub mod remote;
 mod schedule;
 mod scope;
 pub mod share;
+mod ssh;
 mod stage;
 mod state;
 mod step;
@@ -58,6 +59,7 @@ pub use download::DownloadError;
 pub use error::{BuildError, StepError};
 pub use event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
 pub use given::{Given, SECRET_BYTES_MAX, Secret};
+pub use ssh::{KEY_BYTES_MAX, KeyError, PrivateKey, SshAgent};
 pub use tree::TreeError;
 
 use crate::image::ImageId;

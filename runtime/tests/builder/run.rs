@@ -2,7 +2,7 @@
 
 use crate::site::{Site, control_groups};
 use runtime::builder::file::RunNetwork;
-use runtime::builder::{CacheMounts, HostNetwork, Secret};
+use runtime::builder::{CacheMounts, HostNetwork, Secret, SshAgent};
 use std::fs;
 use std::path::PathBuf;
 
@@ -220,11 +220,17 @@ fn an_ssh_agent_can_be_reached() {
     let Some(mut site) = Site::with_busybox() else { return };
     let socket = site.root().join("agent.sock");
     let listener = std::os::unix::net::UnixListener::bind(&socket).expect("socket");
-    site.request.given.agents.insert("default".to_owned(), socket);
+    site.request.given.agents.insert("default".to_owned(), SshAgent::Socket(socket));
     let text = "FROM busybox\nRUN --mount=type=ssh test -S \"$SSH_AUTH_SOCK\" && echo $SSH_AUTH_SOCK > /out";
     let built = site.build(text);
     assert_eq!(built.below("/out"), ["/out 0644 0:0 f /run/buildkit/ssh_agent.0\n"]);
     assert!(built.below("/run").is_empty());
+    let looks = |options: &str| {
+        let built = site.build(&format!("FROM busybox\nRUN --mount=type=ssh{options} stat -c '%a %u:%g' $SSH_AUTH_SOCK > /out"));
+        built.below("/out")[0].clone()
+    };
+    assert_eq!(looks(""), "/out 0644 0:0 f 600 0:0\n");
+    assert_eq!(looks(",uid=33,gid=34,mode=0660"), "/out 0644 0:0 f 660 33:34\n");
     drop(listener);
     let refused = site.refusal("FROM busybox\nRUN --mount=type=ssh,id=other,required true");
     assert!(refused.ends_with("ssh agent \"other\" is required and was not given: see --ssh of the build"), "{refused}");

@@ -59,7 +59,7 @@ pub(in crate::cli) struct BuildArgs {
     /// A secret for RUN --mount=type=secret: id=ID[,src=FILE | ,env=VARIABLE]
     #[arg(long, value_name = "SECRET")]
     secret: Vec<String>,
-    /// An ssh agent for RUN --mount=type=ssh: default, or ID=SOCKET
+    /// An ssh agent for RUN --mount=type=ssh: default, ID=SOCKET, or ID=KEY,… with files of keys that have no passphrase
     #[arg(long, value_name = "AGENT")]
     ssh: Vec<String>,
     /// Take a build cache over first: an image, type=registry,ref=IMAGE or type=local,src=DIR

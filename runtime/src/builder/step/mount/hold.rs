@@ -5,6 +5,7 @@ use super::{Access, Mount};
 use crate::builder::cache_mount::{CacheMounts, Claim, Wish};
 use crate::builder::error::StepError;
 use crate::builder::given::Given;
+use crate::builder::ssh::Socket;
 use crate::builder::step::source::{self, Found, From};
 use crate::builder::tree::{self, Chmod, Content, CopyTimes, Draft, Existing, Look, Owner, Ownership, Root};
 use crate::container::config::MountConfig;
@@ -30,6 +31,7 @@ pub(crate) struct Held {
     pub agent: Option<String>,
     _claims: BTreeMap<String, Claim>,
     _open: Vec<OwnedFd>,
+    _sockets: Vec<Socket>,
 }
 
 /// What mounts are made ready with.
@@ -87,12 +89,16 @@ pub(crate) fn hold(mounts: &[Mount], sources: &[From<'_>], means: &Means<'_>) ->
                     target.as_ref().map(bind).transpose()?
                 }
             },
-            Mount::Ssh { id, target, required } => match (means.given.agents.get(id), required) {
+            Mount::Ssh { id, target, access, required } => match (means.given.agents.get(id), required) {
                 (None, false) => None,
                 (None, true) => return Err(StepError::NotGiven { what: "ssh agent", id: id.clone(), option: "--ssh" }),
-                (Some(socket), _) => {
+                (Some(agent), _) => {
+                    let access = (access.mode, access.owner.user, access.owner.group);
+                    let socket = Socket::open(means.memory.path(), &format!("ssh-{index}"), agent.clone(), access)?;
+                    let source = socket.path().to_owned();
+                    held._sockets.push(socket);
                     held.agent.get_or_insert_with(|| target.to_string());
-                    Some(MountConfig::Bind { source: socket.clone(), target: target.clone(), read_only: false, copy_up: false })
+                    Some(MountConfig::Bind { source, target: target.clone(), read_only: false, copy_up: false })
                 }
             },
         };

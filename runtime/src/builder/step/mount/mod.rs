@@ -1,8 +1,9 @@
 //! `RUN --mount`: what a command finds besides its image, and what is not part of the layer.
 //!
 //! tmpfs: memory. cache: a directory that stays, shared by all builds of the store under its id (`builder::cache_mount`). bind: what the
-//! context, a stage or an image has (`bind`); what is written there goes with the command. secret: a value given with the build, as a file or a variable. ssh: the socket of an agent given with the build. Neither
-//! value nor socket is part of a layer, a history, a cache key or a log.
+//! context, a stage or an image has (`bind`); what is written there goes with the command. secret: a value given with the build, as a file
+//! or a variable. ssh: a socket behind which an agent or keys given with the build answer (`builder::ssh`). Neither value nor key is part
+//! of a layer, a history, a cache key or a log.
 
 mod bind;
 mod hold;
@@ -17,6 +18,7 @@ use crate::builder::cache_mount::Sharing;
 use crate::builder::error::StepError;
 use crate::builder::tree::Owner;
 use spec::value::{ByteSize, MountTarget};
+use std::fmt;
 
 /// A mount as asked for, its variables replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +79,8 @@ pub(crate) enum Mount {
         id: String,
         /// Where.
         target: MountTarget,
+        /// Bits and owner of the socket.
+        access: Access,
         /// Whether it is an error that there is none.
         required: bool,
     },
@@ -89,6 +93,12 @@ pub(crate) struct Access {
     pub mode: u32,
     /// User and group.
     pub owner: Owner,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:o} {}:{}", self.mode, self.owner.user, self.owner.group)
+    }
 }
 
 impl Mount {
@@ -126,9 +136,9 @@ pub(crate) fn key(key: &mut KeyBuilder, mount: &Mount, from: &From<'_>, identity
         Mount::Cache { target, id, .. } => key.text("cache").text(target.as_str()).text(id),
         Mount::Secret { id, target, variable, access, .. } => {
             key.text("secret").text(id).text(target.as_ref().map_or("", MountTarget::as_str)).text(variable.as_deref().unwrap_or_default());
-            key.text(&format!("{:o} {}:{}", access.mode, access.owner.user, access.owner.group))
+            key.text(&access.to_string())
         }
-        Mount::Ssh { id, target, .. } => key.text("ssh").text(id).text(target.as_str()),
+        Mount::Ssh { id, target, access, .. } => key.text("ssh").text(id).text(target.as_str()).text(&access.to_string()),
         Mount::Bind { target, source: path, writable, .. } => {
             key.text("bind").text(target.as_str()).text(if *writable { "rw" } else { "ro" });
             source::key_of_path(key, path, from, identity)?;

@@ -64,7 +64,7 @@ pub(crate) fn parse(text: &str, position: usize, state: &State, lexer: &Lexer) -
             let default = format!("/run/buildkit/ssh_agent.{position}");
             let target = absolute(options.target.as_deref().unwrap_or(&default))?;
             let id = options.id.clone().or_else(|| options.source.clone()).unwrap_or_else(|| "default".to_owned());
-            Mount::Ssh { id, target, required: options.required }
+            Mount::Ssh { id, target, access: options.access(0o600), required: options.required }
         }
         // The only one left that `belong` lets pass.
         _ => {
@@ -186,9 +186,12 @@ mod tests {
         assert_eq!(parsed("type=secret,target=/x/$V"), Ok(secret("v", Some("/x/v"), None, 0o400)));
         assert_eq!(parsed("type=secret,id=a/b,env=B"), Ok(secret("a/b", None, Some("B"), 0o400)));
         assert_eq!(parsed("type=secret,id=a,env=B,target=c,mode=0444"), Ok(secret("a", Some("/w/c"), Some("B"), 0o444)));
-        let ssh = |id: &str, target: &str| Mount::Ssh { id: id.to_owned(), target: target.parse().expect("a target"), required: true };
-        assert_eq!(parsed("type=ssh,required"), Ok(ssh("default", "/run/buildkit/ssh_agent.2")));
-        assert_eq!(parsed("type=ssh,id=x,dst=/s,required=true"), Ok(ssh("x", "/s")));
+        let ssh = |id: &str, target: &str, mode, user| {
+            let access = Access { mode, owner: Owner { user, group: 0 } };
+            Mount::Ssh { id: id.to_owned(), target: target.parse().expect("a target"), access, required: true }
+        };
+        assert_eq!(parsed("type=ssh,required"), Ok(ssh("default", "/run/buildkit/ssh_agent.2", 0o600, 0)));
+        assert_eq!(parsed("type=ssh,id=x,dst=/s,required=true,uid=5,mode=660"), Ok(ssh("x", "/s", 0o660, 5)));
         let bind =
             |target: &str| Mount::Bind { target: target.parse().expect("a target"), from: None, source: "/".to_owned(), writable: false };
         assert_eq!(parsed("target=t/"), Ok(bind("/w/t")));
