@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The semantics are BuildKit's. Reproducible: nothing here writes a clock's time (`clock`), a cache key holds content only (`cache`),
-//! and all files are reached beneath descriptors (`tree`). RUN is started by the shim, never by this process (`step::run`).
+//! and all files are reached beneath descriptors (`tree`). RUN is started by the shim, never by this process (`step::run`), in a network
+//! of its own ([`crate::network::Sandboxes`]); what it mounts is made ready by `step::mount`.
 //!
 //! COPY: the sources are scanned once (`step::source`), those whose content is not known by their stat are read on all processors
 //! (`index`, `learn`), and all of it makes the key. A miss merges them in memory over what the layers below show (`tree::draft`) and
@@ -21,6 +22,15 @@
 //! - Sockets are left out; BuildKit fails.
 //! - Of repositories: no submodules, no `--keep-git-dir` (a tree is fetched, not a history), no unencrypted `git://`.
 //! - `FROM` of a named context that is a directory is refused; `COPY --from` of it works.
+//!
+//! Where RUN differs, and why:
+//! - `--network=host` is allowed by `--allow network.host`, or by being the network of the whole build.
+//! - `--security=insecure` and `--device` are refused: a build's commands never get more than a container's.
+//! - A bound directory of the context is the directory itself where all of it belongs to root. What changes there while a command runs
+//!   is seen by it, and then the step is not remembered; BuildKit has copied the context before.
+//! - A cache that is `locked` keeps those out that would share it; BuildKit gives them another one.
+//! - Keys for ssh mounts are read as OpenSSH writes them, without a passphrase; for others there is `ssh-agent`.
+//! - `z`, `Z` and `relabel` of bind and cache mounts, podman's, are taken and mean nothing.
 
 mod build;
 pub mod cache;
