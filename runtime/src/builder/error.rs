@@ -135,7 +135,7 @@ pub enum StepError {
     #[error("--network=host is not allowed: build with --allow network.host or --network host; in a manifest, write build.network: host")]
     HostNetwork,
     /// A network of its own.
-    #[error("give the command a network of its own; RUN --network=none or --network=host does without")]
+    #[error("give the command a network of its own; build with --network host or --network none to do without")]
     Network(#[from] NetworkError),
     /// Files.
     #[error(transparent)]
