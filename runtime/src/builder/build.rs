@@ -116,12 +116,9 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
     if request.inline_cache == InlineCache::Add {
         share::annotate(&mut config, &steps);
     }
-    let sandboxes = build.sandboxes;
-    thread::scope(|scope| {
-        // The kernel takes its time to take networks away, and so does the disk.
-        scope.spawn(move || drop(sandboxes));
-        Ok(Built { image: store.put_image(&config)?, steps })
-    })
+    // While the last things are written.
+    build.sandboxes.retire();
+    Ok(Built { image: store.put_image(&config)?, steps })
 }
 
 /// `# check=error=true`: what the checks find is an error.

@@ -28,6 +28,8 @@ struct Stage<'b> {
     /// The step under way, or the last one that was.
     label: StepLabel,
     state: State,
+    /// RUN steps that are still to come.
+    runs: usize,
 }
 
 /// What an instruction did to the stage, for its history.
@@ -57,7 +59,7 @@ pub(super) fn build(build: &Build<'_>, index: usize) -> Result<State, BuildError
     let stage = &build.graph.stages[index];
     let steps = 1 + stage.statements.iter().filter(|statement| is_step(&statement.instruction)).count();
     let label = StepLabel { stage: index, stage_name: build.graph.label(index), number: 0, steps, instruction: String::new() };
-    let mut under_way = Stage { build, index, label, state: State::scratch() };
+    let mut under_way = Stage { build, index, label, state: State::scratch(), runs: count_runs(&stage.statements) };
     under_way.told(&stage.from, &stage.from, |this| {
         this.state = this.base(&stage.base)?;
         Ok(())
@@ -65,6 +67,7 @@ pub(super) fn build(build: &Build<'_>, index: usize) -> Result<State, BuildError
     let triggers = std::mem::take(&mut under_way.state.config.config.on_build);
     let triggers = triggers.iter().map(|trigger| file::parse_trigger(trigger).map_err(StepError::Trigger));
     let triggers: Vec<_> = triggers.collect::<Result<_, _>>().map_err(|error| build.at(&stage.from, &stage.from.text, error))?;
+    under_way.runs += count_runs(&triggers);
     under_way.label.steps += triggers.iter().filter(|trigger| is_step(&trigger.instruction)).count();
     for trigger in &triggers {
         under_way.statement(trigger, &stage.from)?;
@@ -73,6 +76,10 @@ pub(super) fn build(build: &Build<'_>, index: usize) -> Result<State, BuildError
         under_way.statement(statement, statement)?;
     }
     Ok(under_way.state)
+}
+
+fn count_runs(statements: &[Statement]) -> usize {
+    statements.iter().filter(|statement| matches!(statement.instruction, Instruction::Run(_))).count()
 }
 
 /// Whether an instruction can make a layer: those are told of.
@@ -192,6 +199,7 @@ impl Stage<'_> {
     }
 
     fn run(&mut self, instruction: &file::Run) -> Step<Note> {
+        self.runs = self.runs.saturating_sub(1);
         let prepared = run::prepare(&self.state, instruction, self.build.request, self.build.lexer.escape)?;
         let text = format!("RUN {}", prepared.args.join(" "));
         let mut layers = Vec::new();
@@ -218,6 +226,9 @@ impl Stage<'_> {
         let made = self.layer(&key, &text, |this, layering| {
             let surroundings = run::Surroundings { layering, sources: &sources, proxies, build: this.build };
             run::execute(&this.state, &prepared, surroundings, &mut |line| this.tell(StepEvent::Output { line }))?;
+            if this.runs == 0 && this.build.schedule.is_last(this.index) {
+                this.build.sandboxes.retire();
+            }
             // What changed while the command ran is not what the key says.
             let live = mounts().any(|(mount, from)| mount.shows_context(from));
             let is_steady = !live || run::key(&this.state, &prepared, &sources, Identity::Path)? == key;

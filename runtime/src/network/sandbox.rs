@@ -30,6 +30,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 /// What the names of all links of build steps begin with, whatever instance they belong to.
 pub(super) const LINK_PREFIX: &str = "hab-";
@@ -50,6 +51,8 @@ pub struct Sandboxes {
     places: Places,
     ground: Mutex<Option<Ground>>,
     free: Mutex<Vec<Sandbox>>,
+    /// Those that are being taken away.
+    going: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What all of a build's have in common.
@@ -78,17 +81,34 @@ pub struct InUse<'a> {
 impl Sandboxes {
     /// For a build of this instance. Nothing is made before the first step needs it.
     pub fn new(places: &Places) -> Self {
-        Self { places: places.clone(), ground: Mutex::default(), free: Mutex::default() }
+        Self { places: places.clone(), ground: Mutex::default(), free: Mutex::default(), going: Mutex::default() }
     }
 
     /// One that no step uses: one that served before, or a new one.
     pub fn take(&self) -> Result<InUse<'_>, NetworkError> {
+        let block = self.block()?;
         let served = self.free().pop();
         let sandbox = match served {
             Some(sandbox) => sandbox,
-            None => self.make(self.block()?)?,
+            None => self.make(block)?,
         };
         Ok(InUse { sandboxes: self, sandbox: Some(sandbox) })
+    }
+
+    /// Begins to take away what no step uses, while the build goes on: the kernel waits some tens of milliseconds until no packet is
+    /// under way any more. A step that takes one all the same has it made anew.
+    pub fn retire(&self) {
+        let ground = self.ground.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let served = std::mem::take(&mut *self.free());
+        if ground.is_none() && served.is_empty() {
+            return;
+        }
+        // The links and the table wait each for themselves: then side by side.
+        let mut threads = vec![std::thread::spawn(move || drop(ground))];
+        if !served.is_empty() {
+            threads.push(std::thread::spawn(move || remove(served)));
+        }
+        self.going.lock().unwrap_or_else(PoisonError::into_inner).extend(threads);
     }
 
     /// The block of this build, with the table that leads out of it.
@@ -138,11 +158,6 @@ impl InUse<'_> {
         let sandbox = self.sandbox.as_ref().expect("it is given back only when dropped");
         format!("/proc/{}/fd/{}", std::process::id(), sandbox.namespace.as_raw_fd()).into()
     }
-
-    /// Does without it from now on: its step had the right to change it.
-    pub fn spoil(mut self) {
-        remove(self.sandbox.take());
-    }
 }
 
 impl Drop for InUse<'_> {
@@ -153,13 +168,10 @@ impl Drop for InUse<'_> {
 
 impl Drop for Sandboxes {
     fn drop(&mut self) {
-        let ground = self.ground.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        let served = std::mem::take(self.free.get_mut().unwrap_or_else(PoisonError::into_inner));
-        // Each waits some ten milliseconds until no packet is under way any more: they wait together.
-        std::thread::scope(|scope| {
-            scope.spawn(move || drop(ground));
-            remove(served);
-        });
+        self.retire();
+        let going = std::mem::take(self.going.get_mut().unwrap_or_else(PoisonError::into_inner));
+        // One that panicked has nothing to say that matters now.
+        going.into_iter().for_each(|thread| drop(thread.join()));
     }
 }
 
