@@ -186,17 +186,27 @@ pub(super) struct Wall {
     socket: Socket,
 }
 
+/// Names tried for such a table: as many as builds of agents that share this network and the number of their process.
+const TABLE_NAMES_MAX: u32 = 16;
+
 /// Lets links whose names begin with this prefix reach what the host reaches, and nothing reach them.
 pub(super) fn lead_out(prefix: &str) -> Result<Wall, NetworkError> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    // One a build: a table that is owned cannot be shared.
-    let table = format!("agent-build-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let mut socket = open()?;
-    let mut batch = Batch::new(&table);
-    write_way_out(&mut batch, prefix);
-    let written = batch.commit(&mut socket);
-    written.map_err(NetworkError::netlink(format!("write nftables table {table}"), Feature::Nftables))?;
-    Ok(Wall { table, socket })
+    let mut attempts = 0;
+    loop {
+        // One a build: a table that is owned cannot be shared.
+        let table = format!("agent-build-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut batch = Batch::new(&table);
+        write_way_out(&mut batch, prefix);
+        attempts += 1;
+        match batch.commit(&mut socket) {
+            Ok(()) => return Ok(Wall { table, socket }),
+            // Somebody of the same number, in another namespace of processes, has it.
+            Err(error) if matches!(error.refusal(), Some(libc::EEXIST | libc::EPERM)) && attempts < TABLE_NAMES_MAX => {}
+            Err(error) => return Err(NetworkError::netlink(format!("write nftables table {table}"), Feature::Nftables)(error)),
+        }
+    }
 }
 
 impl Drop for Wall {

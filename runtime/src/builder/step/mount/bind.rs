@@ -2,7 +2,8 @@
 //!
 //! A stage or an image is mounted as the layers it has. So is a directory of the context, with whiteouts over what `.dockerignore` hides,
 //! if all of it belongs to root: in a build everything of the context does, and to change an owner takes a copy. A copy it is, too, where
-//! the kernel takes no overlay over the context's file system. What the command writes goes to a directory of the step.
+//! other file systems are mounted in it, or the kernel takes no overlay over its own. What the command writes goes to a directory of the
+//! step.
 
 use super::hold::{Means, copy};
 use crate::builder::error::StepError;
@@ -36,7 +37,7 @@ pub(super) fn bind(bind: Bind<'_>, from: &From<'_>, directory: &Path, means: &Me
         From::Layers { directories, .. } => Ok((of_layers(bind, from, directories, directory, means.empty)?, None)),
         From::Context(_) => {
             let found = source::find_exactly(bind.source, from, None)?;
-            if belongs_to_root(&found.entry)
+            if is_as_in_a_build(&found.entry, found.entry.stat.st_dev)
                 && let Some(shown) = of_context(bind, &found, directory, means.empty)?
             {
                 return Ok(shown);
@@ -98,12 +99,13 @@ fn of_context(bind: Bind<'_>, found: &Found, directory: &Path, empty: &Path) -> 
     Ok(Some((MountConfig::Layers { layers, path: "/".to_owned(), target, changes }, Some(opened))))
 }
 
-fn belongs_to_root(entry: &Entry) -> bool {
+/// Whether all of it belongs to root and lies on this device: an overlay sees nothing else.
+fn is_as_in_a_build(entry: &Entry, device: u64) -> bool {
     let below = match &entry.content {
-        Content::Directory(children) => children.iter().all(belongs_to_root),
+        Content::Directory(children) => children.iter().all(|child| is_as_in_a_build(child, device)),
         Content::File | Content::Link(_) | Content::Special => true,
     };
-    below && (entry.stat.st_uid, entry.stat.st_gid) == (0, 0)
+    below && (entry.stat.st_uid, entry.stat.st_gid, entry.stat.st_dev) == (0, 0, device)
 }
 
 /// A directory for what is written over a tree, which looks as the tree's own: overlayfs shows the uppermost.
