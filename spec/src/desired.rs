@@ -165,6 +165,25 @@ pub enum BuildContextSource {
     },
 }
 
+/// Which network the commands of a build see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BuildNetwork {
+    /// One of their own that leads out as the host's does.
+    #[default]
+    Default,
+    /// Loopback only.
+    None,
+    /// The host's own network.
+    Host,
+}
+
+impl BuildNetwork {
+    fn is_default(&self) -> bool {
+        *self == Self::Default
+    }
+}
+
 /// The three ways to come by an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -185,6 +204,9 @@ pub enum ImageSource {
         args: BTreeMap<String, String>,
         /// Stage to stop at; the last one if `None`.
         target: Option<String>,
+        /// The network of RUN steps that do not say which.
+        #[serde(default, skip_serializing_if = "BuildNetwork::is_default")]
+        network: BuildNetwork,
         /// Digest of Dockerfile and context after `.dockerignore`: what decides whether to build again.
         content: Digest,
         /// Images of this site that the Dockerfile's `FROM` and `COPY --from` name, by that name.

@@ -86,7 +86,16 @@ impl Links {
     /// that are too big, such as the halves of the Internet a VPN takes, and default routes, are left out.
     pub fn foreign_subnets(&self) -> BTreeSet<Subnet> {
         let prefix = alias_prefix(&self.places);
-        let ours: BTreeSet<u32> = self.routed.iter().filter(|link| link.alias.starts_with(&prefix)).map(|link| link.index).collect();
+        self.subnets_beside(|link| link.alias.starts_with(&prefix))
+    }
+
+    /// The same of what is not the links whose names begin with this.
+    pub(super) fn subnets_of_others(&self, prefix: &str) -> BTreeSet<Subnet> {
+        self.subnets_beside(|link| link.name.starts_with(prefix))
+    }
+
+    fn subnets_beside(&self, is_ours: impl Fn(&Link) -> bool) -> BTreeSet<Subnet> {
+        let ours: BTreeSet<u32> = self.routed.iter().filter(|link| is_ours(link)).map(|link| link.index).collect();
         let addresses = self.addresses.iter().filter(|address| !ours.contains(&address.link)).map(|it| (it.address, it.prefix));
         let routes = self.routes.iter().filter(|route| !route.link.is_some_and(|link| ours.contains(&link)));
         addresses

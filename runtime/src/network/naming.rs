@@ -76,7 +76,7 @@ pub(super) fn is_link_alias_of(places: &Places, alias: &str, network: &Name) -> 
 
 /// The hardware address that goes with an address: locally administered, the same whenever the address is used again, so that
 /// nobody's ARP cache is ever wrong.
-pub(super) fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
+pub(super) const fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     [0x02, 0x42, a, b, c, d]
 }

@@ -9,6 +9,7 @@ use crate::container::config::NetworkConfig;
 use crate::container::list::{SHIM_LOCK, read_config, read_state};
 use crate::container::liveness;
 use crate::places::Places;
+use crate::shim::dns::RESOLV_CONF;
 use crate::shim::dns::responder::Responder;
 use crate::shim::log::file::LogFile;
 use crate::shim::log::pump::{Bench, Pump};
@@ -29,9 +30,6 @@ use std::time::{Duration, Instant};
 
 /// How long a predecessor that is about to end is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Where the host keeps its nameservers, resolv.conf(5).
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// What a shim is told on its command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
