@@ -247,7 +247,7 @@ impl Watcher for Log {
 
     fn step(&self, _: usize, step: &Step, event: Event<'_>) {
         match event {
-            Event::Started => {}
+            Event::Started | Event::Progress(_) => {}
             Event::Line(line) => info!(resource = %step.resource, line),
             Event::Finished { took, error: None } => info!(step = %step, took_ms = took.as_millis(), "done"),
             Event::Finished { took, error: Some(error) } => {

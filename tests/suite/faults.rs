@@ -12,6 +12,7 @@ use agent::linux::{LinuxHost, clear_up};
 use agent::plan::action::{Action, Plan, Step};
 use agent::plan::actual::Actual;
 use agent::plan::{Policy, Volumes};
+use agent::progress::Tell;
 use agent::reconcile::{Watcher, converge};
 use agent::source::{Source, SourceOptions, SourceSpec};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -70,7 +71,7 @@ impl Seam for Faulty<'_> {
         self.host.settle(plan, report)
     }
 
-    fn perform(&self, action: &Action, progress: &(dyn Fn(&str) + Sync)) -> Result<(), HostError> {
+    fn perform(&self, action: &Action, progress: &Tell<'_>) -> Result<(), HostError> {
         let strikes = self.begun.fetch_add(1, Ordering::SeqCst) + 1 == self.at;
         match (strikes, self.fault) {
             (false, _) => return self.host.perform(action, progress),

@@ -1,7 +1,7 @@
 //! `agent apply`: makes the host match the site, showing each step.
 
-use super::progress::Progress;
 use super::site::{SiteArgs, load};
+use super::view::Progress;
 use super::{Failure, Outcome, Session, exit, render};
 use crate::clock::now;
 use crate::linux::{LinuxHost, clear_up};
@@ -57,7 +57,7 @@ pub(super) fn carry_out(session: &Session, source: &str, site: &Site, policy: &P
     let started = now();
     let progress = Progress::new(session.render, telling.quiet);
     let cycle = converge(&LinuxHost::new(&engine, &ledger, site), &site.desired, policy, &AtomicBool::new(false), &progress)?;
-    progress.end();
+    drop(progress);
     let mut ledger = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
     clear_up(&engine, &mut ledger, &site.id, &cycle, now())?;
     record(&mut ledger, source, site, &cycle, started, now())?;

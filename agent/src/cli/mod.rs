@@ -8,7 +8,6 @@ mod history;
 mod image;
 mod network;
 mod plan;
-mod progress;
 mod registry;
 pub mod render;
 mod schema;
@@ -17,6 +16,7 @@ mod site;
 mod status;
 mod system;
 mod validate;
+mod view;
 mod volume;
 mod watch;
 

@@ -18,6 +18,21 @@ pub(super) enum Chatter {
     Informed,
 }
 
+/// Log lines on their way to the printer.
+struct LogWriter(Render);
+
+impl std::io::Write for LogWriter {
+    /// A whole line: the logger hands over nothing less.
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.say_text(&String::from_utf8_lossy(line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The surroundings of one command.
 pub(super) struct Session {
     /// Where everything is kept.
@@ -38,7 +53,8 @@ impl Session {
         let filter = EnvFilter::try_from_env("AGENT_LOG").unwrap_or_else(|_| EnvFilter::new(format!("agent={level},runtime={level}")));
         let logs = tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(std::io::stderr)
+            // The printer knows what is drawn on the terminal.
+            .with_writer(move || LogWriter(render))
             .with_target(false)
             .with_ansi(render.colours_errors());
         if global.json {

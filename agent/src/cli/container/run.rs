@@ -4,6 +4,7 @@
 use super::exec::pair;
 use crate::apply::Event;
 use crate::cli::render::Render;
+use crate::cli::view::Teller;
 use crate::cli::{Failure, Outcome, Session, exit};
 use crate::clock::now;
 use crate::linux::LinuxHost;
@@ -20,8 +21,8 @@ use runtime::engine::Engine;
 use runtime::shim::protocol::WaitCondition;
 use spec::value::{ContainerId, Name};
 use std::ops::ControlFlow;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 /// A command that ends within this time needs no reader that follows it.
@@ -171,7 +172,12 @@ fn start(args: &RunArgs, session: &Session, engine: &Engine, mut made: Site, mut
     }
     let policy = Policy { site: made.id.clone(), volumes: Volumes::Keep };
     let host = LinuxHost::new(engine, &ledger, &made);
-    let cycle = converge(&host, &made.desired, &policy, &AtomicBool::new(false), &Pulls(session.render))?;
+    let pulls = Pulls { render: session.render, image: args.image.clone(), teller: OnceLock::new() };
+    let cycle = converge(&host, &made.desired, &policy, &AtomicBool::new(false), &pulls);
+    if let Some(teller) = pulls.teller.into_inner() {
+        teller.end();
+    }
+    let cycle = cycle?;
     match (refuse(&cycle), engine.current(&name)?) {
         (Ok(()), Some(id)) => Ok(id),
         (Ok(()), None) => Err(anyhow!("container {name} is gone again").into()),
@@ -183,16 +189,22 @@ fn start(args: &RunArgs, session: &Session, engine: &Engine, mut made: Site, mut
     }
 }
 
-/// Shows how an image comes; everything else is the command's own output.
-struct Pulls(Render);
+/// Shows how an image comes, if one has to; everything else is the command's own output.
+struct Pulls {
+    render: Render,
+    image: String,
+    teller: OnceLock<Teller>,
+}
 
 impl Watcher for Pulls {
     fn planned(&self, _: &Plan) {}
 
     fn step(&self, _: usize, _: &Step, event: Event<'_>) {
         match event {
-            Event::Line(line) => self.0.say(line),
-            Event::Started | Event::Finished { .. } => {}
+            Event::Progress(progress) => {
+                self.teller.get_or_init(|| Teller::auto(format!("Pulling {}", self.image), self.render)).tell(progress)
+            }
+            Event::Started | Event::Line(_) | Event::Finished { .. } => {}
         }
     }
 }
