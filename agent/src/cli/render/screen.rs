@@ -88,7 +88,7 @@ impl Screen {
     fn write(&self, text: &mut String) {
         for line in &self.lines {
             // Whatever stood there before ends with the line, not with a flicker before it.
-            write!(text, "{line}\x1b[K\n").expect("a string takes all");
+            writeln!(text, "{line}\x1b[K").expect("a string takes all");
         }
         text.push_str(if self.is_empty() { "" } else { "\x1b[J" });
     }

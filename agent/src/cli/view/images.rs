@@ -58,10 +58,10 @@ struct Transfer {
 struct Blob {
     digest: Digest,
     bytes: u64,
-    state: Moving,
+    state: Course,
 }
 
-enum Moving {
+enum Course {
     Waiting,
     /// So many bytes are there; so many were when it began.
     Moving {
@@ -217,14 +217,9 @@ impl Step {
 impl Transfer {
     fn pull(&mut self, what: PullProgress<'_>, at: Instant) {
         match what {
-            PullProgress::Resolved { layers, .. } => {
-                self.remark = None;
-                for layer in layers {
-                    self.blob(layer);
-                }
-            }
+            PullProgress::Resolved { layers, .. } => self.expect(layers),
             PullProgress::UpToDate { .. } => self.remark = Some((Look::Done, "up to date")),
-            PullProgress::LayerPresent { layer } => self.blob(layer).state = Moving::Spared("already exists".to_owned()),
+            PullProgress::LayerPresent { layer } => self.blob(layer).state = Course::Spared("already exists".to_owned()),
             PullProgress::LayerBytes { layer, done } => self.blob(layer).moves(done, at),
             PullProgress::LayerDone { layer } => self.blob(layer).arrives(at),
             // Said above the view: it should stay.
@@ -234,9 +229,11 @@ impl Transfer {
 
     fn push(&mut self, what: PushProgress<'_>, at: Instant) {
         match what {
-            PushProgress::Prepared { .. } => self.remark = None,
-            PushProgress::Present { blob } => self.blob(blob).state = Moving::Spared("already exists".to_owned()),
-            PushProgress::Mounted { blob, from } => self.blob(blob).state = Moving::Spared(format!("mounted from {from}")),
+            // What `transfer` began with.
+            PushProgress::Preparing => {}
+            PushProgress::Prepared { blobs, .. } => self.expect(blobs.iter().copied()),
+            PushProgress::Present { blob } => self.blob(blob).state = Course::Spared("already exists".to_owned()),
+            PushProgress::Mounted { blob, from } => self.blob(blob).state = Course::Spared(format!("mounted from {from}")),
             PushProgress::Bytes { blob, done } => self.blob(blob).moves(done, at),
             PushProgress::Sent { blob } => self.blob(blob).arrives(at),
             // As above.
@@ -244,11 +241,18 @@ impl Transfer {
         }
     }
 
+    fn expect<'a>(&mut self, blobs: impl IntoIterator<Item = &'a Descriptor>) {
+        self.remark = None;
+        for blob in blobs {
+            self.blob(blob);
+        }
+    }
+
     fn blob(&mut self, wanted: &Descriptor) -> &mut Blob {
         let index = match self.blobs.iter().position(|blob| blob.digest == wanted.digest) {
             Some(index) => index,
             None => {
-                self.blobs.push(Blob { digest: wanted.digest, bytes: wanted.size, state: Moving::Waiting });
+                self.blobs.push(Blob { digest: wanted.digest, bytes: wanted.size, state: Course::Waiting });
                 self.blobs.len() - 1
             }
         };
@@ -268,50 +272,50 @@ impl Blob {
     fn moves(&mut self, done: u64, at: Instant) {
         match &mut self.state {
             // Tried again from an earlier byte.
-            Moving::Moving { done: before, from, .. } => (*before, *from) = (done, done.min(*from)),
-            Moving::Waiting | Moving::Moved(_) | Moving::Spared(_) => self.state = Moving::Moving { done, from: done, since: at },
+            Course::Moving { done: before, from, .. } => (*before, *from) = (done, done.min(*from)),
+            Course::Waiting | Course::Moved(_) | Course::Spared(_) => self.state = Course::Moving { done, from: done, since: at },
         }
     }
 
     fn arrives(&mut self, at: Instant) {
-        let since = if let Moving::Moving { since, .. } = self.state { since } else { at };
-        self.state = Moving::Moved(at.duration_since(since));
+        let since = if let Course::Moving { since, .. } = self.state { since } else { at };
+        self.state = Course::Moved(at.duration_since(since));
     }
 
     fn is_done(&self) -> bool {
         match self.state {
-            Moving::Waiting | Moving::Moving { .. } => false,
-            Moving::Moved(_) | Moving::Spared(_) => true,
+            Course::Waiting | Course::Moving { .. } => false,
+            Course::Moved(_) | Course::Spared(_) => true,
         }
     }
 
     /// Bytes that have moved.
     fn done(&self) -> u64 {
         match self.state {
-            Moving::Waiting | Moving::Spared(_) => 0,
-            Moving::Moving { done, .. } => done,
-            Moving::Moved(_) => self.bytes,
+            Course::Waiting | Course::Spared(_) => 0,
+            Course::Moving { done, .. } => done,
+            Course::Moved(_) => self.bytes,
         }
     }
 
     /// Bytes that move altogether.
     fn moving_bytes(&self) -> u64 {
-        if let Moving::Spared(_) = self.state { 0 } else { self.bytes }
+        if let Course::Spared(_) = self.state { 0 } else { self.bytes }
     }
 
     fn row(&self, depth: usize, at: Instant) -> Row {
         let short = self.digest.short();
         let (look, text, time) = match &self.state {
-            Moving::Waiting => (Look::Running, format!("{short} waiting"), None),
-            Moving::Moving { done, from, since } => {
+            Course::Waiting => (Look::Running, format!("{short} waiting"), None),
+            Course::Moving { done, from, since } => {
                 let took = at.duration_since(*since);
                 let rate = (done - from) as f64 / took.as_secs_f64().max(0.1);
                 let amounts = format!("{} / {}", size(*done), size(self.bytes));
                 let rate = format!("{}/s", size(rate as u64));
                 (Look::Running, format!("{short} {amounts:>23} {rate:>12} {}", bar(*done, self.bytes)), Some(took))
             }
-            Moving::Moved(took) => (Look::Done, format!("{short} {:>23}", size(self.bytes)), Some(*took)),
-            Moving::Spared(how) => (Look::Done, format!("{short} {how}"), None),
+            Course::Moved(took) => (Look::Done, format!("{short} {:>23}", size(self.bytes)), Some(*took)),
+            Course::Spared(how) => (Look::Done, format!("{short} {how}"), None),
         };
         Row { look, depth, text, time }
     }
