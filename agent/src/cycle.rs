@@ -10,7 +10,7 @@ use crate::ledger::{Ledger, Outcome, OutcomeKind};
 use crate::linux::{LinuxHost, clear_up};
 use crate::plan::action::{Plan, Step};
 use crate::plan::actual::SiteId;
-use crate::plan::{Policy, Volumes, plan, text};
+use crate::plan::{Policy, plan, text};
 use crate::reconcile::{Watcher, converge};
 use crate::record;
 use crate::site::{self, Site, SiteError};
@@ -193,7 +193,7 @@ fn converge_site(around: &Surroundings<'_>, wake: &Wake, newest: Newest, failed:
     };
     let started = now();
     let host = LinuxHost::new(engine, ledger, site);
-    let policy = Policy { site: site.id.clone(), volumes: Volumes::Keep };
+    let policy = Policy::keep(site.id.clone());
     if !wake.retry && !failed.is_empty() && plan(&site.desired, &host.observe(&site.desired)?, &policy).steps == *failed {
         return Ok(CycleOutcome { result: CycleResult::PutOff, summary: String::new(), again: settling(engine).then_some(SOON) });
     }

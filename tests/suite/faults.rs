@@ -121,7 +121,7 @@ fn the_hand_that_fails() -> Result<()> {
     let ledger = Mutex::new(Ledger::open(&places.ledger())?);
     let started = now();
     let host = Faulty { host: LinuxHost::new(&engine, &ledger, &site), fault, at, begun: AtomicUsize::new(0) };
-    let cycle = converge(&host, &site.desired, &Policy { site: site.id.clone(), volumes }, &AtomicBool::new(false), &Silent)?;
+    let cycle = converge(&host, &site.desired, &Policy { volumes, ..Policy::keep(site.id.clone()) }, &AtomicBool::new(false), &Silent)?;
     let struck = host.begun.load(Ordering::SeqCst) >= at;
     let mut ledger = ledger.lock().expect("nobody else has it");
     clear_up(&engine, &mut ledger, &site.id, &cycle, now())?;

@@ -6,7 +6,7 @@ use super::{Failure, Outcome, Session, exit, render};
 use crate::clock::now;
 use crate::linux::{LinuxHost, clear_up};
 use crate::plan::action::Plan;
-use crate::plan::{Policy, Volumes};
+use crate::plan::Policy;
 use crate::reconcile::{Cycle, converge};
 use crate::record::record;
 use crate::site::Site;
@@ -31,7 +31,7 @@ pub(super) struct ApplyArgs {
 pub(super) fn run(args: &ApplyArgs, session: &Session) -> Outcome {
     let source = args.site.open(session)?;
     let site = load(&source, session)?;
-    let policy = Policy { site: site.id.clone(), volumes: Volumes::Keep };
+    let policy = Policy::keep(site.id.clone());
     carry_out(session, &source.describe(), &site, &policy, Telling { quiet: args.quiet, done: "Done: the host matches the site." })
 }
 

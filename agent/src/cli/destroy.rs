@@ -4,6 +4,7 @@ use super::apply::{Telling, carry_out};
 use super::site::{SiteArgs, load};
 use super::{Failure, Outcome, Session, exit, render};
 use crate::linux::look;
+use crate::plan::action::Purpose;
 use crate::plan::{Policy, Volumes, plan};
 use anyhow::anyhow;
 use clap::Args;
@@ -28,7 +29,7 @@ pub(super) fn run(args: &DestroyArgs, session: &Session) -> Outcome {
     let mut site = load(&source, session)?;
     site.desired = Desired::default();
     let volumes = if args.volumes { Volumes::Remove } else { Volumes::Keep };
-    let policy = Policy { site: site.id.clone(), volumes };
+    let policy = Policy { site: site.id.clone(), volumes, purpose: Purpose::Destroy };
     if !args.yes {
         let plan = plan(&site.desired, &look(&session.places, &site.desired)?, &policy);
         session.render.text(&render::plan(&plan));

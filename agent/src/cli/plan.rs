@@ -3,7 +3,7 @@
 use super::site::{SiteArgs, load};
 use super::{Outcome, Session, exit, render};
 use crate::linux::Glance;
-use crate::plan::{Policy, Volumes, plan, text};
+use crate::plan::{Policy, plan, text};
 use clap::Args;
 
 /// Show what would be created, changed, replaced and removed, and why; changes nothing.
@@ -24,7 +24,7 @@ pub(super) fn run(args: &PlanArgs, session: &Session) -> Outcome {
         (site, glance.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     let site = site?;
-    let policy = Policy { site: site.id, volumes: Volumes::Keep };
+    let policy = Policy::keep(site.id);
     let plan = plan(&site.desired, &glance?.with_images(&site.desired)?, &policy);
     if session.render.json {
         session.render.text(&text::json_lines(&plan));

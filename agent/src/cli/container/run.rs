@@ -10,7 +10,7 @@ use crate::clock::now;
 use crate::linux::LinuxHost;
 use crate::plan::action::{Action, Plan, Step};
 use crate::plan::actual::SiteId;
-use crate::plan::{Policy, Volumes};
+use crate::plan::Policy;
 use crate::reconcile::{Cycle, Watcher, converge};
 use crate::site::Site;
 use anyhow::anyhow;
@@ -170,7 +170,7 @@ fn start(args: &RunArgs, session: &Session, engine: &Engine, mut made: Site, mut
         name = free_name(engine)?;
         made = site(args, &name)?;
     }
-    let policy = Policy { site: made.id.clone(), volumes: Volumes::Keep };
+    let policy = Policy::keep(made.id.clone());
     let host = LinuxHost::new(engine, &ledger, &made);
     let pulls = Pulls { render: session.render, image: args.image.clone(), teller: OnceLock::new() };
     let cycle = converge(&host, &made.desired, &policy, &AtomicBool::new(false), &pulls);
