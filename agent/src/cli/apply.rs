@@ -5,8 +5,8 @@ use super::view::Progress;
 use super::{Failure, Outcome, Session, exit, render};
 use crate::clock::now;
 use crate::linux::{LinuxHost, clear_up};
-use crate::plan::action::Plan;
 use crate::plan::Policy;
+use crate::plan::action::Plan;
 use crate::reconcile::{Cycle, converge};
 use crate::record::record;
 use crate::site::Site;
@@ -46,13 +46,7 @@ pub(super) struct Telling {
 /// Converges the host, prints what is done, and says how it went. Shared with `destroy`.
 pub(super) fn carry_out(session: &Session, source: &str, site: &Site, policy: &Policy, telling: Telling) -> Outcome {
     let engine = session.engine()?;
-    let _lock = match engine.try_lock_host()? {
-        Some(lock) => lock,
-        None => {
-            session.render.say("Waiting for another agent that is changing this host …");
-            engine.lock_host()?
-        }
-    };
+    let _lock = session.lock_host(&engine)?;
     let ledger = Mutex::new(session.ledger()?);
     let started = now();
     let progress = Progress::new(session.render, telling.quiet);

@@ -1,7 +1,8 @@
 //! `agent history`: what was applied, when, and how it went.
 
-use super::render::{age, paint, style};
+use super::render::{age_of, paint, style};
 use super::{Outcome, Session, exit};
+use crate::clock::rfc3339;
 use crate::ledger::OutcomeKind;
 use clap::Args;
 
@@ -14,7 +15,6 @@ pub(super) struct HistoryArgs {
 }
 
 pub(super) fn run(args: &HistoryArgs, session: &Session) -> Outcome {
-    let now = session.now().0;
     let mut rows = Vec::new();
     if let Some(ledger) = session.read_ledger()? {
         for site in ledger.sites()? {
@@ -33,7 +33,7 @@ pub(super) fn run(args: &HistoryArgs, session: &Session) -> Outcome {
                 "times": it.times,
                 "summary": it.outcome.summary,
                 "errors": it.outcome.errors,
-                "age": age((now - it.outcome.finished.0) / 1_000_000_000),
+                "finished": rfc3339(it.outcome.finished),
             })
         })
         .collect();
@@ -46,7 +46,7 @@ pub(super) fn run(args: &HistoryArgs, session: &Session) -> Outcome {
         let what: Vec<String> = what.filter(|it| !it.is_empty()).collect();
         vec![
             row["number"].to_string(),
-            text("age"),
+            age_of(&text("finished"), session.now()),
             format!("{}{times}", paint(colour, text("result"))),
             text("revision"),
             what.join("; "),

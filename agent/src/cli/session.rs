@@ -1,13 +1,18 @@
 //! What every command starts from: places, printer, logs.
 
-use super::{Failure, Global, render::Render};
+use super::render::{Render, fit};
+use super::{Failure, Global};
 use crate::ledger::Ledger;
 use crate::linux::needed;
 use crate::settings::Settings;
 use runtime::container::state::Timestamp;
 use runtime::engine::{Engine, Needed};
 use runtime::places::Places;
+use runtime::store::Lock;
 use tracing_subscriber::EnvFilter;
+
+/// Columns of another process's command line that are shown.
+const COMMAND_COLUMNS: usize = 80;
 
 /// How much a command logs if it is not told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +75,24 @@ impl Session {
     /// The runtime at these places.
     pub(super) fn engine(&self) -> Result<Engine, Failure> {
         Ok(Engine::open(&self.places)?.with_limits(self.settings()?.limits))
+    }
+
+    /// The runtime at these places, if there was ever anything: looking makes nothing.
+    pub(super) fn look(&self) -> Result<Option<Engine>, Failure> {
+        if Engine::exists(&self.places) { self.engine().map(Some) } else { Ok(None) }
+    }
+
+    /// Takes the host; says for whom it waits if somebody has it.
+    pub(super) fn lock_host(&self, engine: &Engine) -> Result<Lock, Failure> {
+        if let Some(lock) = engine.try_lock_host()? {
+            return Ok(lock);
+        }
+        let holder = Lock::holder(&self.places.lock());
+        let what =
+            |pid: u32| std::fs::read(format!("/proc/{pid}/cmdline")).ok().map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+        let who = holder.map(|pid| format!(": process {pid}, {}", fit(what(pid).unwrap_or_default().trim_end(), COMMAND_COLUMNS)));
+        self.render.say(format_args!("Waiting for another agent that is changing this host{} …", who.unwrap_or_default()));
+        Ok(engine.lock_host()?)
     }
 
     /// What the operator of this host decided.

@@ -1,7 +1,8 @@
 //! `agent status`: what this host is made to match, and how far it does.
 
-use super::render::{Render, age, paint, style};
+use super::render::{age_of, paint, style};
 use super::{Failure, Outcome, Session, exit};
+use crate::clock::rfc3339;
 use crate::daemon::{Status, is_watched};
 use crate::ledger::OutcomeKind;
 use clap::Args;
@@ -20,15 +21,13 @@ pub(super) fn run(_: &StatusArgs, session: &Session) -> Outcome {
     } else if rows.is_empty() {
         session.render.line("Nothing has been applied to this host yet.");
     } else {
-        rows.iter().for_each(|row| show(row, session.render));
+        rows.iter().for_each(|row| show(row, session));
     }
     Ok(exit::DONE)
 }
 
 /// One object a site.
 fn rows(session: &Session) -> Result<Vec<serde_json::Value>, Failure> {
-    let now = session.now().0;
-    let since = |then: runtime::container::state::Timestamp| format!("{} ago", age((now - then.0) / 1_000_000_000));
     let watch = if is_watched(&session.places.run)? { Status::read(&session.places.run)? } else { None };
     let mut rows = Vec::new();
     let mut is_known = false;
@@ -50,7 +49,7 @@ fn rows(session: &Session) -> Result<Vec<serde_json::Value>, Failure> {
                 "result": last.as_ref().map(|it| it.outcome.kind.as_str()),
                 "errors": errors,
                 "fetchProblem": watched.and_then(|watch| watch.fetch.problem.as_ref()),
-                "finished": last.as_ref().map(|it| since(it.outcome.finished)),
+                "finished": last.as_ref().map(|it| rfc3339(it.outcome.finished)),
                 "watched": watched,
             }));
         }
@@ -69,11 +68,12 @@ fn rows(session: &Session) -> Result<Vec<serde_json::Value>, Failure> {
     Ok(rows)
 }
 
-fn show(row: &serde_json::Value, render: Render) {
+fn show(row: &serde_json::Value, session: &Session) {
+    let render = session.render;
     let text = |field: &str| row[field].as_str().unwrap_or("-").to_owned();
     let colour = if row["result"] == OutcomeKind::Converged.as_str() { style::GOOD } else { style::BAD };
     let result = match row["result"].as_str() {
-        Some(result) => format!("{} {}", paint(colour, result), text("finished")),
+        Some(result) => format!("{} {} ago", paint(colour, result), age_of(&text("finished"), session.now())),
         None => "none yet".to_owned(),
     };
     render.line(paint(style::STRONG, text("site")));

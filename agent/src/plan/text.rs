@@ -277,7 +277,14 @@ mod tests {
         let step = Step { action: Action::StopContainer { id }, resource: resource.clone(), after: vec![0] };
         let blocked = Blocked { resource: resource.clone(), why: "no".to_owned() };
         let note = Note { resource, text: "held".to_owned() };
-        Plan { changes: vec![change], steps: vec![step], blocked: vec![blocked], notes: vec![note], provisional: true, purpose: Purpose::Match }
+        Plan {
+            changes: vec![change],
+            steps: vec![step],
+            blocked: vec![blocked],
+            notes: vec![note],
+            provisional: true,
+            purpose: Purpose::Match,
+        }
     }
 
     #[test]

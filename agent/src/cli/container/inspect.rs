@@ -1,6 +1,7 @@
 //! `agent container inspect`.
 
 use super::find::find;
+use crate::cli::template::Format;
 use crate::cli::{Outcome, Session, exit};
 use clap::Args;
 
@@ -10,6 +11,9 @@ pub(crate) struct InspectArgs {
     /// Names or ids
     #[arg(required = true)]
     containers: Vec<String>,
+    /// Only this of each, such as '{{.state}}' or '{{json .config}}'
+    #[arg(short, long, value_name = "TEMPLATE", value_parser = Format::parse)]
+    format: Option<Format>,
 }
 
 pub(super) fn run(args: &InspectArgs, session: &Session) -> Outcome {
@@ -28,6 +32,6 @@ pub(super) fn run(args: &InspectArgs, session: &Session) -> Outcome {
             "applied": keep.annotations,
         }));
     }
-    session.render.json_document(&documents);
+    Format::print(args.format.as_ref(), session.render, &documents, |render| render.json_document(&documents))?;
     Ok(exit::DONE)
 }

@@ -8,9 +8,9 @@ use crate::cli::view::Teller;
 use crate::cli::{Failure, Outcome, Session, exit};
 use crate::clock::now;
 use crate::linux::LinuxHost;
+use crate::plan::Policy;
 use crate::plan::action::{Action, Plan, Step};
 use crate::plan::actual::SiteId;
-use crate::plan::Policy;
 use crate::reconcile::{Cycle, Watcher, converge};
 use crate::site::Site;
 use anyhow::anyhow;
@@ -160,7 +160,7 @@ fn free_name(engine: &Engine) -> Result<Name, Failure> {
 
 fn start(args: &RunArgs, session: &Session, engine: &Engine, mut made: Site, mut name: Name) -> Result<ContainerId, Failure> {
     let ledger = Mutex::new(session.ledger()?);
-    let _lock = engine.lock_host()?;
+    let _lock = session.lock_host(engine)?;
     if engine.container_ids()?.iter().any(|id| id.name == name) {
         if args.name.is_some() {
             let hint = Some(format!("choose another --name, or remove it: agent container rm -f {name}"));

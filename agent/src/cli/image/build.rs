@@ -5,7 +5,7 @@ use super::given;
 use crate::cli::view::{Kind, Teller};
 use crate::cli::{Failure, Outcome, Session, exit};
 use crate::linux::build_cache::{self, CacheSource, CacheTarget};
-use crate::linux::{Bases, BuildContext, BuildLog, build_request, build_with, with_room};
+use crate::linux::{Bases, BuildContext, BuildLog, build_request, build_with, image_key, with_room};
 use crate::progress::Progress;
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
@@ -92,6 +92,10 @@ enum Network {
 pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
     if let Some(platform) = &args.platform {
         check_platform(platform)?;
+    }
+    // A name that is none should not cost a build.
+    for tag in &args.tag {
+        image_key(tag).with_context(|| format!("--tag {tag}"))?;
     }
     let engine = session.engine()?;
     let sources = args.cache_from.iter().map(|text| build_cache::source(text)).collect::<Result<Vec<_>, _>>()?;

@@ -9,6 +9,7 @@ pub use text::{fit, tame, width};
 use super::Color;
 use crate::plan::action::Plan;
 use anstyle::{AnsiColor, Style};
+use runtime::container::state::Timestamp;
 use screen::Screen;
 use serde::Serialize;
 use std::fmt::Display;
@@ -232,15 +233,21 @@ pub fn paint(style: Style, text: impl Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// A span as people read it: `3s`, `2m`, `5h`, `4d`.
+/// A span as people read it: `3s`, `2m`, `5h`, `4d`, `3y`.
 pub fn age(seconds: i64) -> String {
     match seconds {
         ..0 => "0s".to_owned(),
         0..=119 => format!("{seconds}s"),
         120..=7199 => format!("{}m", seconds / 60),
         7200..=172_799 => format!("{}h", seconds / 3600),
-        172_800.. => format!("{}d", seconds / 86_400),
+        172_800..=63_071_999 => format!("{}d", seconds / 86_400),
+        63_072_000.. => format!("{}y", seconds / 31_536_000),
     }
+}
+
+/// How long ago a time of RFC 3339 was, as people read it; nothing if it is none.
+pub fn age_of(time: &str, now: Timestamp) -> String {
+    time.parse::<jiff::Timestamp>().map_or_else(|_| String::new(), |then| age(now.0 / 1_000_000_000 - then.as_second()))
 }
 
 /// Bytes as people read them: `1.5 GiB`.

@@ -26,7 +26,7 @@ pub(super) fn run(args: &ResetArgs, session: &Session) -> Outcome {
         return Err(Failure::Error { error, hint: Some("end it first".to_owned()) });
     }
     let engine = session.engine()?;
-    let _lock = engine.lock_host()?;
+    let _lock = session.lock_host(&engine)?;
     match engine.reset() {
         Ok(()) => Ok(exit::DONE),
         Err(problems) => {

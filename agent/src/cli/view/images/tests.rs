@@ -160,7 +160,7 @@ fn layers_show_bytes_and_rates() {
     let narrow = format!(
         "\
 [+] Pulling example.org/x:1 3.0s (2/4)…
- => {one}      5.0 MiB / 1…  2.0s
+ => {one}      5.0 MiB / …  2.0s
  => {four} waiting"
     );
     assert_eq!(case.shown(3000, 39, 3), narrow);
