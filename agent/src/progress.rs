@@ -1,5 +1,6 @@
 //! What is told while images are built, fetched and published; and the same as lines, for logs and for who does not watch.
 
+use crate::cli::render::tame;
 use runtime::builder::{BuildEvent, StepEvent, StepLabel};
 use runtime::image::manifest::Descriptor;
 use runtime::image::publish::Origin;
@@ -89,7 +90,7 @@ impl Told {
                 if self.last != number {
                     show(&format!("#{number} {}", event.step));
                 }
-                format!("{:.3} {line}", since.elapsed().as_secs_f64())
+                format!("{:.3} {}", since.elapsed().as_secs_f64(), tame(line))
             }
             StepEvent::Finished { .. } if cached => return,
             StepEvent::Finished { took } => format!("DONE {:.1}s", took.as_secs_f64()),

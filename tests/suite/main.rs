@@ -15,6 +15,7 @@ mod real;
 mod registry;
 mod serve;
 mod store;
+mod terminal;
 mod tidy;
 mod update;
 mod validate;

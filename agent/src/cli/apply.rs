@@ -32,7 +32,13 @@ pub(super) fn run(args: &ApplyArgs, session: &Session) -> Outcome {
     let source = args.site.open(session)?;
     let site = load(&source, session)?;
     let policy = Policy::keep(site.id.clone());
-    carry_out(session, &source.describe(), &site, &policy, Telling { quiet: args.quiet, done: "Done: the host matches the site." })
+    carry_out(
+        session,
+        &source.describe(),
+        &site,
+        &policy,
+        Telling { quiet: args.quiet, done: "Done: the host matches the site.", verb: "apply" },
+    )
 }
 
 /// What is told of a converging.
@@ -41,6 +47,8 @@ pub(super) struct Telling {
     pub(super) quiet: bool,
     /// The last line if all is done.
     pub(super) done: &'static str,
+    /// The verb that goes on after a failure.
+    pub(super) verb: &'static str,
 }
 
 /// Converges the host, prints what is done, and says how it went. Shared with `destroy`.
@@ -55,27 +63,27 @@ pub(super) fn carry_out(session: &Session, source: &str, site: &Site, policy: &P
     let mut ledger = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
     clear_up(&engine, &mut ledger, &site.id, &cycle, now())?;
     record(&mut ledger, source, site, &cycle, started, now())?;
-    summary(session, &cycle, telling.done)
+    summary(session, &cycle, &telling)
 }
 
-fn summary(session: &Session, cycle: &Cycle, done: &str) -> Outcome {
+fn summary(session: &Session, cycle: &Cycle, telling: &Telling) -> Outcome {
     let failures = cycle.failures().count();
     if session.render.json {
         let applied =
             serde_json::json!({"type": "applied", "converged": cycle.converged(), "rounds": cycle.rounds.len(), "failures": failures});
         session.render.json_line(&applied);
     } else {
-        print_rest(session, &cycle.rest, cycle.acted().then_some(done));
+        print_rest(session, &cycle.rest, cycle.acted().then_some(telling.done));
     }
     match (failures, cycle.converged()) {
         (0, true) => Ok(exit::DONE),
         (0, false) => Err(Failure::Error {
-            error: anyhow!("the host does not match the site yet"),
-            hint: Some("see what is left above; agent plan shows it again".to_owned()),
+            error: anyhow!("not all could be done"),
+            hint: Some(format!("see above what is left and why; {} again once that is mended", telling.verb)),
         }),
         (_, _) => Err(Failure::Error {
             error: anyhow!("{failures} step{} failed", if failures == 1 { "" } else { "s" }),
-            hint: Some("what was not reached is left as it was; apply again to go on".to_owned()),
+            hint: Some(format!("what was not reached is left as it was; {} again to go on", telling.verb)),
         }),
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct DestroyArgs {
     #[arg(long)]
     volumes: bool,
     /// Do not ask
-    #[arg(short, long)]
+    #[arg(short, long, visible_alias = "force", short_alias = 'f', alias = "auto-approve")]
     yes: bool,
 }
 
@@ -38,7 +38,13 @@ pub(super) fn run(args: &DestroyArgs, session: &Session) -> Outcome {
         }
         confirm(session)?;
     }
-    carry_out(session, &source.describe(), &site, &policy, Telling { quiet: !args.yes, done: "Done: what the site made is gone." })
+    carry_out(
+        session,
+        &source.describe(),
+        &site,
+        &policy,
+        Telling { quiet: !args.yes, done: "Done: what the site made is gone.", verb: "destroy" },
+    )
 }
 
 fn confirm(session: &Session) -> Result<(), Failure> {

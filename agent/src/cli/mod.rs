@@ -43,7 +43,7 @@ pub mod exit {
 
 /// Makes a Linux host match a Git repository or a directory of manifests.
 #[derive(Debug, Parser)]
-#[command(name = "agent", version, max_term_width = 110, after_help = AFTER_HELP, arg_required_else_help = true)]
+#[command(name = "agent", version, max_term_width = 110, after_help = AFTER_HELP)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -141,22 +141,22 @@ enum Command {
     /// Print the JSON schema of the manifests, for editors
     Schema(schema::SchemaArgs),
     /// Look at and steer containers
-    #[command(subcommand, visible_alias = "ctr", arg_required_else_help = true)]
+    #[command(subcommand, visible_alias = "ctr")]
     Container(container::ContainerCommand),
     /// Look at and make images
-    #[command(subcommand, arg_required_else_help = true)]
+    #[command(subcommand)]
     Image(image::ImageCommand),
     /// Be the registry of other hosts
-    #[command(subcommand, arg_required_else_help = true)]
+    #[command(subcommand)]
     Registry(registry::RegistryCommand),
     /// Look at volumes
-    #[command(subcommand, arg_required_else_help = true)]
+    #[command(subcommand)]
     Volume(volume::VolumeCommand),
     /// Look at networks
-    #[command(subcommand, arg_required_else_help = true)]
+    #[command(subcommand)]
     Network(network::NetworkCommand),
     /// Look at the host: kernel, store, disk
-    #[command(subcommand, arg_required_else_help = true)]
+    #[command(subcommand)]
     System(system::SystemCommand),
     /// Print shell completions
     Completion(completion::CompletionArgs),

@@ -1,6 +1,7 @@
 //! What is said of a command line that is wrong: clap's words, and tips for hands that know docker, kubectl or terraform.
 
 use super::Cli;
+use super::render::Render;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser as _};
 
@@ -35,7 +36,21 @@ const OF_SITES: &[&str] = &["validate", "plan", "apply", "watch", "destroy"];
 
 /// The command line; ends the process if it is none.
 pub(super) fn parse() -> Cli {
-    Cli::try_parse().unwrap_or_else(|error| with_tips(error, &std::env::args().skip(1).collect::<Vec<_>>()).exit())
+    let arguments: Vec<String> = std::env::args().collect();
+    Cli::try_parse().unwrap_or_else(|error| match error.kind() {
+        ErrorKind::MissingSubcommand => {
+            show_help(&arguments);
+            std::process::exit(error.exit_code())
+        }
+        _ => with_tips(error, arguments.get(1..).unwrap_or_default()).exit(),
+    })
+}
+
+/// What `-h` behind these arguments shows, on standard error: it is not what was asked for.
+fn show_help(arguments: &[String]) {
+    if let Err(help) = Cli::try_parse_from(arguments.iter().map(String::as_str).chain(["-h"])) {
+        Render { json: false }.say_text(&help.render().ansi().to_string());
+    }
 }
 
 fn with_tips(mut error: clap::Error, arguments: &[String]) -> clap::Error {

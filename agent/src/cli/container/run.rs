@@ -13,7 +13,7 @@ use crate::plan::action::{Action, Plan, Step};
 use crate::plan::actual::SiteId;
 use crate::reconcile::{Cycle, Watcher, converge};
 use crate::site::Site;
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use runtime::container::state::{Exit, ExitCause, Phase};
 use runtime::container::{self, Follow, LogQuery, LogStream, Waited, WhileRunning};
@@ -21,6 +21,7 @@ use runtime::engine::Engine;
 use runtime::shim::protocol::WaitCondition;
 use spec::value::{ContainerId, Name};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
@@ -75,6 +76,30 @@ pub(crate) struct RunArgs {
     /// Limit of processes
     #[arg(long)]
     pids_limit: Option<u32>,
+    /// A file with environment variables, KEY=value a line
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// A label
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = label)]
+    label: Vec<(String, String)>,
+    /// Its host name; its name if not given
+    #[arg(long)]
+    hostname: Option<String>,
+    /// A file system in memory, such as /run or /tmp:size=64m
+    #[arg(long, value_name = "MOUNT")]
+    tmpfs: Vec<String>,
+    /// A capability more than usual
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_add: Vec<String>,
+    /// A capability less than usual, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_drop: Vec<String>,
+    /// The signal that asks it to stop
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// Seconds it has to stop before SIGKILL
+    #[arg(long, value_name = "SECONDS")]
+    stop_timeout: Option<u32>,
     /// Mount the root file system read-only
     #[arg(long)]
     read_only: bool,
@@ -85,7 +110,28 @@ pub(crate) struct RunArgs {
     command: Vec<String>,
 }
 
+/// Nothing ran: why, and the exit code that says so.
+struct NotRun {
+    failure: Failure,
+    code: u8,
+}
+
+impl<E: Into<Failure>> From<E> for NotRun {
+    fn from(failure: E) -> Self {
+        Self { failure: failure.into(), code: exit::NOT_RUN }
+    }
+}
+
 pub(super) fn run(args: &RunArgs, session: &Session) -> Outcome {
+    attempt(args, session).or_else(|NotRun { failure, code }| {
+        if let Failure::Error { error, hint } = failure {
+            session.render.failure(&error, hint.as_deref());
+        }
+        Ok(code)
+    })
+}
+
+fn attempt(args: &RunArgs, session: &Session) -> Result<u8, NotRun> {
     let engine = session.engine()?;
     let name = match &args.name {
         Some(name) => name.clone(),
@@ -102,17 +148,31 @@ pub(super) fn run(args: &RunArgs, session: &Session) -> Outcome {
     if args.rm {
         engine.remove_container(&id, WhileRunning::Refuse)?;
     }
-    if let ExitCause::StartFailed { reason } = &ended.cause {
-        return Err(anyhow!("{reason}").into());
+    match &ended.cause {
+        ExitCause::StartFailed { reason } => Err(NotRun { failure: anyhow!("{reason}").into(), code: code_of(&ended) }),
+        ExitCause::Own | ExitCause::Requested | ExitCause::OutOfMemory | ExitCause::Unknown => Ok(code_of(&ended)),
     }
-    Ok(u8::try_from(ended.code).unwrap_or(u8::MAX))
+}
+
+fn code_of(ended: &Exit) -> u8 {
+    u8::try_from(ended.code).unwrap_or(u8::MAX)
 }
 
 /// The arguments as the manifest they stand for, read like any other: the same checks, the same short forms.
 fn site(args: &RunArgs, name: &Name) -> Result<Site, Failure> {
     let mut spec = serde_json::json!({ "image": args.image, "restart": args.restart });
     let mut set = |field: &str, value: serde_json::Value| spec[field] = value;
-    set("env", args.env.iter().cloned().collect());
+    let mut env = env_of(&args.env_file)?;
+    env.extend(args.env.iter().cloned());
+    set("env", env.into_iter().collect());
+    set("labels", args.label.iter().cloned().collect());
+    set("capabilities", serde_json::json!({"add": args.cap_add, "drop": args.cap_drop}));
+    if !args.tmpfs.is_empty() {
+        set("tmpfs", args.tmpfs.clone().into());
+    }
+    if let Some(seconds) = args.stop_timeout {
+        set("stopGracePeriod", format!("{seconds}s").into());
+    }
     // Not even an empty list: without a network of its own a container can publish nothing.
     if !args.publish.is_empty() {
         set("ports", args.publish.clone().into());
@@ -130,7 +190,8 @@ fn site(args: &RunArgs, name: &Name) -> Result<Site, Failure> {
     let limits: serde_json::Map<String, serde_json::Value> =
         limits.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?))).collect();
     set("resources", limits.into());
-    for (field, value) in [("user", &args.user), ("workingDir", &args.workdir)] {
+    let texts = [("user", &args.user), ("workingDir", &args.workdir), ("hostname", &args.hostname), ("stopSignal", &args.stop_signal)];
+    for (field, value) in texts {
         if let Some(value) = value {
             set(field, value.clone().into());
         }
@@ -150,6 +211,26 @@ fn site(args: &RunArgs, name: &Name) -> Result<Site, Failure> {
     })
 }
 
+/// Files of `KEY=value` lines as docker has them: no quotes, `#` begins a comment, `KEY` alone is taken from the environment.
+fn env_of(files: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
+    let mut env = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim_start())) {
+            if !line.is_empty() && !line.starts_with('#') {
+                env.push(pair(line).map_err(|problem| anyhow!("{}:{number}: {problem}", path.display()))?);
+            }
+        }
+    }
+    Ok(env)
+}
+
+/// `KEY=value`; `KEY` alone has an empty value.
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    if key.is_empty() { Err("the name is empty".to_owned()) } else { Ok((key.to_owned(), value.to_owned())) }
+}
+
 /// `run-1`, `run-2`, …: the first that no container has.
 fn free_name(engine: &Engine) -> Result<Name, Failure> {
     let taken = engine.container_ids()?;
@@ -158,13 +239,13 @@ fn free_name(engine: &Engine) -> Result<Name, Failure> {
     Ok(free.next().expect("there are more numbers than containers"))
 }
 
-fn start(args: &RunArgs, session: &Session, engine: &Engine, mut made: Site, mut name: Name) -> Result<ContainerId, Failure> {
+fn start(args: &RunArgs, session: &Session, engine: &Engine, mut made: Site, mut name: Name) -> Result<ContainerId, NotRun> {
     let ledger = Mutex::new(session.ledger()?);
     let _lock = session.lock_host(engine)?;
     if engine.container_ids()?.iter().any(|id| id.name == name) {
         if args.name.is_some() {
             let hint = Some(format!("choose another --name, or remove it: agent container rm -f {name}"));
-            return Err(Failure::Error { error: anyhow!("container {name} exists"), hint });
+            return Err(Failure::Error { error: anyhow!("container {name} exists"), hint }.into());
         }
         // Somebody else took it while we waited for the host; until we let go of that nobody takes another.
         name = free_name(engine)?;
@@ -181,11 +262,18 @@ fn start(args: &RunArgs, session: &Session, engine: &Engine, mut made: Site, mut
     match (refuse(&cycle), engine.current(&name)?) {
         (Ok(()), Some(id)) => Ok(id),
         (Ok(()), None) => Err(anyhow!("container {name} is gone again").into()),
-        (Err(failure), Some(id)) if args.rm => {
-            engine.remove_container(&id, WhileRunning::Kill)?;
-            Err(failure)
+        (Err(failure), Some(id)) => {
+            // It says why it could not be started: no such program, or one that is none.
+            let code = match container::inspect(engine.places(), &id)?.state.phase {
+                Phase::Exited { exit: ended } => code_of(&ended),
+                Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => exit::NOT_RUN,
+            };
+            if args.rm {
+                engine.remove_container(&id, WhileRunning::Kill)?;
+            }
+            Err(NotRun { failure, code })
         }
-        (Err(failure), _) => Err(failure),
+        (Err(failure), None) => Err(failure.into()),
     }
 }
 

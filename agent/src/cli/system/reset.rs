@@ -9,7 +9,7 @@ use clap::Args;
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ResetArgs {
     /// Yes, everything
-    #[arg(long)]
+    #[arg(short, long, visible_short_alias = 'y', visible_alias = "yes")]
     force: bool,
 }
 

@@ -1,0 +1,155 @@
+//! What a person sees on a terminal: live views, plain lines where they asked for them, a sane screen afterwards.
+
+use anyhow::{Result, bail, ensure};
+use std::fs;
+use tests::host::{Host, eventually, is_root};
+use tests::questions::lines_of_json;
+
+/// A host with a context whose Dockerfile has this behind a busybox; the path of the context.
+fn host(steps: &str) -> Result<(Host, String)> {
+    let host = Host::new()?;
+    host.busybox("context/busybox")?;
+    let text = format!("FROM scratch\nCOPY busybox /bin/\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n{steps}\n");
+    fs::write(host.path().join("context/Dockerfile"), text)?;
+    let context = host.path().join("context").display().to_string();
+    Ok((host, context))
+}
+
+/// Says what would clear a screen, move the cursor and name the window.
+const RUDE: &str = r"RUN printf 'wiped\r\033[2J\033[5;5Hkind\033]0;title\007 words\t\033[31mred\n'";
+
+#[test]
+fn a_build_is_drawn_live_and_all_its_steps_stay() -> Result<()> {
+    if !is_root("a_build_is_drawn_live_and_all_its_steps_stay") {
+        return Ok(());
+    }
+    let (host, context) = host(RUDE)?;
+    let mut terminal = host.agent_on_terminal((50, 5), &["image", "build", "-t", "it", &context], &[])?;
+    ensure!(terminal.wait()? == 0, "{:#?}", terminal.screen());
+    let screen = terminal.screen();
+    assert_eq!(screen.strays, Vec::<String>::new());
+    let has = |start: &str, end: &str| screen.lines.iter().any(|line| line.starts_with(start) && line.ends_with(end));
+    assert!(has("[+] Building ", "s (4/4) FINISHED"), "{screen:#?}");
+    // More than the terminal has lines for: at the end all are there, and each fits.
+    assert!(has(" => [1/4] FROM scratch ", "s") && has(" => [4/4] RUN printf 'wiped", "s"), "{screen:#?}");
+    assert!(screen.lines.iter().any(|line| line.starts_with("sha256:")) && screen.cursor.1 == 0, "{screen:#?}");
+
+    let mut again = host.agent_on_terminal((50, 5), &["image", "build", &context], &[])?;
+    ensure!(again.wait()? == 0);
+    again.shows(" => CACHED [4/4] RUN printf 'wiped")?;
+    Ok(())
+}
+
+#[test]
+fn a_failing_step_is_marked_and_its_lines_follow() -> Result<()> {
+    if !is_root("a_failing_step_is_marked_and_its_lines_follow") {
+        return Ok(());
+    }
+    let (host, context) = host("RUN echo so far; exit 9")?;
+    let mut terminal = host.agent_on_terminal((70, 24), &["image", "build", &context], &[])?;
+    assert_eq!(terminal.wait()?, 1);
+    for expected in [" => ERROR [4/4] RUN echo so far; exit 9", "   4 | >>> RUN echo so far; exit 9", "exit code 9", "    so far"] {
+        terminal.shows(expected)?;
+    }
+    assert!(!terminal.screen().lines.iter().any(|line| line.contains("FINISHED")));
+    Ok(())
+}
+
+#[test]
+fn ctrl_c_leaves_a_sane_screen_and_nothing_running() -> Result<()> {
+    if !is_root("ctrl_c_leaves_a_sane_screen_and_nothing_running") {
+        return Ok(());
+    }
+    let (host, context) = host("RUN echo busy $((6*7)); sleep 98761")?;
+    let mut terminal = host.agent_on_terminal((100, 24), &["image", "build", &context], &[])?;
+    terminal.shows(" => => # busy 42")?;
+    terminal.shows(" => [4/4] RUN echo busy $((6*7)); sleep 98761")?;
+    terminal.resize(24, 4)?;
+    terminal.shows(" => [4/4] RUN e…")?;
+    assert!(terminal.screen().lines.iter().all(|line| line.chars().count() < 24), "{:#?}", terminal.screen());
+    terminal.types("\x03")?;
+    assert_ne!(terminal.wait()?, 0);
+    let screen = terminal.screen();
+    assert_eq!(screen.strays, Vec::<String>::new());
+    // The cursor is below the view, behind nothing but the echo of what was typed.
+    assert!(screen.cursor.0 + 1 == screen.lines.len() && screen.lines[screen.cursor.0].trim_start_matches("^C").is_empty(), "{screen:#?}");
+    // The step is gone with its builder: the host is as it was for whoever comes next.
+    eventually("its command ends", || {
+        let lines = fs::read_dir("/proc")?.flatten().filter_map(|process| fs::read_to_string(process.path().join("cmdline")).ok());
+        if lines.into_iter().any(|line| line.contains("sleep 98761")) { bail!("it goes on") } else { Ok(()) }
+    })?;
+    host.agent(&["image", "verify"]).ok()?;
+    Ok(())
+}
+
+#[test]
+fn lines_are_plain_where_nobody_watches_or_somebody_asked() -> Result<()> {
+    if !is_root("lines_are_plain_where_nobody_watches_or_somebody_asked") {
+        return Ok(());
+    }
+    let (host, context) = host(RUDE)?;
+    let build: &[&str] = &["image", "build", "--no-cache", &context];
+    for (more, env) in [
+        (&[] as &[&str], ("NO_COLOR", "1")),
+        (&[], ("TERM", "dumb")),
+        (&[], ("BUILDKIT_PROGRESS", "plain")),
+        (&["--progress", "plain"], ("TERM", "xterm")),
+    ] {
+        let mut terminal = host.agent_on_terminal((100, 24), &[build, more].concat(), &[env])?;
+        ensure!(terminal.wait()? == 0);
+        let screen = terminal.screen();
+        assert!(screen.strays.is_empty() && screen.lines.iter().any(|line| line == "#1 [1/4] FROM scratch"), "{env:?}: {screen:#?}");
+        let said = screen.lines.iter().find(|line| line.contains("kind words"));
+        assert!(said.is_some_and(|line| line.starts_with("#4 0.") && line.ends_with("red")), "{env:?}: {screen:#?}");
+    }
+    let refused = host.agent(&[build, &["--progress", "tty"]].concat());
+    assert!(refused.code == 1 && refused.stderr.contains("hint: --progress plain prints lines"), "{refused:?}");
+    let quiet = host.agent(&[build, &["--progress", "quiet"]].concat());
+    assert!(quiet.code == 0 && quiet.stderr.is_empty() && quiet.stdout.starts_with("sha256:"), "{quiet:?}");
+    let raw = lines_of_json(&host.agent(&[build, &["--progress", "rawjson"]].concat()).stderr)?;
+    let vertex = |line: &serde_json::Value| line["vertexes"][0].clone();
+    let named: Vec<_> = raw.iter().map(vertex).filter(|it| it["name"].as_str() == Some("[2/4] COPY busybox /bin/")).collect();
+    assert!(named.len() == 2 && named[0]["started"].is_string() && named[1]["completed"].is_string(), "{raw:#?}");
+    assert!(raw.iter().any(|line| line["logs"][0]["data"].is_string()), "{raw:#?}");
+    Ok(())
+}
+
+#[test]
+fn an_apply_shows_what_is_under_way_and_keeps_what_is_done() -> Result<()> {
+    if !is_root("an_apply_shows_what_is_under_way_and_keeps_what_is_done") {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    let web = "kind: Container\nmetadata: {name: web}\nspec:\n  image: box\n  command: [sleep, '1000']\n  stopGracePeriod: 100ms\n  \
+               healthcheck: {test: [CMD, test, -e, /ready], interval: 100ms, retries: 1000}";
+    let site = host.site("site", &[web])?;
+    let mut terminal = host.agent_on_terminal((80, 24), &["apply", "--quiet", &site], &[])?;
+    terminal.shows(" => wait until web@1 is healthy")?;
+    terminal.shows("[+] ")?;
+    terminal.shows("  ✓ build image box")?;
+    host.agent(&["container", "exec", "web", "touch", "/ready"]).ok()?;
+    ensure!(terminal.wait()? == 0);
+    let screen = terminal.screen();
+    assert!(screen.strays.is_empty() && !screen.lines.iter().any(|line| line.starts_with("[+]")), "{screen:#?}");
+    terminal.shows("  ✓ wait until web@1 is healthy")?;
+    terminal.shows("Done: the host matches the site.")?;
+    Ok(())
+}
+
+#[test]
+fn help_completions_and_man_pages_come_from_one_table() -> Result<()> {
+    if !is_root("help_completions_and_man_pages_come_from_one_table") {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    let help = host.agent(&[]);
+    assert!(help.code == 2 && help.stderr.contains("Start here:"), "{help:?}");
+    assert!(!host.agent(&["image", "build", "-h"]).ok()?.contains("--state-dir"), "short help is about the command");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(host.agent(&["completion", shell]).ok()?.contains("no-cache-filter"), "{shell}");
+    }
+    let pages = host.path().join("man").display().to_string();
+    host.agent(&["man", &pages]).ok()?;
+    assert!(fs::read_to_string(host.path().join("man/agent-image-build.1"))?.contains("no\\-cache\\-filter"));
+    Ok(())
+}
