@@ -21,6 +21,7 @@ mod update;
 mod validate;
 mod verbs;
 mod watch;
+mod words;
 
 /// Tells how long something took, for who runs the suite with --nocapture. A number, never a verdict: machines differ.
 fn measure(what: &str, since: std::time::Instant) {

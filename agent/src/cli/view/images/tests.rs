@@ -1,3 +1,5 @@
+//! What the view of builds, pulls and pushes looks like at a moment, as text.
+
 use super::*;
 
 /// A view, its beginning, and what it looks like so many milliseconds later in so many columns and rows.
