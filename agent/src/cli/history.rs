@@ -37,20 +37,22 @@ pub(super) fn run(args: &HistoryArgs, session: &Session) -> Outcome {
             })
         })
         .collect();
-    session.render.rows(&["nr", "age", "result", "revision", "what", "site"], &rows, |row| {
+    session.render.rows(&["nr", "age", "result", "revision", "site", "what"], &rows, |row| {
         let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
         let colour = if row["result"] == OutcomeKind::Converged.as_str() { style::GOOD } else { style::BAD };
         let times = row["times"].as_u64().filter(|times| *times > 1).map(|times| format!(" ×{times}")).unwrap_or_default();
-        let what = std::iter::once(text("summary"))
-            .chain(row["errors"].as_array().into_iter().flatten().map(|it| it.as_str().unwrap_or_default().to_owned()));
-        let what: Vec<String> = what.filter(|it| !it.is_empty()).collect();
+        let errors: Vec<&str> = row["errors"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
+        // The first of many tells enough in a table; the JSON has them all.
+        let more = errors.len().checked_sub(2).map(|rest| format!("and {} more", rest + 1));
+        let what = [text("summary"), errors.first().copied().unwrap_or_default().to_owned(), more.unwrap_or_default()];
+        let what: Vec<String> = what.into_iter().filter(|it| !it.is_empty()).collect();
         vec![
             row["number"].to_string(),
             age_of(&text("finished"), session.now()),
             format!("{}{times}", paint(colour, text("result"))),
             text("revision"),
-            what.join("; "),
             text("site"),
+            what.join("; "),
         ]
     });
     Ok(exit::DONE)

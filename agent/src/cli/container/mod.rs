@@ -23,7 +23,7 @@ pub(super) enum ContainerCommand {
     #[command(visible_alias = "ls", alias = "list")]
     Ps(ps::PsArgs),
     /// Run a command in a new container that no manifest describes
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Show what containers wrote
     Logs(logs::LogsArgs),
     /// Run a command inside a running container
