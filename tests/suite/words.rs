@@ -88,6 +88,8 @@ fn lists_are_filtered_and_formatted_as_with_docker() -> Result<()> {
     assert_eq!(says(&["volume", "ls", "-q"])?, "data\n");
     assert_eq!(says(&["network", "ls", "-q"])?, "default\nshop\n");
     assert_eq!(says(&["network", "inspect", "-f", "{{.Driver}} {{json .Containers}}", "shop"])?, "bridge [\"web@1\"]\n");
+    let pid = says(&["container", "inspect", "-f", "{{.State.Status}} {{.State.Pid}}", "web"])?;
+    assert_eq!(pid, format!("running {}\n", host.pid("web")?));
     assert_eq!(says(&["volume", "inspect", "-f", "{{.UsageData.UsedBy}}", "data"])?, "web@1\n");
     refused(&host.agent(&["container", "ps", "--format", "{{.Nam}}"]), 1, &["there is no .Nam; there are ", ".name"]);
     refused(&host.agent(&["container", "ps", "--format", "{{range .}}"]), 2, &["--json and jq do the rest"]);
@@ -128,6 +130,8 @@ fn a_destroy_says_that_it_is_one() -> Result<()> {
     assert!(asked.stdout.contains("- container/web  stop and remove\n    the site is to be destroyed\n"), "{asked:?}");
     assert!(asked.stdout.contains("volume/data: the site is to be destroyed; it stays with its data"), "{asked:?}");
     host.agent(&["destroy", "--yes", &site]).ok()?;
+    assert_eq!(host.agent(&["status"]).ok()?, "Nothing is applied to this host.\n");
+    assert_eq!(host.json(&["history"])?[0]["result"], "destroyed");
     let again = host.agent(&["destroy", "--yes", &site]).ok()?;
     assert!(again.ends_with("Nothing to do: nothing of the site is left, but for what is left alone.\n"), "{again}");
     // For whoever asks later the site is one that has nothing: its volume is still its own.
@@ -146,13 +150,14 @@ fn status_tells_of_a_first_turn_that_is_not_over() -> Result<()> {
     let second = "kind: Container\nmetadata: {name: second}\nspec: {image: box, command: [sleep, '1000'], stopGracePeriod: 100ms, \
                   dependsOn: {first: healthy}}";
     let site = host.site("site", &[&first, second])?;
-    assert_eq!(host.agent(&["status"]).ok()?, "Nothing has been applied to this host yet.\n");
+    assert_eq!(host.agent(&["status"]).ok()?, "Nothing is applied to this host.\n");
     assert!(!host.places().state.exists(), "who looks makes nothing");
-    let _watch = host.spawn_agent(&["watch", &site])?;
+    let watch = host.spawn_agent(&["watch", &site])?;
     eventually("the first container runs", || host.pid("first").map(drop))?;
     let status = host.agent(&["status"]).ok()?;
     assert!(status.contains("result      none yet\n") && status.contains("watch       a watch is running\n"), "{status}");
     assert!(host.json(&["status"])?[0]["finished"].is_null());
+    refused(&host.agent(&["watch", &site]), 1, &["another watch runs", &format!("hint: it is process {}, ", watch.pid()), "agent status"]);
     host.agent(&["container", "exec", "first", "touch", "/ready"]).ok()?;
     eventually("the first turn is over", || {
         let status = host.agent(&["status"]).ok()?;

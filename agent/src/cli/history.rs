@@ -3,7 +3,7 @@
 use super::render::{age_of, paint, style};
 use super::{Outcome, Session, exit};
 use crate::clock::rfc3339;
-use crate::ledger::OutcomeKind;
+use crate::ledger::{DESTROYED, OutcomeKind};
 use clap::Args;
 
 /// Show what was applied, newest first.
@@ -29,7 +29,7 @@ pub(super) fn run(args: &HistoryArgs, session: &Session) -> Outcome {
                 "number": it.number,
                 "site": it.outcome.site,
                 "revision": it.outcome.revision.to_string(),
-                "result": it.outcome.kind.as_str(),
+                "result": it.outcome.word(),
                 "times": it.times,
                 "summary": it.outcome.summary,
                 "errors": it.outcome.errors,
@@ -39,7 +39,8 @@ pub(super) fn run(args: &HistoryArgs, session: &Session) -> Outcome {
         .collect();
     session.render.rows(&["nr", "age", "result", "revision", "site", "what"], &rows, |row| {
         let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
-        let colour = if row["result"] == OutcomeKind::Converged.as_str() { style::GOOD } else { style::BAD };
+        let is_good = row["result"] == OutcomeKind::Converged.as_str() || row["result"] == DESTROYED;
+        let colour = if is_good { style::GOOD } else { style::BAD };
         let times = row["times"].as_u64().filter(|times| *times > 1).map(|times| format!(" ×{times}")).unwrap_or_default();
         let errors: Vec<&str> = row["errors"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
         // The first of many tells enough in a table; the JSON has them all.

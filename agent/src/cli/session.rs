@@ -9,6 +9,7 @@ use runtime::container::state::Timestamp;
 use runtime::engine::{Engine, Needed};
 use runtime::places::Places;
 use runtime::store::Lock;
+use std::path::Path;
 use tracing_subscriber::EnvFilter;
 
 /// Columns of another process's command line that are shown.
@@ -67,7 +68,7 @@ impl Session {
         } else {
             logs.init();
         }
-        let absolute = |path: &std::path::Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let places = Places { state: absolute(&global.state_dir), run: absolute(&global.run_dir), config: absolute(&global.config_dir) };
         Self { places, render }
     }
@@ -87,10 +88,7 @@ impl Session {
         if let Some(lock) = engine.try_lock_host()? {
             return Ok(lock);
         }
-        let holder = Lock::holder(&self.places.lock());
-        let what =
-            |pid: u32| std::fs::read(format!("/proc/{pid}/cmdline")).ok().map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
-        let who = holder.map(|pid| format!(": process {pid}, {}", fit(what(pid).unwrap_or_default().trim_end(), COMMAND_COLUMNS)));
+        let who = holder(&self.places.lock()).map(|who| format!(": {who}"));
         self.render.say(format_args!("Waiting for another agent that is changing this host{} …", who.unwrap_or_default()));
         Ok(engine.lock_host()?)
     }
@@ -119,6 +117,14 @@ impl Session {
     pub(super) fn now(&self) -> Timestamp {
         crate::clock::now()
     }
+}
+
+/// Who holds a lock, for people: `process 12, agent apply ./site`.
+pub(super) fn holder(lock: &Path) -> Option<String> {
+    let pid = Lock::holder(lock)?;
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&command).replace('\0', " ");
+    Some(format!("process {pid}, {}", fit(command.trim_end(), COMMAND_COLUMNS)))
 }
 
 fn with_remedy(error: crate::ledger::LedgerError) -> Failure {

@@ -4,7 +4,7 @@ use super::render::{age_of, paint, style};
 use super::{Failure, Outcome, Session, exit};
 use crate::clock::rfc3339;
 use crate::daemon::{Status, is_watched};
-use crate::ledger::OutcomeKind;
+use crate::ledger::{DESTROYED, OutcomeKind};
 use clap::Args;
 
 /// How far back the outcome of the present revision is looked for; behind it there are only repairs after an older one.
@@ -19,7 +19,7 @@ pub(super) fn run(_: &StatusArgs, session: &Session) -> Outcome {
     if session.render.json {
         rows.iter().for_each(|row| session.render.json_line(row));
     } else if rows.is_empty() {
-        session.render.line("Nothing has been applied to this host yet.");
+        session.render.line("Nothing is applied to this host.");
     } else {
         rows.iter().for_each(|row| show(row, session));
     }
@@ -39,6 +39,10 @@ fn rows(session: &Session) -> Result<Vec<serde_json::Value>, Failure> {
             let revision = watched.and_then(|watch| watch.revision.clone()).or(site.last_revision);
             let mut history = ledger.history(&site.id, HISTORY_LENGTH)?.into_iter();
             let last = history.find(|it| Some(&it.outcome.revision) == revision.as_ref());
+            // It has nothing any more; the history knows of it.
+            if watched.is_none() && last.as_ref().is_some_and(|it| it.outcome.word() == DESTROYED) {
+                continue;
+            }
             let cycle = watched.and_then(|watch| watch.cycle.as_ref()).filter(|cycle| !cycle.errors.is_empty());
             let errors = cycle.map(|cycle| &cycle.errors).or(last.as_ref().map(|it| &it.outcome.errors));
             rows.push(serde_json::json!({
@@ -46,7 +50,7 @@ fn rows(session: &Session) -> Result<Vec<serde_json::Value>, Failure> {
                 "source": site.source,
                 "revision": revision.as_ref().map(ToString::to_string),
                 "goodRevision": site.good_revision.as_ref().map(ToString::to_string),
-                "result": last.as_ref().map(|it| it.outcome.kind.as_str()),
+                "result": last.as_ref().map(|it| it.outcome.word()),
                 "errors": errors,
                 "fetchProblem": watched.and_then(|watch| watch.fetch.problem.as_ref()),
                 "finished": last.as_ref().map(|it| rfc3339(it.outcome.finished)),

@@ -160,7 +160,7 @@ fn row(
         runtime::container::config::NetworkConfig::None => (Vec::new(), Vec::new()),
     };
     let mut status = status(&snapshot.state, now);
-    if snapshot.stopped_by_user {
+    if snapshot.stopped_by_user && !is_running(&snapshot.state) {
         status.push_str(", stopped by hand");
     }
     if !Keep::of(&snapshot.annotations).serving && is_running(&snapshot.state) {
@@ -183,7 +183,7 @@ fn row(
 }
 
 /// Docker's words for a state and for health.
-fn words(state: &ContainerState) -> (&'static str, &'static str) {
+pub(super) fn words(state: &ContainerState) -> (&'static str, &'static str) {
     match &state.phase {
         Phase::Created => ("created", "none"),
         Phase::Restarting { .. } => ("restarting", "none"),
