@@ -137,6 +137,35 @@ fn an_apply_shows_what_is_under_way_and_keeps_what_is_done() -> Result<()> {
 }
 
 #[test]
+fn ctrl_c_stops_what_runs_in_the_foreground() -> Result<()> {
+    if !is_root("ctrl_c_stops_what_runs_in_the_foreground") {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    host.site("site", &[])?;
+    let context = host.path().join("site/box").display().to_string();
+    host.agent(&["image", "build", "-t", "box", &context]).ok()?;
+    let command = "trap 'echo bye; exit 3' TERM; echo hello; while :; do sleep 0.1; done";
+    let mut terminal = host.agent_on_terminal((80, 24), &["container", "run", "--rm", "box", "sh", "-c", command], &[])?;
+    terminal.shows("hello")?;
+    terminal.types("\x03")?;
+    assert_eq!(terminal.wait()?, 3);
+    terminal.shows("Stopping run-1@1; the next Ctrl-C kills it")?;
+    terminal.shows("bye")?;
+    assert_eq!(host.container_ids()?, Vec::<String>::new());
+    // One that does not listen goes with the second.
+    let deaf = &["container", "run", "--rm", "box", "sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.1; done"];
+    let mut terminal = host.agent_on_terminal((80, 24), deaf, &[])?;
+    terminal.shows("deaf")?;
+    terminal.types("\x03")?;
+    terminal.shows("Stopping run-1@1")?;
+    terminal.types("\x03")?;
+    assert_eq!(terminal.wait()?, 137);
+    assert_eq!(host.container_ids()?, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
 fn help_is_short_where_nothing_was_asked() -> Result<()> {
     if !is_root("help_is_short_where_nothing_was_asked") {
         return Ok(());

@@ -7,6 +7,7 @@ use crate::cli::render::Render;
 use crate::cli::view::Teller;
 use crate::cli::{Failure, Outcome, Session, exit};
 use crate::clock::now;
+use crate::daemon::EndSignals;
 use crate::linux::LinuxHost;
 use crate::plan::Policy;
 use crate::plan::action::{Action, Plan, Step};
@@ -16,10 +17,10 @@ use crate::site::Site;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use runtime::container::state::{Exit, ExitCause, Phase};
-use runtime::container::{self, Follow, LogQuery, LogStream, Waited, WhileRunning};
+use runtime::container::{self, Follow, LogQuery, LogStream, StopBy, Waited, WhileRunning};
 use runtime::engine::Engine;
 use runtime::shim::protocol::WaitCondition;
-use spec::value::{ContainerId, Name};
+use spec::value::{ContainerId, Name, Signal};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -31,7 +32,7 @@ const SHORT: Duration = Duration::from_millis(200);
 
 /// Run a command in a new container that no manifest describes.
 ///
-/// It belongs to nobody: no plan touches it. In the foreground its output is shown and its exit code returned.
+/// It belongs to nobody: no plan touches it. In the foreground its output is shown, Ctrl-C stops it, and its exit code is returned.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// Do not wait for it; print its id
@@ -144,6 +145,7 @@ fn attempt(args: &RunArgs, session: &Session) -> Result<u8, NotRun> {
         session.render.line(&id);
         return Ok(exit::DONE);
     }
+    stop_when_told(session, &id)?;
     let ended = attend(session, &engine, &id)?;
     if args.rm {
         engine.remove_container(&id, WhileRunning::Refuse)?;
@@ -307,6 +309,30 @@ fn refuse(cycle: &Cycle) -> Result<(), Failure> {
         Some(blocked) => Err(anyhow!("{}: {}", blocked.resource, blocked.why).into()),
         None => Ok(()),
     }
+}
+
+/// Ctrl-C and SIGTERM end the container as `agent container stop` does, and a second one at once: who runs a command in the foreground
+/// should not have to look for it afterwards.
+fn stop_when_told(session: &Session, id: &ContainerId) -> Result<(), Failure> {
+    let mut signals = EndSignals::listen().context("listen to signals")?;
+    let (places, render, id) = (session.places.clone(), session.render, id.clone());
+    // It ends with the process, which ends with the container.
+    std::thread::spawn(move || {
+        signals.wait();
+        render.say(format_args!("Stopping {id}; the next Ctrl-C kills it …"));
+        let (stopped_places, stopped) = (places.clone(), id.clone());
+        std::thread::spawn(move || {
+            let done = Engine::open(&stopped_places).and_then(|engine| engine.stop_container(&stopped, None, StopBy::User));
+            if let Err(error) = done {
+                render.failure(&error.into(), None);
+            }
+        });
+        signals.wait();
+        if let Err(error) = container::kill(&places, &id, Signal::KILL) {
+            render.failure(&error.into(), None);
+        }
+    });
+    Ok(())
 }
 
 /// Shows what it writes until it has exited, and says how it did.
