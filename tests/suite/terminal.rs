@@ -137,6 +137,28 @@ fn an_apply_shows_what_is_under_way_and_keeps_what_is_done() -> Result<()> {
 }
 
 #[test]
+fn stats_are_followed_in_one_place() -> Result<()> {
+    if !is_root("stats_are_followed_in_one_place") {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    let site = host
+        .site("site", &["kind: Container\nmetadata: {name: web}\nspec: {image: box, command: [sleep, '1000'], stopGracePeriod: 100ms}"])?;
+    host.agent(&["apply", &site]).ok()?;
+    let mut terminal = host.agent_on_terminal((100, 24), &["container", "stats", "--follow"], &[])?;
+    terminal.shows("web@1")?;
+    // It changes: another process is there, and goes again.
+    let inside = host.spawn_agent(&["container", "exec", "web", "sleep", "1000"])?;
+    terminal.shows("   2      ")?;
+    inside.signal("TERM")?;
+    let screen = terminal.screen();
+    assert!(screen.strays.is_empty() && screen.lines.iter().filter(|line| line.starts_with("CONTAINER")).count() == 1, "{screen:#?}");
+    terminal.types("\x03")?;
+    assert_ne!(terminal.wait()?, 0);
+    Ok(())
+}
+
+#[test]
 fn ctrl_c_stops_what_runs_in_the_foreground() -> Result<()> {
     if !is_root("ctrl_c_stops_what_runs_in_the_foreground") {
         return Ok(());

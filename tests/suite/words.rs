@@ -88,6 +88,8 @@ fn lists_are_filtered_and_formatted_as_with_docker() -> Result<()> {
     assert_eq!(says(&["volume", "ls", "-q"])?, "data\n");
     assert_eq!(says(&["network", "ls", "-q"])?, "default\nshop\n");
     assert_eq!(says(&["network", "inspect", "-f", "{{.Driver}} {{json .Containers}}", "shop"])?, "bridge [\"web@1\"]\n");
+    assert_eq!(host.json(&["container", "wait", "job"])?[0]["exitCode"], 1);
+    assert_eq!(host.json(&["container", "rm", "job"])?[0]["id"], "job@1");
     let pid = says(&["container", "inspect", "-f", "{{.State.Status}} {{.State.Pid}}", "web"])?;
     assert_eq!(pid, format!("running {}\n", host.pid("web")?));
     assert_eq!(says(&["volume", "inspect", "-f", "{{.UsageData.UsedBy}}", "data"])?, "web@1\n");

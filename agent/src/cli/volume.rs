@@ -121,7 +121,7 @@ fn rm(args: &RmArgs, session: &Session) -> Outcome {
             return Err(Failure::Error { error: anyhow!("volume {name} is in use by {}", users.join(", ")), hint });
         }
         remove_volume(engine.places(), name)?;
-        session.render.line(name);
+        session.render.answer("name", name);
     }
     Ok(exit::DONE)
 }

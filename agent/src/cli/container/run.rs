@@ -142,7 +142,7 @@ fn attempt(args: &RunArgs, session: &Session) -> Result<u8, NotRun> {
     let site = site(args, &name)?;
     let id = start(args, session, &engine, site, name)?;
     if args.detach {
-        session.render.line(&id);
+        session.render.answer("id", &id);
         return Ok(exit::DONE);
     }
     stop_when_told(session, &id)?;

@@ -148,7 +148,7 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
     if let Some(path) = &args.iidfile {
         std::fs::write(path, built.image.to_string()).with_context(|| format!("write {}", path.display()))?;
     }
-    session.render.line(built.image);
+    session.render.answer("id", built.image);
     Ok(exit::DONE)
 }
 

@@ -29,6 +29,6 @@ pub(super) fn run(args: &PullArgs, session: &Session) -> Outcome {
             .render
             .say(format_args!("image/{name} is pulled by this reference and stands for it now; its containers follow with the next apply"));
     }
-    session.render.line(id);
+    session.render.answer("id", id);
     Ok(exit::DONE)
 }

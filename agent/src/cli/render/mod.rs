@@ -82,6 +82,15 @@ impl Render {
         self.text(&format!("{}\n", tame(&line.to_string())));
     }
 
+    /// The one thing a command came to, such as an id: a line of it alone, or JSON under this key.
+    pub fn answer(self, key: &str, value: impl Display) {
+        if self.json {
+            self.json_line(&serde_json::json!({ key: value.to_string() }));
+        } else {
+            self.line(value);
+        }
+    }
+
     /// One object as one line of JSON on standard output.
     pub fn json_line(self, value: &impl Serialize) {
         let json = serde_json::to_string(value).expect("our own values have text keys and finite numbers");
@@ -100,18 +109,7 @@ impl Render {
             rows.iter().for_each(|row| self.json_line(row));
             return;
         }
-        let cells: Vec<Vec<String>> =
-            std::iter::once(headings.iter().map(|heading| heading.to_uppercase()).collect()).chain(rows.iter().map(cells)).collect();
-        let width_of = |column: usize| cells.iter().filter_map(|row| row.get(column)).map(|cell| width(cell)).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..headings.len()).map(width_of).collect();
-        for row in &cells {
-            let mut line = String::new();
-            for (cell, column) in row.iter().zip(&widths) {
-                line.push_str(cell);
-                line.extend(std::iter::repeat_n(' ', column - width(cell) + COLUMN_GAP));
-            }
-            self.line(line.trim_end());
-        }
+        table(headings, rows, cells).iter().for_each(|line| self.line(line));
     }
 
     /// Something said about the work, on standard error.
@@ -191,6 +189,23 @@ impl Render {
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
         !self.json && self.is_terminal() && !is_dumb && !is_set("NO_COLOR")
     }
+}
+
+/// Rows under headings, as lines.
+pub fn table<T>(headings: &[&str], rows: &[T], cells: impl Fn(&T) -> Vec<String>) -> Vec<String> {
+    let cells: Vec<Vec<String>> =
+        std::iter::once(headings.iter().map(|heading| heading.to_uppercase()).collect()).chain(rows.iter().map(cells)).collect();
+    let width_of = |column: usize| cells.iter().filter_map(|row| row.get(column)).map(|cell| width(cell)).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..headings.len()).map(width_of).collect();
+    let line = |row: &Vec<String>| {
+        let mut line = String::new();
+        for (cell, column) in row.iter().zip(&widths) {
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', column - width(cell) + COLUMN_GAP));
+        }
+        line.trim_end().to_owned()
+    };
+    cells.iter().map(line).collect()
 }
 
 fn screen() -> MutexGuard<'static, Screen> {
