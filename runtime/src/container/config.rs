@@ -45,6 +45,17 @@ pub struct ContainerConfig {
     pub updatable: Updatable,
 }
 
+/// What a look at a host needs of a configuration: reading all of a thousand takes as long as everything else about them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Outline {
+    /// The image it was made from: the digest of its configuration.
+    pub image: Digest,
+    /// How it is connected.
+    pub network: NetworkConfig,
+    /// The part that may change while it runs.
+    pub updatable: Updatable,
+}
+
 /// What may change on a running container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -46,7 +46,7 @@ impl Engine {
     pub fn repair_links(&self, id: &ContainerId) -> Result<(), EngineError> {
         let snapshot = crate::container::inspect(&self.places, id)?;
         match &snapshot.config.network {
-            NetworkConfig::Bridged { endpoints, .. } if super::traffic::is_alive(&snapshot) => {
+            NetworkConfig::Bridged { endpoints, .. } if snapshot.state.phase.is_alive() => {
                 let _lock = self.network_lock()?;
                 Ok(network::connect(&self.places, id, endpoints)?)
             }

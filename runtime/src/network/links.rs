@@ -3,21 +3,25 @@
 
 use super::error::NetworkError;
 use super::link::{self, Address, Link, Route};
-use super::naming::{alias_prefix, bridge_alias, bridge_name, link_alias, link_name_of};
+use super::naming::{alias_prefix, bridge_alias_of, bridge_name, link_alias_of};
 use super::netlink::{Family, Socket};
 use super::probe::Feature;
 use super::record::NetworkRecord;
 use crate::container::config::Endpoint;
 use crate::places::Places;
 use spec::value::{ContainerId, Name, Subnet};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
 /// The links of the network namespace it was read in.
 #[derive(Debug, Clone)]
 pub struct Links {
     places: Places,
-    links: BTreeMap<String, Link>,
+    /// Its name, kept because making it takes a hash.
+    instance: String,
+    links: Vec<Link>,
+    /// Where in `links` ours are, by the alias that makes them ours.
+    ours: HashMap<String, usize>,
     addresses: Vec<Address>,
     routes: Vec<Route>,
 }
@@ -28,9 +32,13 @@ impl Links {
         let failed = |action: &'static str| NetworkError::netlink(action, Feature::Links);
         let mut socket = Socket::open(Family::Route).map_err(failed("talk to rtnetlink"))?;
         let links = link::links(&mut socket).map_err(failed("list links"))?;
+        let prefix = alias_prefix(places);
+        let ours = links.iter().enumerate().filter(|(_, link)| link.alias.starts_with(&prefix));
         Ok(Self {
             places: places.clone(),
-            links: links.into_iter().map(|link| (link.name.clone(), link)).collect(),
+            instance: places.instance(),
+            ours: ours.map(|(at, link)| (link.alias.clone(), at)).collect(),
+            links,
             addresses: link::addresses(&mut socket).map_err(failed("list addresses"))?,
             routes: link::routes(&mut socket).map_err(failed("list routes"))?,
         })
@@ -39,10 +47,10 @@ impl Links {
     /// What is broken about a network's bridge; empty if nothing is.
     pub fn network_faults(&self, network: &NetworkRecord) -> BTreeSet<String> {
         let name = bridge_name(&self.places, &network.name);
-        let Some(bridge) = self.links.get(&name) else {
+        let Some(bridge) = self.links.iter().find(|link| link.name == name) else {
             return BTreeSet::from([format!("bridge {name} is gone")]);
         };
-        if bridge.alias != bridge_alias(&self.places, &network.name) {
+        if bridge.alias != bridge_alias_of(&self.instance, &network.name) {
             return BTreeSet::from([format!("link {name} is not ours")]);
         }
         let mut faults = BTreeSet::new();
@@ -59,10 +67,9 @@ impl Links {
     /// bridge, or the other end is down. What its own side has been made to do from inside (addresses, routes) is not seen.
     pub fn link_faults(&self, id: &ContainerId, endpoints: &[Endpoint]) -> BTreeSet<Name> {
         let sound = |endpoint: &&Endpoint| {
-            let bridge = self.links.get(&bridge_name(&self.places, &endpoint.network)).map(|bridge| bridge.index);
-            let alias = link_alias(&self.places, id, &endpoint.network);
-            let link = self.links.get(&link_name_of(&alias));
-            link.is_some_and(|link| link.alias == alias && link.up && link.carrier && link.bridge.is_some() && link.bridge == bridge)
+            let bridge = self.ours(&bridge_alias_of(&self.instance, &endpoint.network)).map(|bridge| bridge.index);
+            let link = self.ours(&link_alias_of(&self.instance, id, &endpoint.network));
+            link.is_some_and(|link| link.up && link.carrier && link.bridge.is_some() && link.bridge == bridge)
         };
         endpoints.iter().filter(|endpoint| !sound(endpoint)).map(|endpoint| endpoint.network.clone()).collect()
     }
@@ -70,14 +77,17 @@ impl Links {
     /// The subnets that links and routes not ours use. Those that are too small to be a [`Subnet`] are rounded up to one; those
     /// that are too big, such as the halves of the Internet a VPN takes, and default routes, are left out.
     pub fn foreign_subnets(&self) -> BTreeSet<Subnet> {
-        let prefix = alias_prefix(&self.places);
-        let ours: BTreeSet<u32> = self.links.values().filter(|link| link.alias.starts_with(&prefix)).map(|link| link.index).collect();
+        let ours: BTreeSet<u32> = self.ours.values().map(|at| self.links[*at].index).collect();
         let addresses = self.addresses.iter().filter(|address| !ours.contains(&address.link)).map(|it| (it.address, it.prefix));
         let routes = self.routes.iter().filter(|route| !route.link.is_some_and(|link| ours.contains(&link)));
         addresses
             .chain(routes.map(|route| (route.destination, route.prefix)))
             .filter_map(|(first, prefix)| enclosing(first, prefix))
             .collect()
+    }
+
+    fn ours(&self, alias: &str) -> Option<&Link> {
+        self.ours.get(alias).map(|at| &self.links[*at])
     }
 }
 

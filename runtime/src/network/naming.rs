@@ -28,22 +28,27 @@ pub(super) fn bridge_prefix(places: &Places) -> String {
 
 /// The alias that makes a bridge ours.
 pub(super) fn bridge_alias(places: &Places, network: &Name) -> String {
-    format!("{}/network/{network}", places.instance())
+    bridge_alias_of(&places.instance(), network)
+}
+
+/// The same of an instance by its name.
+pub(super) fn bridge_alias_of(instance: &str, network: &Name) -> String {
+    format!("{instance}/network/{network}")
 }
 
 /// The host's end of a container's link. Not readable, as there is no room; the alias says whose it is.
 pub(super) fn link_name(places: &Places, id: &ContainerId, network: &Name) -> String {
-    link_name_of(&link_alias(places, id, network))
-}
-
-/// The same by the link's alias.
-pub(super) fn link_name_of(alias: &str) -> String {
-    format!("hv-{}", &hash(alias)[..LINK_NAME_BYTES_MAX - 3])
+    format!("hv-{}", &hash(&link_alias(places, id, network))[..LINK_NAME_BYTES_MAX - 3])
 }
 
 /// The alias that makes the host's end of a container's link ours.
 pub(super) fn link_alias(places: &Places, id: &ContainerId, network: &Name) -> String {
-    format!("{}{network}", container_alias_prefix(places, id))
+    link_alias_of(&places.instance(), id, network)
+}
+
+/// The same of an instance by its name.
+pub(super) fn link_alias_of(instance: &str, id: &ContainerId, network: &Name) -> String {
+    format!("{instance}/container/{id}/{network}")
 }
 
 /// What the aliases of all links of a container begin with.

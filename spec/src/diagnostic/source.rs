@@ -114,7 +114,12 @@ impl Source {
     }
 
     fn location_of(&self, line: usize, start: usize) -> Location {
-        let column = self.characters(start) - self.characters(self.0.lines[line]) + 1;
+        let begin = self.0.lines[line];
+        let column = match self.0.text.get(begin..start) {
+            // Nearly always: no line of a manifest is long.
+            Some(before) if before.len() <= BLOCK_BYTES => before.chars().count() + 1,
+            Some(_) | None => self.characters(start) - self.characters(begin) + 1,
+        };
         Location { file: self.0.path.clone(), line: count(line + 1), column: count(column) }
     }
 

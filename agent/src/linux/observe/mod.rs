@@ -29,7 +29,11 @@ pub(super) fn all_but_images(engine: &Engine) -> Result<Actual> {
     let records = list_networks(engine.places()).map_err(|error| failed("networks", error.into()))?;
     let volumes = list_volumes(engine.places()).map_err(|error| failed("volumes", error.into()))?;
     let ids = engine.container_ids().map_err(|error| failed("containers", error.into()))?;
-    let looked = containers::look(engine, &links, &ids.into_iter().collect::<Vec<_>>());
+    let looked = std::thread::scope(|scope| {
+        // The record of who serves is long. What others add to it meanwhile is read with the firewall.
+        scope.spawn(|| engine.traffic());
+        containers::look(engine, &links, &ids.into_iter().collect::<Vec<_>>())
+    });
     let (mut containers, expected) = looked.map_err(|error| failed("containers", error.into()))?;
 
     let readable: BTreeMap<Name, NetworkRecord> =
