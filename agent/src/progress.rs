@@ -6,7 +6,7 @@ use runtime::image::manifest::Descriptor;
 use runtime::image::publish::Origin;
 use runtime::image::registry::{Progress as PullProgress, PushProgress};
 use spec::value::{Digest, ImageReference};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,8 @@ struct Told {
     last: usize,
     /// How much of each blob is said to be sent, in quarters.
     quarters: BTreeMap<Digest, u64>,
+    /// Why something was tried again, and after how long: what several blobs meet at once is told once.
+    retries: BTreeSet<(String, Duration)>,
 }
 
 #[derive(Clone, Copy)]
@@ -67,7 +69,7 @@ impl Lines {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match progress {
             Progress::Build(event) => told.build(event, show),
-            Progress::Pull { what, .. } => pull(*what).iter().for_each(|line| show(line)),
+            Progress::Pull { what, .. } => told.pull(*what).iter().for_each(|line| show(line)),
             Progress::Push { what, .. } => told.push(*what).iter().for_each(|line| show(line)),
             Progress::Note(line) => show(line),
         }
@@ -122,30 +124,30 @@ impl Told {
                 let before = self.quarters.insert(blob.digest, quarter).unwrap_or_default();
                 (quarter > before && quarter < 4).then(|| format!("{} {} % pushed", name(blob), quarter * 25))?
             }
-            PushProgress::Retrying { what, reason, wait } => retrying(what, reason, wait),
+            PushProgress::Retrying { what, reason, wait } => self.retrying(what, reason, wait)?,
         })
     }
-}
 
-/// Bytes are not told: they come too often.
-fn pull(what: PullProgress<'_>) -> Option<String> {
-    Some(match what {
-        PullProgress::Resolved { manifest, layers } => format!("{}, manifest {}", layers_of(layers.len()), manifest.short()),
-        PullProgress::UpToDate { manifest } => format!("up to date, manifest {}", manifest.short()),
-        PullProgress::LayerPresent { layer } => format!("layer {} is here already", layer.digest.short()),
-        PullProgress::LayerBytes { .. } => return None,
-        PullProgress::LayerDone { layer } => format!("layer {} unpacked", layer.digest.short()),
-        PullProgress::Retrying { what, reason, wait } => retrying(what, reason, wait),
-    })
+    /// Bytes are not told: they come too often.
+    fn pull(&mut self, what: PullProgress<'_>) -> Option<String> {
+        Some(match what {
+            PullProgress::Resolved { manifest, layers } => format!("{}, manifest {}", layers_of(layers.len()), manifest.short()),
+            PullProgress::UpToDate { manifest } => format!("up to date, manifest {}", manifest.short()),
+            PullProgress::LayerPresent { layer } => format!("layer {} is here already", layer.digest.short()),
+            PullProgress::LayerBytes { .. } => return None,
+            PullProgress::LayerDone { layer } => format!("layer {} unpacked", layer.digest.short()),
+            PullProgress::Retrying { what, reason, wait } => self.retrying(what, reason, wait)?,
+        })
+    }
+
+    fn retrying(&mut self, what: &str, reason: &str, wait: Duration) -> Option<String> {
+        let is_news = self.retries.insert((reason.to_owned(), wait));
+        is_news.then(|| format!("{what}: {reason}; trying again in {:.1} s", wait.as_secs_f32()))
+    }
 }
 
 fn layers_of(count: usize) -> String {
     format!("{count} {}", if count == 1 { "layer" } else { "layers" })
-}
-
-/// What went wrong for now, in one line.
-pub fn retrying(what: &str, reason: &str, wait: Duration) -> String {
-    format!("{what}: {reason}; trying again in {:.1} s", wait.as_secs_f32())
 }
 
 #[cfg(test)]
@@ -173,6 +175,13 @@ mod tests {
         let shown = shown.into_inner().unwrap().into_iter().map(|line| line.replace("0.000 ", "")).collect::<Vec<_>>();
         let header = "#2 [build 2/3] RUN make \\";
         assert_eq!(shown, ["#1 [1/3] FROM a", header, "#2 one", "#1 CACHED", header, "#2 two", "#2 ERROR after 1.2s"]);
+    }
+
+    #[test]
+    fn what_several_meet_at_once_is_told_once() {
+        let mut told = Told::default();
+        let mut retry = |what, seconds| told.retrying(what, "it is away", Duration::from_secs(seconds)).is_some();
+        assert_eq!([retry("a", 1), retry("b", 1), retry("a", 2), retry("b", 2)], [true, false, true, false]);
     }
 
     #[test]

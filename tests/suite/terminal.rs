@@ -137,6 +137,48 @@ fn an_apply_shows_what_is_under_way_and_keeps_what_is_done() -> Result<()> {
 }
 
 #[test]
+fn layers_are_drawn_on_their_way_out_and_in() -> Result<()> {
+    if !is_root("layers_are_drawn_on_their_way_out_and_in") {
+        return Ok(());
+    }
+    let (host, context) = host("RUN echo one > /one")?;
+    let name = "127.0.0.1:5000/it:1";
+    host.agent(&["image", "build", "-t", name, &context]).ok()?;
+    // The registry is another instance on the same host.
+    let places = ["state", "run"].map(|place| host.path().join("registry").join(place).display().to_string());
+    let elsewhere = ["--state-dir", &places[0], "--run-dir", &places[1]];
+    let registry = host.spawn_agent(&[&["registry", "serve", "--writable"], &elsewhere[..]].concat())?;
+    eventually("the registry listens", || {
+        let asked = host.run("curl", &["-fs", "http://127.0.0.1:5000/v2/"]);
+        if asked.code == 0 { Ok(()) } else { bail!("{asked:?}") }
+    })?;
+    let on_terminal = |arguments: &[&str]| -> Result<Vec<String>> {
+        let mut terminal = host.agent_on_terminal((80, 24), arguments, &[])?;
+        ensure!(terminal.wait()? == 0, "{:#?}", terminal.screen());
+        let screen = terminal.screen();
+        ensure!(screen.strays.is_empty(), "{screen:#?}");
+        Ok(screen.lines)
+    };
+    let has = |lines: &[String], start: &str, part: &str| lines.iter().any(|line| line.starts_with(start) && line.contains(part));
+    let pushed = on_terminal(&["image", "push", name])?;
+    // Three layers and the configuration; the two that hold something are worth a look at their size.
+    ensure!(has(&pushed, "[+] Pushing 127.0.0.1:5000/it:1 ", "s (4/4) FINISHED  ") && has(&pushed, " => ", "MiB"), "{pushed:#?}");
+    let again = on_terminal(&["image", "push", name])?;
+    ensure!(again.iter().filter(|line| line.starts_with(" => ") && line.ends_with(" already exists")).count() == 4, "{again:#?}");
+
+    host.agent(&["image", "rm", name]).ok()?;
+    host.agent(&["system", "prune", "--all", "--force"]).ok()?;
+    let pulled = on_terminal(&["image", "pull", name])?;
+    ensure!(has(&pulled, "[+] Pulling 127.0.0.1:5000/it:1 ", "s (3/3) FINISHED  ") && has(&pulled, " => ", "MiB"), "{pulled:#?}");
+    let known = on_terminal(&["image", "pull", name])?;
+    ensure!(has(&known, " => 127.0.0.1:5000/it:1: up to date", ""), "{known:#?}");
+    assert_eq!(on_terminal(&["image", "pull", "--quiet", name])?.len(), 2, "the id and the cursor's line");
+    drop(registry);
+    host.agent(&[&["system", "reset", "--force"], &elsewhere[..]].concat()).ok()?;
+    Ok(())
+}
+
+#[test]
 fn stats_are_followed_in_one_place() -> Result<()> {
     if !is_root("stats_are_followed_in_one_place") {
         return Ok(());

@@ -3,7 +3,7 @@
 use super::{Images, Live};
 use crate::cli::Failure;
 use crate::cli::render::Render;
-use crate::progress::{Lines, Progress, retrying};
+use crate::progress::{Lines, Progress};
 use anyhow::anyhow;
 use base64::Engine as _;
 use clap::ValueEnum;
@@ -35,7 +35,8 @@ pub(in crate::cli) struct Teller {
 }
 
 enum How {
-    Live(Live<Images>),
+    /// Beside the view, lines that should still be there when it has moved on.
+    Live(Live<Images>, Lines),
     Lines(Lines),
     Json,
     Silent,
@@ -43,7 +44,7 @@ enum How {
 
 impl How {
     fn live(title: impl Into<String>, render: Render) -> Self {
-        Self::Live(Live::new(render, Images::new(title, Instant::now())))
+        Self::Live(Live::new(render, Images::new(title, Instant::now())), Lines::default())
     }
 }
 
@@ -77,9 +78,9 @@ impl Teller {
             (How::Lines(lines), _) => lines.tell(progress, &|line| self.render.say(line)),
             (How::Json, Progress::Build(event)) => self.render.say(status(event, jiff::Timestamp::now().to_string())),
             (How::Json, Progress::Pull { .. } | Progress::Push { .. } | Progress::Note(_)) => {}
-            (How::Live(view), _) => {
-                if let Some(line) = lasting(progress) {
-                    self.render.warn(line);
+            (How::Live(view, lines), _) => {
+                if is_lasting(progress) {
+                    lines.tell(progress, &|line| self.render.warn(line));
                 }
                 view.tell(|images| images.tell(progress, Instant::now()));
             }
@@ -93,20 +94,20 @@ impl Teller {
 
     /// All is over.
     pub(in crate::cli) fn end(self) {
-        if let How::Live(view) = self.how {
+        if let How::Live(view, _) = self.how {
             view.tell(|images| images.end(Instant::now()));
             view.leave();
         }
     }
 }
 
-/// What should still be there when the view has moved on.
-fn lasting(progress: &Progress<'_>) -> Option<String> {
+/// Whether it should still be there when the view has moved on.
+fn is_lasting(progress: &Progress<'_>) -> bool {
     match progress {
-        Progress::Note(line) => Some((*line).to_owned()),
-        Progress::Pull { what: PullProgress::Retrying { what, reason, wait }, .. }
-        | Progress::Push { what: PushProgress::Retrying { what, reason, wait }, .. } => Some(retrying(what, reason, *wait)),
-        Progress::Build(_) | Progress::Pull { .. } | Progress::Push { .. } => None,
+        Progress::Note(_) => true,
+        Progress::Pull { what, .. } => matches!(what, PullProgress::Retrying { .. }),
+        Progress::Push { what, .. } => matches!(what, PushProgress::Retrying { .. }),
+        Progress::Build(_) => false,
     }
 }
 
