@@ -30,11 +30,13 @@ fn what_is_not_there_is_named_with_what_may_have_been_meant() -> Result<()> {
         return Ok(());
     }
     let (host, _) = host()?;
+    host.agent(&["container", "run", "--name", "job", "box", "true"]).ok()?;
     for (arguments, error, hint) in [
         (&["container", "logs", "wbe"] as &[&str], "no such container: wbe", "did you mean web?"),
         (&["container", "logs", "shop"], "no such container: shop", "shop is a network: agent network inspect shop"),
         (&["container", "stop", "zzz"], "no such container: zzz", "agent container ps -a lists those there are"),
         (&["container", "rm", "web"], "container web@1 is running", "agent container stop web first"),
+        (&["container", "exec", "job", "true"], "container job@1 is not running", "agent container start job"),
         (&["image", "inspect", "bx"], "no such image: bx", "did you mean box?"),
         (&["image", "inspect", ""], "no such image: ", "agent image ls lists those there are"),
         (&["image", "tag", "data", "x"], "no such image: data", "data is a volume: agent volume inspect data"),
@@ -111,6 +113,8 @@ fn run_says_by_its_exit_code_whether_the_command_ran() -> Result<()> {
     refused(&run(&["box", "no-such-program"]), 127, &["no-such-program"]);
     refused(&run(&["box", "/bin"]), 126, &["/bin"]);
     refused(&run(&["--env-file", "/nowhere", "box", "true"]), 125, &["read /nowhere"]);
+    refused(&run(&["--user", "nobody-here", "box", "true"]), 125, &["nobody-here"]);
+    refused(&run(&["--restart", "sometimes", "box", "true"]), 125, &["hint: "]);
     refused(&run(&["--memory", "much", "box", "true"]), 125, &["much"]);
     assert_eq!(run(&["box", "sh", "-c", "exit 7"]).code, 7);
     assert_eq!(run(&["--env-file", &env, "-e", "A=2", "box", "sh", "-c", "echo $A $B"]).ok()?, "2 b c\n");

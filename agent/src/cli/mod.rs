@@ -24,6 +24,8 @@ mod volume;
 mod watch;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use runtime::container::ContainerError;
+use runtime::engine::EngineError;
 use session::{Chatter, Session};
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -187,8 +189,26 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = error.into();
         let hint = runtime::image::store::no_room(error.as_ref()).map(|_| NO_ROOM_HINT).or_else(|| refusal_hint(&error));
-        Self::Error { hint: hint.map(str::to_owned), error }
+        Self::Error { hint: hint.map(str::to_owned).or_else(|| state_hint(&error)), error }
     }
+}
+
+/// What to do about a container that runs, or does not.
+fn state_hint(error: &anyhow::Error) -> Option<String> {
+    let of_container = |reason: &(dyn std::error::Error + 'static)| match reason.downcast_ref() {
+        Some(EngineError::Container(error)) => hint_of(error),
+        Some(_) | None => reason.downcast_ref().and_then(hint_of),
+    };
+    fn hint_of(error: &ContainerError) -> Option<String> {
+        match error {
+            ContainerError::StillRunning { id } => {
+                Some(format!("agent container stop {} first, or remove it as it runs with --force", id.name))
+            }
+            ContainerError::NotRunning { id } => Some(format!("start it first: agent container start {}", id.name)),
+            _ => None,
+        }
+    }
+    error.chain().find_map(of_container)
 }
 
 /// What to do where the kernel refused to write, or to do what only root may.

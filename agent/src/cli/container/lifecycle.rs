@@ -4,7 +4,7 @@ use super::find::find;
 use crate::cli::{Failure, Outcome, Session, exit};
 use clap::Args;
 use runtime::container::state::Phase;
-use runtime::container::{self, ContainerError, StopBy, WhileRunning};
+use runtime::container::{self, StopBy, WhileRunning};
 use runtime::engine::{Engine, EngineError, Lead};
 use runtime::shim::protocol::WaitCondition;
 use spec::value::{ContainerId, Signal};
@@ -110,21 +110,13 @@ fn each(names: &[String], session: &Session, verb: impl Fn(&Engine, &ContainerId
             Ok(()) => session.render.answer("id", &id),
             Err(error) => {
                 failed = true;
-                let hint = remedy(&error, &id);
-                session.render.failure(&error.into(), hint.as_deref());
+                if let Failure::Error { error, hint } = error.into() {
+                    session.render.failure(&error, hint.as_deref());
+                }
             }
         }
     }
     if failed { Err(Failure::Shown) } else { Ok(exit::DONE) }
-}
-
-fn remedy(error: &EngineError, id: &ContainerId) -> Option<String> {
-    match error {
-        EngineError::Container(ContainerError::StillRunning { .. }) => {
-            Some(format!("agent container stop {} first, or remove it as it runs with --force", id.name))
-        }
-        _ => None,
-    }
 }
 
 /// A span with a unit, or a bare number of seconds as Docker's `--time` has it.

@@ -27,6 +27,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
+/// Exit codes of a start that failed at the program itself: there is one that cannot be run, and there is none. As a shell has it.
+const CODE_NO_PROGRAM: i32 = 126;
+const CODE_NOT_FOUND: i32 = 127;
+
 /// A command that ends within this time needs no reader that follows it.
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -208,8 +212,9 @@ fn site(args: &RunArgs, name: &Name) -> Result<Site, Failure> {
     }
     let manifest = serde_json::json!({"apiVersion": "agent/v1", "kind": "Container", "metadata": {"name": name}, "spec": spec});
     crate::site::single(SiteId(format!("run:{name}")), &manifest).map_err(|problems| {
+        let hint = problems.iter().find_map(|problem| problem.help.clone());
         let problems: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
-        anyhow!("{}", problems.join("; ")).into()
+        Failure::Error { error: anyhow!("{}", problems.join("; ")), hint }
     })
 }
 
@@ -267,8 +272,8 @@ fn start(args: &RunArgs, session: &Session, engine: &Engine, mut made: Site, mut
         (Err(failure), Some(id)) => {
             // It says why it could not be started: no such program, or one that is none.
             let code = match container::inspect(engine.places(), &id)?.state.phase {
-                Phase::Exited { exit: ended } => code_of(&ended),
-                Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => exit::NOT_RUN,
+                Phase::Exited { exit: ended } if [CODE_NO_PROGRAM, CODE_NOT_FOUND].contains(&ended.code) => code_of(&ended),
+                Phase::Exited { .. } | Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => exit::NOT_RUN,
             };
             if args.rm {
                 engine.remove_container(&id, WhileRunning::Kill)?;
