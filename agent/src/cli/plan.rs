@@ -3,7 +3,7 @@
 use super::site::{SiteArgs, load};
 use super::{Outcome, Session, exit, render};
 use crate::linux::Glance;
-use crate::plan::{Policy, Volumes, plan, text};
+use crate::plan::{Policy, plan, text};
 use clap::Args;
 use std::mem::ManuallyDrop;
 
@@ -27,8 +27,7 @@ pub(super) fn run(args: &PlanArgs, session: &Session) -> Outcome {
     // The process ends with the answer: taking a large site apart would only put that off.
     let site = ManuallyDrop::new(site?);
     let actual = ManuallyDrop::new(glance?.with_images(&site.desired)?);
-    let policy = Policy { site: site.id.clone(), volumes: Volumes::Keep };
-    let plan = plan(&site.desired, &actual, &policy);
+    let plan = plan(&site.desired, &actual, &Policy::keep(site.id.clone()));
     if session.render.json {
         session.render.text(&text::json_lines(&plan));
     } else {
