@@ -159,6 +159,7 @@ fn list(source: impl Read) -> Result<Option<BTreeMap<Vec<u8>, Place>>, LayerErro
             return Ok(None);
         }
         match entry.kind {
+            EntryKind::File { .. } if tar.is_sparse() => return Ok(None), // its bytes are not in one piece
             EntryKind::File { size } => drop(files.insert(name, Place::Data { offset: tar.position(), size })),
             EntryKind::Directory => {}
             EntryKind::Symlink { target } => {

@@ -129,8 +129,8 @@ struct Packing<W> {
     stream: LayerStream<W>,
     times: Times,
     on_disk: OnDisk,
-    /// First name of each file that has several.
-    links: BTreeMap<(u64, u64), Vec<u8>>,
+    /// First name of each file that has several, and its attributes: whoever unpacks gives a link what its entry says, too.
+    links: BTreeMap<(u64, u64), (Vec<u8>, Vec<Attribute>)>,
     buffer: Vec<u8>,
 }
 
@@ -164,11 +164,11 @@ impl<W: Write> Packing<W> {
             return Ok(()); // only its listener gave it meaning
         }
         if kind != FileType::Directory && stat.st_nlink > 1 {
-            if let Some(target) = self.links.get(&(stat.st_dev, stat.st_ino)) {
+            if let Some((target, attributes)) = self.links.get(&(stat.st_dev, stat.st_ino)) {
                 let kind = EntryKind::HardLink { target: target.clone() };
-                return self.write(&self.describe(path, &stat, kind, Vec::new()));
+                return self.write(&self.describe(path, &stat, kind, attributes.clone()));
             }
-            self.links.insert((stat.st_dev, stat.st_ino), path.clone());
+            self.links.insert((stat.st_dev, stat.st_ino), (path.clone(), Vec::new()));
         }
         match kind {
             FileType::Directory => {
@@ -202,6 +202,9 @@ impl<W: Write> Packing<W> {
     fn file(&mut self, parent: &OwnedFd, name: &[u8], path: Vec<u8>, stat: &Stat) -> Result<(), LayerError> {
         let file = open(parent, name, OFlags::empty(), &path)?;
         let found = attributes(&file, &path)?;
+        if let Some((_, attributes)) = self.links.get_mut(&(stat.st_dev, stat.st_ino)) {
+            attributes.clone_from(&found.portable);
+        }
         let size = stat.st_size as u64;
         self.write(&self.describe(path.clone(), stat, EntryKind::File { size }, found.portable))?;
         let mut file = File::from(file);
