@@ -164,8 +164,14 @@ impl ImageStore {
         for diff_id in garbage.layers.keys() {
             self.remove_layer(diff_id)?;
         }
-        for digest in garbage.blobs.keys() {
-            self.remove_blob(digest)?;
+        let needed = self.seal_before_they_go(&|blob| garbage.blobs.contains_key(blob))?;
+        let mut kept = 0;
+        for (digest, bytes) in &garbage.blobs {
+            if needed.contains(digest) {
+                kept += bytes;
+            } else {
+                self.remove_blob(digest)?;
+            }
         }
         for digest in self.digests("places", "")? {
             if !self.has_blob(&digest) {
@@ -179,7 +185,7 @@ impl ImageStore {
         };
         self.sweep_origins()?;
         self.remove_free_locks()?;
-        Ok(Freed { images: garbage.images.len() as u64, layers: garbage.layers.len() as u64, bytes: garbage.bytes() + stale })
+        Ok(Freed { images: garbage.images.len() as u64, layers: garbage.layers.len() as u64, bytes: garbage.bytes() - kept + stale })
     }
 
     /// The blobs that these layers came as, those that are recorded.

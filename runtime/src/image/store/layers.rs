@@ -1,5 +1,6 @@
 //! Layers of the store: added by unpacking a stream or by taking over an overlay's upper directory.
 
+use super::seal::seal_new;
 use super::{ImageStore, StoreError, read_record};
 use crate::image::layer::hashing::HashingSink;
 use crate::image::layer::pack::Packed;
@@ -89,6 +90,9 @@ impl ImageStore {
         let _lease = self.lease()?;
         let scratch = self.scratch()?;
         let record = self.unpack_into(&scratch, source, expected)?;
+        if record.blob.is_none() {
+            seal_new(scratch.path(), &record)?;
+        }
         self.keep(scratch, record)
     }
 

@@ -8,6 +8,7 @@
 //! <images>/images/<hex>.origins    where it was pulled from and who signed it; absent for what was made here
 //! <images>/layers/<hex>/root       an unpacked layer in overlay format, named by the digest of its uncompressed stream
 //! <images>/layers/<hex>/layer.json its record; the whole directory appears by one rename
+//! <images>/layers/<hex>/seal       the digest of its files, packed, where that is not its name and what it came as is not kept
 //! <images>/records/<hex>.json      a name (registry reference or key of a site) and the image it stands for
 //! <images>/scratch/                what is being made; whatever a dead process left here is removed by the next opening
 //! <images>/locks/                  one lock a layer being made, and `use`: held shared by whoever adds, exclusively by `gc`
@@ -25,6 +26,7 @@ mod layers;
 mod origins;
 mod places;
 mod repair;
+mod seal;
 mod spool;
 mod usage;
 mod verify;
@@ -85,6 +87,9 @@ pub enum StoreError {
     /// A blob that an image needs is gone, though a collection was kept out.
     #[error("blob {0} is not in the store any more")]
     NoBlob(Digest),
+    /// It must not travel like that.
+    #[error("layer {0} is damaged: agent image verify --repair makes it whole if it can be")]
+    Damaged(Digest),
     /// An upper directory must be renamed into the store.
     #[error("{path:?} is not on the file system of the image store: make it with scratch()")]
     OtherFileSystem {
