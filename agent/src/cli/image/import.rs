@@ -10,7 +10,7 @@ use runtime::image::archive;
 use runtime::image::config::ImageConfig;
 use std::path::{Path, PathBuf};
 
-/// Make an image from a root file system tar; plain, gzip or zstd.
+/// Make an image from a root file system tar; plain, gzip, bzip2, xz or zstd.
 ///
 /// An OCI or docker archive is taken too, if it holds one image; agent image load takes any number and keeps their names.
 #[derive(Debug, Args)]

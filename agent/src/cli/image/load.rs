@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// Add the images of an archive, with the names they were saved under.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct LoadArgs {
-    /// A tar or a directory: an OCI layout, or what docker save writes; standard input if not given
+    /// A directory or a tar, also compressed: an OCI layout, or what docker save writes; standard input if not given
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Print nothing but errors

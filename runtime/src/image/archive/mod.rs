@@ -93,7 +93,7 @@ pub fn import(store: &ImageStore, path: &Path) -> Result<ImageId, ImportError> {
     // Unpacked it is no smaller.
     store.check_room(file.metadata().map_or(0, |found| found.len())).map_err(failed)?;
     let scratch = store.scratch().map_err(failed)?;
-    match contents::recognise(path, file, scratch.path())? {
+    match contents::recognise(store, path, file, scratch.path())? {
         Kind::Image(contents) => layout::import(store, path, &contents),
         Kind::RootFileSystem(file) => import_root(store, file).map_err(failed),
     }
@@ -109,7 +109,7 @@ pub fn load(store: &ImageStore, path: &Path) -> Result<Vec<Loaded>, ImportError>
     let file = File::open(path).map_err(FileError::of("open", path))?;
     store.check_room(file.metadata().map_or(0, |found| found.len())).map_err(failed)?;
     let scratch = store.scratch().map_err(failed)?;
-    match contents::recognise(path, file, scratch.path())? {
+    match contents::recognise(store, path, file, scratch.path())? {
         Kind::Image(contents) => layout::load(store, path, &contents),
         Kind::RootFileSystem(_) => {
             let problem = "it is no image, but a tree of files: agent image import makes an image of it".to_owned();
@@ -122,7 +122,7 @@ pub fn load(store: &ImageStore, path: &Path) -> Result<Vec<Loaded>, ImportError>
 pub fn load_reader(store: &ImageStore, source: impl Read) -> Result<Vec<Loaded>, ImportError> {
     let shown = Path::new("-");
     let scratch = store.scratch().map_err(|source| ImportError::Store { path: shown.to_owned(), source: Box::new(source) })?;
-    load(store, &spool(&scratch, source)?)
+    load(store, &spool(store, &scratch, source)?)
 }
 
 /// Imports what a reader gives (a pipe, standard input), as [`import`] does with a file. It is kept on disk meanwhile: what it is
@@ -131,14 +131,14 @@ pub fn import_reader(store: &ImageStore, source: impl Read) -> Result<ImageId, I
     let shown = Path::new("-");
     let failed = |source: StoreError| ImportError::Store { path: shown.to_owned(), source: Box::new(source) };
     let scratch = store.scratch().map_err(failed)?;
-    import(store, &spool(&scratch, source)?)
+    import(store, &spool(store, &scratch, source)?)
 }
 
-/// Keeps what a reader gives in a file.
-fn spool(scratch: &Scratch, mut source: impl Read) -> Result<PathBuf, ImportError> {
+/// Keeps what a reader gives in a file, as long as there is room.
+fn spool(store: &ImageStore, scratch: &Scratch, source: impl Read) -> Result<PathBuf, ImportError> {
     let path = scratch.path().join("archive");
     let mut file = File::create(&path).map_err(FileError::of("create", &path))?;
-    io::copy(&mut source, &mut file).map_err(FileError::of("read", Path::new("-")))?;
+    io::copy(&mut store.watched(source), &mut file).map_err(FileError::of("read", Path::new("-")))?;
     Ok(path)
 }
 
