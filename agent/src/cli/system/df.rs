@@ -1,6 +1,6 @@
 //! `agent system df`: what takes disk, and what of it could be freed. Every byte counts once, whoever shares it.
 
-use crate::cli::render::{Render, age, size};
+use crate::cli::render::{Render, age, made, size};
 use crate::cli::{Outcome, Session, exit};
 use clap::Args;
 use runtime::builder::CacheMount;
@@ -92,8 +92,7 @@ fn summary(usage: &DiskUsage, sources: u64) -> Vec<Row> {
 fn detail(render: Render, usage: &DiskUsage, now_s: i64) {
     render.line("Images:\n");
     render.rows(&["name", "id", "created", "size", "shared size", "unique size", "containers", "used"], &usage.images, |it| {
-        let created = it.summary.created.as_deref().and_then(|time| time.parse::<jiff::Timestamp>().ok());
-        let created = created.map_or_else(|| "-".to_owned(), |time| format!("{} ago", age(now_s - time.as_second())));
+        let created = made(it.summary.created.as_deref(), now_s);
         let name = if it.summary.keys.is_empty() { "<none>".to_owned() } else { it.summary.keys.join(", ") };
         let [whole, shared, unique] = [it.shared_bytes + it.unique_bytes, it.shared_bytes, it.unique_bytes].map(size);
         vec![name, it.summary.id.short(), created, whole, shared, unique, it.containers.to_string(), yes(it.in_use)]
