@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use tests::host::{Host, is_root};
+use tests::host::{Host, eventually, is_root};
 
 /// How often something is killed, and the number that decides what and when; other ones can be asked for by these variables.
 const ROUNDS: u64 = 12;
@@ -90,6 +90,48 @@ fn exports_and_imports_hold_the_files_and_what_was_said() -> Result<()> {
     ensure!(history.lines().count() == 2 && history.contains("flattened"), "{history}");
     let refused = host.agent(&["image", "import", &tar, "flat:2", "-c", "RUN true"]);
     ensure!(refused.code == 1 && refused.stderr.contains("change \"RUN true\" is not one of"), "{refused:?}");
+    Ok(())
+}
+
+/// A container of which root is nobody on the host.
+const MAPPED: &str = r#"apiVersion: agent/v1
+kind: Container
+metadata: {name: mapped}
+spec:
+  image: box
+  command: [/bin/busybox, sh, -c, "echo own > /own; chown 33:44 /own; ln -s own link; rm /bin/echo; exec /bin/busybox sleep 1000"]
+  network: none
+  security: {userNamespace: true}
+  stopGracePeriod: 100ms
+"#;
+
+#[test]
+fn files_of_a_user_namespace_leave_it_with_the_ids_they_have_inside() -> Result<()> {
+    if !is_root("files_of_a_user_namespace_leave_it_with_the_ids_they_have_inside") {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    let site = host.site("site", &[])?;
+    host.files(&[("site/mapped.yaml", MAPPED)])?;
+    host.agent(&["apply", &site]).ok()?;
+    let changed = host.places().container(&"mapped@1".parse()?).join("upper/own");
+    eventually("a file with ids of the host", || {
+        ensure!(std::os::unix::fs::MetadataExt::uid(&fs::metadata(&changed)?) == 100_033);
+        Ok(())
+    })?;
+    eventually("the last change", || {
+        ensure!(host.agent(&["container", "exec", "mapped", "/bin/busybox", "ls", "/bin/echo"]).code != 0);
+        Ok(())
+    })?;
+    let tar = host.path().join("mapped.tar").display().to_string();
+    host.agent(&["image", "export", "mapped", "-o", &tar]).ok()?;
+    let listed = host.run("tar", &["--numeric-owner", "-tvf", &tar]).ok()?;
+    let owner = |name: &str| listed.lines().find(|line| line.ends_with(name)).and_then(|line| line.split_whitespace().nth(1));
+    ensure!(owner(" own") == Some("33/44") && owner(" bin/busybox") == Some("0/0") && !listed.contains("echo"), "{listed}");
+    ensure!(listed.lines().all(|line| line.split_whitespace().nth(1) == Some("0/0") || line.ends_with(" own")), "{listed}");
+    host.agent(&["image", "commit", "mapped", "unmapped:1"]).ok()?;
+    let shown = host.agent(&["container", "run", "--rm", "unmapped:1", "sh", "-c", "stat -c %u:%g /own /bin; ls /bin/echo"]);
+    ensure!(shown.stdout == "33:44\n0:0\n" && shown.code != 0, "{shown:?}");
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 pub(crate) mod compress;
 pub(crate) mod hashing;
 pub(crate) mod header;
+mod ids;
 pub(crate) mod name;
 pub mod pack;
 mod root;

@@ -340,6 +340,15 @@ fn what_a_layer_cannot_say_is_refused() {
         }
     });
     assert!(deep.contains("directories deep"), "{deep}");
+    let long = refused(&|root| {
+        let mut level = open(root);
+        for _ in 0..17 {
+            let name = "d".repeat(250);
+            rustix::fs::mkdirat(&level, &name, Mode::RWXU).unwrap();
+            level = rustix::fs::openat(&level, &name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        }
+    });
+    assert!(long.contains("longer than 4095 bytes"), "{long}");
 }
 
 mod properties {
