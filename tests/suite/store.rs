@@ -2,11 +2,12 @@
 //! killed in the middle leaves it whole.
 
 use anyhow::{Context as _, Result, ensure};
+use spec::value::Digest;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use tests::host::{Host, eventually, is_root};
+use tests::host::{Host, Running, eventually, is_root};
 
 /// How often something is killed, and the number that decides what and when; other ones can be asked for by these variables.
 const ROUNDS: u64 = 12;
@@ -126,7 +127,9 @@ fn files_of_a_user_namespace_leave_it_with_the_ids_they_have_inside() -> Result<
     let tar = host.path().join("mapped.tar").display().to_string();
     host.agent(&["image", "export", "mapped", "-o", &tar]).ok()?;
     let listed = host.run("tar", &["--numeric-owner", "-tvf", &tar]).ok()?;
-    let owner = |name: &str| listed.lines().find(|line| line.ends_with(name) && !line.contains("->")).and_then(|line| line.split_whitespace().nth(1));
+    let owner = |name: &str| {
+        listed.lines().find(|line| line.ends_with(name) && !line.contains("->")).and_then(|line| line.split_whitespace().nth(1))
+    };
     ensure!(owner(" own") == Some("33/44") && owner(" bin/busybox") == Some("0/0") && !listed.contains("echo"), "{listed}");
     ensure!(listed.lines().all(|line| line.split_whitespace().nth(1) == Some("0/0") || line.ends_with(" own")), "{listed}");
     host.agent(&["image", "commit", "mapped", "unmapped:1"]).ok()?;
@@ -178,6 +181,73 @@ fn what_a_site_needs_or_needed_stays_and_the_rest_is_shown_before_it_goes() -> R
     Ok(())
 }
 
+const REGISTRY: &str = "127.0.0.1:5000";
+const REMOTE: &str = "127.0.0.1:5000/remote:1";
+
+/// A registry on the same host, from a store of its own that has [`REMOTE`]: layers in an order and form that are not ours.
+struct Registry {
+    places: [String; 4],
+    _server: Running,
+}
+
+impl Registry {
+    fn start(host: &Host) -> Result<Self> {
+        let directory = |name| host.path().join("registry").join(name).display().to_string();
+        let places = ["--state-dir".to_owned(), directory("state"), "--run-dir".to_owned(), directory("run")];
+        write_layout(host)?;
+        let image = host.path().join("remote").display().to_string();
+        run_in(&places, host, &["image", "import", &image, REMOTE])?;
+        let serve = ["registry", "serve", "--writable", "--listen", REGISTRY];
+        let server = host.spawn_agent(&[&places.each_ref().map(String::as_str)[..], &serve].concat())?;
+        eventually("a registry", || host.run("curl", &["--fail", "--silent", &format!("http://{REGISTRY}/v2/")]).ok())?;
+        Ok(Self { places, _server: server })
+    }
+
+    fn agent(&self, host: &Host, arguments: &[&str]) -> Result<String> {
+        run_in(&self.places, host, arguments)
+    }
+}
+
+fn run_in(places: &[String; 4], host: &Host, arguments: &[&str]) -> Result<String> {
+    host.agent(&[&places.each_ref().map(String::as_str)[..], arguments].concat()).ok()
+}
+
+/// Writes an OCI layout with a layer whose entries are in an order that is not ours.
+fn write_layout(host: &Host) -> Result<()> {
+    let place = host.path().join("remote");
+    fs::create_dir_all(place.join("blobs/sha256"))?;
+    let mut packing = vec!["-cf".to_owned(), "layer.tar".to_owned()];
+    for file in (0..40).rev() {
+        fs::write(place.join(format!("file-{file}")), noise(file, 200_000))?;
+        packing.push(format!("file-{file}"));
+    }
+    let tar = host.command("tar").current_dir(&place).args(packing).output()?;
+    ensure!(tar.status.success(), "{tar:?}");
+    let put = |bytes: &[u8]| -> Result<serde_json::Value> {
+        let digest = Digest::of(bytes);
+        fs::write(place.join("blobs/sha256").join(digest.hex()), bytes)?;
+        Ok(serde_json::json!({"digest": digest, "size": bytes.len()}))
+    };
+    let typed = |mut descriptor: serde_json::Value, kind: &str| {
+        descriptor["mediaType"] = format!("application/vnd.oci.image.{kind}").into();
+        descriptor
+    };
+    let layer = typed(put(&fs::read(place.join("layer.tar"))?)?, "layer.v1.tar");
+    let rootfs = serde_json::json!({"type": "layers", "diff_ids": [layer["digest"]]});
+    let config = serde_json::json!({"architecture": "amd64", "os": "linux", "rootfs": rootfs});
+    let config = typed(put(config.to_string().as_bytes())?, "config.v1+json");
+    let manifest = serde_json::json!({"schemaVersion": 2, "config": config, "layers": [layer]});
+    let manifest = typed(put(manifest.to_string().as_bytes())?, "manifest.v1+json");
+    fs::write(place.join("index.json"), serde_json::json!({"schemaVersion": 2, "manifests": [manifest]}).to_string())?;
+    Ok(fs::write(place.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?)
+}
+
+/// Bytes that do not compress.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    (0..length).map(|_| next(&mut state) as u8).collect()
+}
+
 /// A number from the last one (Knuth's MMIX).
 fn next(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -205,15 +275,25 @@ fn whatever_is_killed_leaves_a_store_that_is_whole() -> Result<()> {
     let archive = host.path().join("box.tar").display().to_string();
     host.agent(&["image", "build", "--tag", "kept", &context]).ok()?;
     host.agent(&["image", "save", "kept", "-o", &archive]).ok()?;
+    let registry = Registry::start(&host)?;
     let started = Instant::now();
     let mut seed = number(SEED_VARIABLE, SEED);
     for round in 0..number(ROUNDS_VARIABLE, ROUNDS) {
         fs::write(host.path().join("site/box/many/changing"), format!("{}", next(&mut seed)))?;
-        let verb: &[&str] = match next(&mut seed) % 5 {
+        let verb: &[&str] = match next(&mut seed) % 8 {
             0 | 1 => &["image", "build", "--tag", "built", &context],
             2 => &["image", "load", "-i", &archive],
             3 => &["system", "prune", "--all", "--force"],
-            _ => &["image", "import", &archive, "imported:1"],
+            4 => &["image", "import", &archive, "imported:1"],
+            5 | 6 => {
+                // Else there is nothing to fetch.
+                host.agent(&["image", "rm", "--force", REMOTE]);
+                &["image", "pull", REMOTE]
+            }
+            _ => {
+                host.agent(&["image", "tag", "built", &format!("{REGISTRY}/built:1")]);
+                &["image", "push", "127.0.0.1:5000/built:1"]
+            }
         };
         let life = Duration::from_millis(next(&mut seed) % LIFE_MS_MAX);
         let agent = host.spawn_agent(verb)?;
@@ -222,6 +302,7 @@ fn whatever_is_killed_leaves_a_store_that_is_whole() -> Result<()> {
         let found = host.agent(&["image", "verify"]);
         ensure!(found.code == 0, "round {round}: {verb:?} killed after {} ms\n{}{}", life.as_millis(), found.stdout, found.stderr);
     }
+    registry.agent(&host, &["image", "verify"])?;
     crate::measure("kills and verifications", started);
     // And everything still works.
     host.agent(&["image", "load", "-i", &archive]).ok()?;
