@@ -181,6 +181,78 @@ fn what_a_site_needs_or_needed_stays_and_the_rest_is_shown_before_it_goes() -> R
     Ok(())
 }
 
+/// Bytes of disk that the agent keeps, as du counts them.
+fn disk(host: &Host) -> Result<u64> {
+    let said = host.run("du", &["--summarize", "--block-size=1", &host.places().state.display().to_string()]).ok()?;
+    Ok(said.split_whitespace().next().context("a number")?.parse()?)
+}
+
+/// What a verb would free, what it says it has freed, and what du says.
+fn freed(host: &Host, verb: &[&str]) -> Result<(u64, u64, u64)> {
+    let shown = json(host, &[&["--json"], verb, &["--dry-run"]].concat())?;
+    let before = disk(host)?;
+    let report = json(host, &[&["--json"], verb, &["--force"]].concat())?;
+    let bytes = |document: &serde_json::Value| document["bytes"].as_u64().context("bytes");
+    Ok((bytes(&shown)?, bytes(&report)?, before - disk(host)?))
+}
+
+#[test]
+fn what_is_shown_is_what_is_freed_to_the_byte() -> Result<()> {
+    if !is_root("what_is_shown_is_what_is_freed_to_the_byte") {
+        return Ok(());
+    }
+    let (host, context) = host()?;
+    // Enough files for the second layer to have most of them in common with the first.
+    let mut dockerfile = fs::read_to_string(context.join("Dockerfile"))?;
+    dockerfile.push_str("\nCOPY many /many\nRUN --mount=type=cache,target=/cache echo x > /cache/x\n");
+    fs::write(context.join("Dockerfile"), dockerfile)?;
+    fs::create_dir(context.join("many"))?;
+    (0..400).try_for_each(|file| fs::write(context.join(format!("many/{file}")), noise(file, 9_000)))?;
+    let context = context.display().to_string();
+    host.agent(&["image", "build", "--tag", "many", &context]).ok()?;
+    let usage = |row: &str| -> Result<u64> {
+        let listed = host.agent(&["--json", "system", "df"]).ok()?;
+        let rows = listed.lines().map(serde_json::from_str::<serde_json::Value>).collect::<Result<Vec<_>, _>>()?;
+        rows.iter().find(|found| found["type"] == row).and_then(|found| found["sizeBytes"].as_u64()).context("a size")
+    };
+    let once = usage("Images")?;
+    fs::write(host.path().join("site/box/many/7"), "another")?;
+    host.agent(&["image", "build", "--tag", "more", &context]).ok()?;
+    ensure!(usage("Images")? < once + once / 4, "a file of two layers counts once");
+    // Its files stay with the other image.
+    host.agent(&["image", "rm", "many"]).ok()?;
+    let (shown, said, real) = freed(&host, &["system", "prune", "--all"])?;
+    ensure!(shown == said && said == real && real > 3_000_000, "{shown} {said} {real}");
+    ensure!(host.agent(&["image", "ls", "--all", "--quiet"]).ok()?.is_empty());
+
+    // Containers, and what came lately.
+    host.agent(&["image", "build", "--tag", "box", &context]).ok()?;
+    host.agent(&["container", "run", "-d", "--name", "two", "box", "sleep", "1000"]).ok()?;
+    host.agent(&["container", "run", "--name", "one", "box", "sh", "-c", "echo x > /made"]).ok()?;
+    // A layer that a step left empty is nobody's, whenever it came.
+    host.agent(&["image", "prune", "--force"]).ok()?;
+    for (verb, nothing) in [
+        (&["system", "prune", "--all", "--filter", "until=1h"][..], true),
+        (&["image", "prune", "--all", "--filter", "until=2020-01-01T00:00:00Z"], true),
+        (&["system", "prune", "--all", "--volumes"], false),
+    ] {
+        let (shown, said, real) = freed(&host, verb)?;
+        ensure!(shown == said && said == real && (real == 0) == nothing, "{verb:?}: {shown} {said} {real}");
+    }
+    let left = host.agent(&["container", "ps", "--all", "--quiet"]).ok()?;
+    ensure!(left.lines().count() == 1, "what runs, runs on: {left}");
+    host.agent(&["image", "verify"]).ok()?;
+
+    // The words of Docker's users.
+    host.agent(&["image", "build", "--tag", "box", &context]).ok()?;
+    host.agent(&["builder", "prune", "--all", "--force", "--filter", "until=1h"]).ok()?;
+    ensure!(host.agent(&["builder", "ls"]).ok()?.lines().count() == 2, "a cache mount that has served lately stays");
+    host.agent(&["builder", "prune", "--all", "--force"]).ok()?;
+    ensure!(host.agent(&["builder", "ls"]).ok()?.lines().count() == 1);
+    ensure!(!host.agent(&["image", "build", "--tag", "box", &context]).stderr.contains("CACHED"));
+    Ok(())
+}
+
 const REGISTRY: &str = "127.0.0.1:5000";
 const REMOTE: &str = "127.0.0.1:5000/remote:1";
 

@@ -4,6 +4,7 @@
 //! the environment it runs in. Never a time.
 
 use crate::image::store::{ImageStore, LayerRecord};
+use crate::store::usage::tree_bytes;
 use crate::store::{FileError, atomic};
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 use serde::{Deserialize, Serialize};
@@ -140,6 +141,11 @@ impl Cache {
         }
         steps.sort_by_key(|step| (step.used, step.key));
         Ok(steps)
+    }
+
+    /// Bytes of disk that what is remembered of these steps takes, their layers apart.
+    pub fn record_bytes(&self, steps: &[CachedStep]) -> u64 {
+        steps.iter().map(|step| tree_bytes(&self.step(&step.key))).sum()
     }
 
     /// Forgets a step; its layer is then kept only by images that have it. Fine if it is not known.

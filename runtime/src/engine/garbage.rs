@@ -7,6 +7,7 @@ use crate::image::ImageId;
 use crate::image::store::{Alone, Freed, Garbage, Named, Roots, Travelled, Usage};
 use spec::value::{ContainerId, Digest, Name};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 /// What must stay though no container uses it at this moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct Reach {
     pub cache_bytes: u64,
     /// What becomes of layers in the form in which they travelled.
     pub travelled: Travelled,
+    /// Images that came here since then stay, and steps and mounts that have served since then.
+    pub before: Option<SystemTime>,
 }
 
 /// What becomes of images that have a name, but neither a container nor a site.
@@ -44,13 +47,13 @@ pub enum UnusedImages {
 impl Default for Reach {
     /// What nobody can miss: images without a name.
     fn default() -> Self {
-        Self { unused: UnusedImages::Keep, cache_bytes: u64::MAX, travelled: Travelled::Keep }
+        Self { unused: UnusedImages::Keep, cache_bytes: u64::MAX, travelled: Travelled::Keep, before: None }
     }
 }
 
 impl Reach {
     /// Everything that can be had again.
-    pub const ALL: Self = Self { unused: UnusedImages::Remove, cache_bytes: 0, travelled: Travelled::Drop };
+    pub const ALL: Self = Self { unused: UnusedImages::Remove, cache_bytes: 0, travelled: Travelled::Drop, before: None };
 }
 
 /// What a collection would remove.
@@ -58,8 +61,10 @@ impl Reach {
 pub struct Collectable {
     /// Of the store.
     pub store: Garbage,
-    /// Steps of the build cache; what they take is that of their layers.
+    /// Steps of the build cache; what they take is that of their layers,
     pub steps: Vec<CachedStep>,
+    /// and this for what is remembered of them.
+    pub step_bytes: u64,
     /// Cache mounts.
     pub mounts: Vec<CacheMount>,
 }
@@ -67,7 +72,12 @@ pub struct Collectable {
 impl Collectable {
     /// Bytes of disk that would be free.
     pub fn bytes(&self) -> u64 {
-        self.store.bytes() + self.mounts.iter().map(|mount| mount.size_bytes).sum::<u64>()
+        self.store.bytes() + self.bytes_of_cache()
+    }
+
+    /// Those of them that are not of the image store.
+    fn bytes_of_cache(&self) -> u64 {
+        self.step_bytes + self.mounts.iter().map(|mount| mount.size_bytes).sum::<u64>()
     }
 
     /// Whether there is nothing.
@@ -107,7 +117,7 @@ impl Engine {
             CacheMounts::of(&self.images).remove(&mount.name)?;
         }
         let freed = self.images.sweep(alone, &roots)?;
-        Ok(Freed { bytes: freed.bytes + collectable.mounts.iter().map(|mount| mount.size_bytes).sum::<u64>(), ..freed })
+        Ok(Freed { bytes: freed.bytes + collectable.bytes_of_cache(), ..freed })
     }
 
     /// Frees at least so many bytes, going no further than it must: images without a name and what interrupted pulls left, then the
@@ -167,11 +177,27 @@ impl Engine {
             UnusedImages::Remove => Named::Only(needed.names.clone()),
         };
         let mut roots = Roots { named, travelled: reach.travelled, ..ground.roots.clone() };
+        if let Some(before) = reach.before {
+            let young = self.images.list()?.into_iter().filter(|image| image.added >= before);
+            roots.images.extend(young.map(|image| image.id));
+        }
         // What is garbage without a cache is what the cache holds alone.
         let alone = self.images.garbage_of(&roots, &ground.usage)?.layers;
-        let (kept, steps, mounts) = within(reach.cache_bytes, &ground.steps, &ground.mounts, &alone);
+        let (old_steps, old_mounts): (Vec<_>, Vec<_>) = match reach.before {
+            None => (ground.steps.clone(), ground.mounts.clone()),
+            Some(before) => {
+                let young = ground.steps.iter().filter(|step| step.used >= before);
+                roots.layers.extend(young.filter_map(|step| step.record.layer));
+                (
+                    ground.steps.iter().filter(|step| step.used < before).cloned().collect(),
+                    ground.mounts.iter().filter(|mount| mount.last_used < before).cloned().collect(),
+                )
+            }
+        };
+        let (kept, steps, mounts) = within(reach.cache_bytes, &old_steps, &old_mounts, &alone);
         roots.layers.extend(kept);
-        Ok((Collectable { store: self.images.garbage_of(&roots, &ground.usage)?, steps, mounts }, roots))
+        let step_bytes = ground.cache.record_bytes(&steps);
+        Ok((Collectable { store: self.images.garbage_of(&roots, &ground.usage)?, steps, step_bytes, mounts }, roots))
     }
 
     /// Bytes the cache may keep so that so many are free.

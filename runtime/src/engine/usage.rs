@@ -8,6 +8,8 @@ use crate::store::usage::tree_bytes;
 use serde::Serialize;
 use spec::value::{ContainerId, Digest, Name};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::SystemTime;
 
 /// What takes disk on this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,6 +61,9 @@ pub struct ContainerUsage {
     pub image: Option<Digest>,
     /// Bytes of disk: what it changed, its logs.
     pub bytes: u64,
+    /// When it was made, or told to be something else; now, if that cannot be told.
+    #[serde(skip)]
+    pub created: SystemTime,
     /// Whether it runs, or is about to.
     pub running: bool,
     /// Whether a site has it.
@@ -160,6 +165,7 @@ impl Engine {
     fn container_usage(&self, needed: &Needed) -> Result<Vec<ContainerUsage>, EngineError> {
         let usage = |(id, snapshot): (ContainerId, Result<crate::container::Snapshot, _>)| ContainerUsage {
             bytes: tree_bytes(&self.places.container(&id)),
+            created: created(&self.places.container(&id)),
             image: snapshot.as_ref().ok().map(|it| it.config.image),
             // One that cannot be read may run.
             running: snapshot.as_ref().map_or(true, traffic::is_alive),
@@ -173,9 +179,15 @@ impl Engine {
         let mut volumes = Vec::new();
         for name in crate::volume::list_volumes(&self.places)?.into_keys() {
             let containers = self.volume_users(&name)?;
-            let bytes = tree_bytes(&self.places.volume_data(&name));
+            let bytes = tree_bytes(&self.places.volume(&name));
             volumes.push(VolumeUsage { bytes, containers, of_site: needed.volumes.contains(&name), name });
         }
         Ok(volumes)
     }
+}
+
+/// When the configuration of a container was written.
+fn created(directory: &Path) -> SystemTime {
+    let written = std::fs::metadata(directory.join("config.json")).and_then(|found| found.modified());
+    written.unwrap_or_else(|_| SystemTime::now())
 }

@@ -125,7 +125,7 @@ impl ImageStore {
             Ok::<_, StoreError>(Digest::from_bytes(stream.sha256.finalize().into()))
         });
         let packed = packed?;
-        if self.is_sound(&record, &packed) == Some(false) {
+        if Self::is_sound(&record, &packed) == Some(false) {
             return Err(StoreError::Damaged(record.diff_id));
         }
         let compressed = compressed.map_err(FileError::of("write", &path))?;

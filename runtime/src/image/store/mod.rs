@@ -8,7 +8,6 @@
 //! <images>/images/<hex>.origins    where it was pulled from and who signed it; absent for what was made here
 //! <images>/layers/<hex>/root       an unpacked layer in overlay format, named by the digest of its uncompressed stream
 //! <images>/layers/<hex>/layer.json its record; the whole directory appears by one rename
-//! <images>/layers/<hex>/seal       the digest of its files, packed, where that is not its name and what it came as is not kept
 //! <images>/records/<hex>.json      a name (registry reference or key of a site) and the image it stands for
 //! <images>/scratch/                what is being made; whatever a dead process left here is removed by the next opening
 //! <images>/locks/                  one lock a layer being made, and `use`: held shared by whoever adds, exclusively by `gc`

@@ -282,6 +282,13 @@ mod tests {
         Ground { directory, store, image, layer: diff_id, blob: Digest::of(&packed) }
     }
 
+    /// As it is before anybody has compared its layer with what it came as.
+    fn unseal(ground: &Ground) {
+        let mut record = ground.store.layer(&ground.layer).unwrap().unwrap();
+        record.seal = None;
+        ground.store.write_layer_record(&record).unwrap();
+    }
+
     fn found(store: &ImageStore) -> Vec<String> {
         let findings = store.verify(&mut |_| {}).unwrap().findings;
         findings.iter().map(|finding| format!("{:?}: {}", finding.subject, finding.problem)).collect()
@@ -326,7 +333,7 @@ mod tests {
         let everything = Roots { travelled: Travelled::Drop, ..Roots::default() };
         // Its blob was dropped in good order.
         let ground = ground();
-        fs::remove_file(ground.store.layer_path(&ground.layer).join("seal")).unwrap();
+        unseal(&ground);
         ground.store.gc(&everything).unwrap();
         assert!(!ground.store.has_blob(&ground.blob));
         assert_eq!(found(&ground.store), Vec::<String>::new());
@@ -336,7 +343,7 @@ mod tests {
         assert!(matches!(manifest_of(&ground.store, &ground.image), Err(StoreError::Damaged(layer)) if layer == ground.layer));
         // It was damaged before: then its blob, which can mend it, stays.
         let ground = self::ground();
-        fs::remove_file(ground.store.layer_path(&ground.layer).join("seal")).unwrap();
+        unseal(&ground);
         fs::write(ground.store.layer_dir(&ground.layer).join("a"), "evil!").unwrap();
         assert_eq!(ground.store.gc(&everything).unwrap().bytes, 0);
         assert_eq!(repair(&ground, None, None), [Repaired::Done("unpacked again from its compressed form".to_owned())]);
@@ -348,7 +355,7 @@ mod tests {
         assert!(found(&store)[0].contains("its files are not those it was made of"), "{:?}", found(&store));
         // Its blob is damaged, and nobody has looked before.
         let ground = self::ground();
-        fs::remove_file(ground.store.layer_path(&ground.layer).join("seal")).unwrap();
+        unseal(&ground);
         fs::write(ground.store.blob_path(&ground.blob), "x").unwrap();
         let [blob, layer] = &found(&ground.store)[..] else { panic!("two findings") };
         assert!(blob.starts_with("Blob(") && layer.contains("its files cannot be checked"), "{blob}; {layer}");

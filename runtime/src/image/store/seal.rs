@@ -1,4 +1,4 @@
-//! Seals: what the files of a layer come to when they are packed, noted beside it (`seal`) where that is not its diff id.
+//! Seals: what the files of a layer come to when they are packed, noted in its record where that is not its diff id.
 //!
 //! A layer that came in another order or form than ours can only be told from a damaged one by what it came as. As long as that is
 //! kept, nothing has to be noted, and a pull pays nothing; before it goes, and where it never was, the seal is made.
@@ -7,27 +7,24 @@ use super::layers::open_directory;
 use super::{ImageStore, LayerRecord, StoreError};
 use crate::image::layer::hashing::HashingSink;
 use crate::image::layer::{LayerError, Times, pack, unpack};
-use crate::store::{FileError, atomic};
+use crate::store::FileError;
 use spec::value::Digest;
-use std::fs;
 use std::path::Path;
 
-/// The file in a layer's directory.
-pub(super) const SEAL_FILE: &str = "seal";
-
 impl ImageStore {
-    /// The seal of a layer; `None` if it has none that can be read.
-    pub(super) fn seal(&self, diff_id: &Digest) -> Option<Digest> {
-        fs::read_to_string(self.layer_path(diff_id).join(SEAL_FILE)).ok()?.strip_suffix('\n')?.parse().ok()
-    }
-
-    pub(super) fn put_seal(&self, diff_id: &Digest, seal: &Digest) -> Result<(), StoreError> {
-        Ok(atomic::write(&self.layer_path(diff_id).join(SEAL_FILE), format!("{seal}\n").as_bytes())?)
+    /// Notes what the files of a layer come to.
+    pub(super) fn seal(&self, diff_id: &Digest, found: Digest) -> Result<(), StoreError> {
+        let lock = self.lock_layer(diff_id)?;
+        if let Some(mut record) = self.layer(diff_id)? {
+            record.seal = Some(found);
+            self.write_layer_record(&record)?;
+        }
+        Ok(lock.remove()?)
     }
 
     /// Whether files that come to this when packed are those of the layer. `None` if that is not known.
-    pub(super) fn is_sound(&self, record: &LayerRecord, found: &Digest) -> Option<bool> {
-        let known = if record.made_here { Some(record.diff_id) } else { record.blob_diff_id.or_else(|| self.seal(&record.diff_id)) };
+    pub(super) fn is_sound(record: &LayerRecord, found: &Digest) -> Option<bool> {
+        let known = if record.made_here { Some(record.diff_id) } else { record.blob_diff_id.or(record.seal) };
         if *found == record.diff_id { Some(true) } else { known.map(|known| known == *found) }
     }
 
@@ -39,7 +36,7 @@ impl ImageStore {
             let Ok(Some(record)) = self.layer(&diff_id) else { continue };
             let Some(blob) = record.blob.as_ref().map(|blob| blob.digest).filter(|blob| blobs(blob)) else { continue };
             let found = tree_digest(&self.layer_dir(&diff_id))?;
-            match self.is_sound(&record, &found) {
+            match Self::is_sound(&record, &found) {
                 Some(true) => continue,
                 Some(false) => {
                     needed.push(blob);
@@ -50,7 +47,7 @@ impl ImageStore {
             // Where room is short, and that may be why they go, the files are taken to be what they were.
             let fits = self.check_room(record.size_bytes).is_ok();
             match if fits { self.tree_of_blob(&record)? } else { Some(found) } {
-                Some(wanted) if wanted == found => self.put_seal(&diff_id, &found)?,
+                Some(wanted) if wanted == found => self.seal(&diff_id, found)?,
                 Some(_) => needed.push(blob),
                 // It would be of no use either.
                 None => {}
@@ -71,16 +68,6 @@ impl ImageStore {
             Ok(_) | Err(_) => Ok(None),
         }
     }
-}
-
-/// Seals a layer that is being made and that nothing it came as is kept of.
-pub(super) fn seal_new(directory: &Path, record: &LayerRecord) -> Result<(), StoreError> {
-    let found = tree_digest(&directory.join("root"))?;
-    if found == record.diff_id {
-        return Ok(());
-    }
-    let path = directory.join(SEAL_FILE);
-    Ok(fs::write(&path, format!("{found}\n")).map_err(FileError::of("write", &path))?)
 }
 
 /// What a tree comes to, packed.

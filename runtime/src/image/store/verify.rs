@@ -4,7 +4,7 @@
 //! Looks only; anybody may pull, build and run meanwhile.
 
 use super::images::ImageRecord;
-use super::seal::{SEAL_FILE, tree_digest};
+use super::seal::tree_digest;
 use super::usage::DISK_FILE;
 use super::{ImageStore, LayerRecord, StoreError, read_record};
 use crate::image::ImageId;
@@ -18,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// What may lie in a layer's directory.
-const LAYER_PARTS: [&str; 5] = ["root", "layer.json", "durable", DISK_FILE, SEAL_FILE];
+const LAYER_PARTS: [&str; 4] = ["root", "layer.json", "durable", DISK_FILE];
 /// What may lie in the store's directory; the build cache has its own.
 const STORE_PARTS: [&str; 9] = ["blobs", "partial", "places", "images", "layers", "records", "locks", "scratch", "build-cache"];
 
@@ -179,7 +179,7 @@ impl Verifying<'_> {
             }
         }
         let found = tree_digest(&directory.join("root")).map_err(|error| format!("its files cannot be read: {error}"))?;
-        match self.store.is_sound(record, &found) {
+        match ImageStore::is_sound(record, &found) {
             Some(true) => return Ok(()),
             Some(false) => return Err("its files are not those it was made of".to_owned()),
             None => {}
@@ -187,7 +187,7 @@ impl Verifying<'_> {
         match self.store.tree_of_blob(record).map_err(|error| error.to_string())? {
             Some(wanted) if wanted == found => {
                 // Without it the comparison is made again the next time.
-                let _ = self.store.put_seal(&record.diff_id, &found);
+                let _ = self.store.seal(&record.diff_id, found);
                 Ok(())
             }
             Some(_) => Err("its files are not what its compressed form unpacks to".to_owned()),
