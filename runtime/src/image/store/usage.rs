@@ -27,20 +27,23 @@ pub struct Usage {
     pub scratch: u64,
     /// What the build cache keeps beside layers: cache mounts, what is remembered of steps and contexts.
     pub cache: u64,
+    /// Records of names and images, and what was noted about where they came from.
+    pub records: u64,
 }
 
 impl Usage {
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.layers.values().sum::<u64>() + self.blobs.values().sum::<u64>() + self.partial + self.scratch + self.cache
+        self.layers.values().sum::<u64>() + self.blobs.values().sum::<u64>() + self.partial + self.scratch + self.cache + self.records
     }
 }
 
 impl ImageStore {
     /// What the store takes now.
     pub fn usage(&self) -> Result<Usage, StoreError> {
-        let [scratch, cache] = ["scratch", "build-cache"].map(|part| tree_bytes(&self.directory.join(part)));
-        let mut usage = Usage { scratch, cache, ..Usage::default() };
+        let [scratch, cache, images, names, places] =
+            ["scratch", "build-cache", "images", "records", "places"].map(|part| tree_bytes(&self.directory.join(part)));
+        let mut usage = Usage { scratch, cache, records: images + names + places, ..Usage::default() };
         for diff_id in self.digests("layers", "")? {
             let (bytes, is_shared) = self.layer_disk(&diff_id);
             usage.layers.insert(diff_id, bytes);
