@@ -4,7 +4,7 @@ use super::ImportError;
 use crate::image::layer::LayerError;
 use crate::image::layer::header::{EntryKind, TarReader};
 use crate::image::layer::name;
-use crate::image::layer::stream::{Compression, Decoder, copy_decompressed};
+use crate::image::layer::stream::{Bounded, Compression, copy_decompressed};
 use crate::image::store::ImageStore;
 use crate::store::FileError;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -36,6 +36,17 @@ pub(super) enum Contents {
     Tar { path: PathBuf, files: BTreeMap<Vec<u8>, Place> },
 }
 
+/// How images are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// An OCI layout.
+    Layout,
+    /// What `docker save` writes.
+    Saved,
+    /// What skopeo's `dir:` and `podman save --format docker-dir` write.
+    Transport,
+}
+
 /// Where a file is within a tar.
 pub(super) enum Place {
     Data { offset: u64, size: u64 },
@@ -47,12 +58,21 @@ impl Contents {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(FileError::of("open", path))?;
         let contents = Self::Directory { path: path.to_owned(), directory };
-        if contents.has("oci-layout") {
+        if contents.has("oci-layout") || contents.form() == Form::Transport {
             return Ok(contents);
         }
         let problem =
             "it is a directory without a file named oci-layout: give an OCI layout, or pack a root file system with tar".to_owned();
         Err(ImportError::Image { path: path.to_owned(), problem })
+    }
+
+    /// How its images are laid out. Where it is a layout and saved, as new docker versions write, the layout says all digests.
+    pub(super) fn form(&self) -> Form {
+        match self {
+            _ if self.has("oci-layout") && self.has("index.json") => Form::Layout,
+            Self::Directory { .. } if self.has("version") && self.has("manifest.json") => Form::Transport,
+            Self::Directory { .. } | Self::Tar { .. } => Form::Saved,
+        }
     }
 
     /// Whether there is a file of that name.
@@ -128,7 +148,7 @@ pub(super) fn recognise(store: &ImageStore, path: &Path, mut file: File, scratch
     }
     let files = {
         let file = plain.as_ref().map_or(&file, |(_, file)| file);
-        let files = list(Decoder::new(file).map_err(format)?).map_err(wrong)?;
+        let files = list(Bounded::new(file).map_err(format)?).map_err(wrong)?;
         again(file)?;
         files
     };

@@ -162,7 +162,7 @@ fn what_skopeo_writes_is_read() {
     let host = Host::new();
     let layout = host.directory.path().join("layout");
     write_oci_layout(&layout, &[&layer, &config], &manifest);
-    for kind in ["docker-archive", "oci-archive", "oci"] {
+    for kind in ["docker-archive", "oci-archive", "oci", "dir"] {
         let target = host.directory.path().join(format!("copied-{kind}"));
         let mut skopeo = std::process::Command::new("skopeo");
         skopeo.args(["copy", "--quiet", "--insecure-policy"]).arg(format!("oci:{}", layout.display()));
@@ -205,6 +205,56 @@ fn broken_archives_are_refused_by_name() {
     }
     let absent = import(&host.store, &host.directory.path().join("absent"));
     assert!(matches!(absent, Err(ImportError::File(_))));
+}
+
+#[test]
+fn archives_have_their_limits() {
+    if !is_root() {
+        return;
+    }
+    let (layer, config, _) = image();
+    let host = Host::new();
+    let id = Digest::of(&config);
+    let saved_as = |names: &str| format!(r#"{{"Config":"c.json","RepoTags":[{names}],"Layers":["l.tar"]}}"#);
+    let listing =
+        |listing: String| rootfs_tar(&[("manifest.json", format!("[{listing}]").as_bytes()), ("c.json", &config), ("l.tar", &layer)]);
+    let many_images = listing(vec![saved_as(""); 1_001].join(","));
+    let many_names = listing(saved_as(&(0..10_001).map(|number| format!(r#""x:{number}""#)).collect::<Vec<_>>().join(",")));
+    let large = |name: &str, size: usize| rootfs_tar(&[("manifest.json", saved_as("").as_bytes()), (name, &vec![b' '; size])]);
+    let descriptor = |kind: &str, digest: &str, size: usize| format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":{size}}}"#);
+    let index = |line: &str| format!(r#"{{"schemaVersion":2,"manifests":[{line}]}}"#);
+    // An index that leads to an index that leads to …
+    let mut indexes = vec![index(&descriptor(media_type::OCI_MANIFEST, &id.to_string(), 1))];
+    for _ in 0..5 {
+        let inner = indexes.last().unwrap().clone();
+        indexes.push(index(&descriptor(media_type::OCI_INDEX, &Digest::of(inner.as_bytes()).to_string(), inner.len())));
+    }
+    let names: Vec<String> = indexes.iter().map(|index| format!("blobs/sha256/{}", Digest::of(index.as_bytes()).hex())).collect();
+    let mut nested: Vec<(&str, &[u8])> = names.iter().map(String::as_str).zip(indexes.iter().map(String::as_bytes)).collect();
+    nested.extend([("oci-layout", &b"{}"[..]), ("index.json", indexes.last().unwrap().as_bytes())]);
+    let layers = vec![descriptor(media_type::OCI_LAYER, &id.to_string(), 1); 501].join(",");
+    let config_line = descriptor(media_type::OCI_CONFIG, &id.to_string(), config.len());
+    let tall = format!(r#"{{"schemaVersion":2,"config":{config_line},"layers":[{layers}]}}"#);
+    let tall_name = format!("blobs/sha256/{}", Digest::of(tall.as_bytes()).hex());
+    let tall_index = index(&descriptor(media_type::OCI_MANIFEST, &Digest::of(tall.as_bytes()).to_string(), tall.len()));
+    let tall = rootfs_tar(&[("oci-layout", b"{}"), ("index.json", tall_index.as_bytes()), (&tall_name, tall.as_bytes())]);
+    for (name, bytes, expected) in [
+        ("images.tar", many_images, "it holds 1001 images, at most 1000 are taken"),
+        ("names.tar", many_names, "it holds 10001 names, at most 10000 are taken"),
+        ("manifest.tar", large("manifest.json", (4 << 20) + 1), "manifest.json is larger than 4194304 bytes"),
+        ("index.tar", rootfs_tar(&nested), "its indexes nest deeper than 4"),
+        ("layers.tar", tall, "manifest has 501 layers; at most 500 can be mounted"),
+    ] {
+        let error = super::load(&host.store, &host.file(name, &bytes)).unwrap_err();
+        assert!(chain(&error).contains(expected), "{name}: {}", chain(&error));
+    }
+    let huge = rootfs_tar(&[
+        ("manifest.json", format!("[{}]", saved_as("")).as_bytes()),
+        ("c.json", &vec![b' '; (8 << 20) + 1]),
+        ("l.tar", &layer),
+    ]);
+    let text = chain(&super::load(&host.store, &host.file("config.tar", &huge)).unwrap_err());
+    assert!(text.contains("c.json is larger than 8388608 bytes"), "{text}");
 }
 
 #[test]

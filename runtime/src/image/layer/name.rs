@@ -106,7 +106,8 @@ mod tests {
     fn refused_names() {
         let deep = "d/".repeat(DEPTH_MAX + 1);
         let long = "x".repeat(NAME_BYTES_MAX + 1);
-        for name in ["..", "../x", "a/../../x", "/../x", "a\0b", ".wh.", "a/.wh...", ".wh.dir/file", &deep, &long] {
+        let long_path = format!("{}/", "x".repeat(NAME_BYTES_MAX)).repeat(PATH_BYTES_MAX / NAME_BYTES_MAX + 1);
+        for name in ["..", "../x", "a/../../x", "/../x", "a\0b", ".wh.", "a/.wh...", ".wh.dir/file", &deep, &long, &long_path] {
             assert!(matches!(classify(name.as_bytes()), Err(LayerError::Refused { .. })), "{name}");
         }
     }

@@ -239,6 +239,27 @@ impl<R: Read> Read for Decoder<R> {
     }
 }
 
+/// A decompressor that ends with an error where a layer would be refused: for whoever only looks.
+pub(crate) struct Bounded<R: Read> {
+    decoder: Decoder<R>,
+    total: u64,
+}
+
+impl<R: Read> Bounded<R> {
+    pub(crate) fn new(source: R) -> io::Result<Self> {
+        Ok(Self { decoder: Decoder::new(source)?, total: 0 })
+    }
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.decoder.read(buffer)?;
+        self.total += count as u64;
+        check_size(self.total, self.decoder.compressed_bytes())?;
+        Ok(count)
+    }
+}
+
 /// What an archive unpacks to, which may come in two compressions more than a layer: bzip2 and xz. `None` if it is empty.
 pub(crate) fn decompressed(source: impl Read + 'static) -> io::Result<Option<Box<dyn Read>>> {
     let mut source = BufReader::with_capacity(CHUNK_BYTES, source);
@@ -356,5 +377,31 @@ mod tests {
         assert!(check_size(RATIO_FREE_BYTES, 1).is_ok());
         assert!(check_size(RATIO_FREE_BYTES * 2, RATIO_FREE_BYTES * 2 / 1000).is_err());
         assert!(check_size(RATIO_FREE_BYTES * 2, RATIO_FREE_BYTES / 10).is_ok());
+        assert!(check_size(BYTES_MAX, BYTES_MAX).is_ok() && check_size(BYTES_MAX + 1, BYTES_MAX).is_err());
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        io::copy(&mut io::repeat(0).take(RATIO_FREE_BYTES + (64 << 20)), &mut encoder).unwrap();
+        let bomb = encoder.finish().unwrap();
+        let error = io::copy(&mut Bounded::new(&bomb[..]).unwrap(), &mut io::sink()).unwrap_err();
+        assert!(error.to_string().contains("decompression bomb"), "{error}");
+        let error = copy_decompressed(io::Cursor::new(bomb), &mut io::sink()).unwrap_err();
+        assert!(error.to_string().contains("decompression bomb"), "{error}");
+    }
+
+    #[test]
+    fn no_stream_asks_for_more_memory_than_it_may() {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(ZSTD_WINDOW_LOG_MAX + 1).unwrap();
+        encoder.write_all(b"little").unwrap();
+        let wide = encoder.finish().unwrap();
+        assert!(read_all(&wide).0.is_err());
+        assert!(copy_decompressed(io::Cursor::new(wide), &mut io::sink()).is_err());
+        // The block header of an xz stream (its file format, 3.1): size, flags, filter, size of its properties, dictionary, padding, sum.
+        let mut block = vec![0x02, 0x00, 0x21, 0x01, 40, 0, 0, 0];
+        let mut sum = flate2::Crc::new();
+        sum.update(&block);
+        block.extend(sum.sum().to_le_bytes());
+        let huge = [b"\xfd7zXZ\0\0\x01\x69\x22\xde\x36", &block[..], &[0; 64]].concat();
+        let error = copy_decompressed(io::Cursor::new(huge), &mut io::sink()).unwrap_err();
+        assert!(error.to_string().to_lowercase().contains("mem"), "{error}");
     }
 }
