@@ -205,10 +205,15 @@ fn what_is_shown_is_what_is_freed_to_the_byte() -> Result<()> {
     // Enough files for the second layer to have most of them in common with the first.
     let mut dockerfile = fs::read_to_string(context.join("Dockerfile"))?;
     dockerfile.push_str("\nCOPY many /many\nRUN --mount=type=cache,target=/cache echo x > /cache/x\n");
+    dockerfile.push_str("ADD http://127.0.0.1:8080/web /web\n");
     fs::write(context.join("Dockerfile"), dockerfile)?;
     fs::create_dir(context.join("many"))?;
     (0..400).try_for_each(|file| fs::write(context.join(format!("many/{file}")), noise(file, 9_000)))?;
     let context = context.display().to_string();
+    host.files(&[("www/web", "from the web")])?;
+    let www = host.path().join("www").display().to_string();
+    let _web = host.spawn("/bin/busybox", &["httpd", "-f", "-p", "127.0.0.1:8080", "-h", &www])?;
+    eventually("a web server", || host.run("curl", &["--fail", "--silent", "http://127.0.0.1:8080/web"]).ok())?;
     host.agent(&["image", "build", "--tag", "many", &context]).ok()?;
     let usage = |row: &str| -> Result<u64> {
         let listed = host.agent(&["--json", "system", "df"]).ok()?;

@@ -6,14 +6,17 @@
 //! ```
 
 use crate::image::registry::install_crypto_provider;
+use crate::image::store::ImageStore;
+use crate::store::usage::tree_bytes;
 use crate::store::{FileError, atomic};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use spec::value::Digest;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use ureq::http::{Response, StatusCode, header};
 use ureq::tls::{RootCerts, TlsConfig};
 
@@ -32,8 +35,21 @@ const CHUNK_BYTES: usize = 256 << 10;
 
 /// Where downloads of one store are kept.
 #[derive(Debug, Clone)]
-pub(crate) struct Downloads {
+pub struct Downloads {
     directory: PathBuf,
+}
+
+/// What is kept of the web, by content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptDownload {
+    /// Of its bytes.
+    pub digest: Digest,
+    /// Bytes of disk, with what is known of it.
+    pub bytes: u64,
+    /// When a build last asked for it.
+    pub used: SystemTime,
+    /// All files of it, the bytes last.
+    files: Vec<PathBuf>,
 }
 
 /// A downloaded file.
@@ -106,6 +122,40 @@ impl Downloads {
         Self { directory: build_cache.join("downloads") }
     }
 
+    /// Those of a store.
+    pub fn of_store(store: &ImageStore) -> Self {
+        Self::of(&store.directory().join("build-cache"))
+    }
+
+    /// All that is kept, what nobody has asked for for the longest time first. Bytes that nothing is known of were of an interrupted one.
+    pub fn list(&self) -> Vec<KeptDownload> {
+        let mut kept: BTreeMap<Digest, KeptDownload> = BTreeMap::new();
+        let mut add = |digest: Digest, path: PathBuf| {
+            let found = fs::metadata(&path).and_then(|found| found.modified());
+            let nothing = || KeptDownload { digest, bytes: 0, used: SystemTime::UNIX_EPOCH, files: Vec::new() };
+            let download = kept.entry(digest).or_insert_with(nothing);
+            download.bytes += tree_bytes(&path);
+            download.used = download.used.max(found.unwrap_or(SystemTime::UNIX_EPOCH));
+            download.files.push(path);
+        };
+        for path in files_in(&self.directory) {
+            let record = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Download>(&bytes).ok());
+            add(record.map_or_else(|| Digest::of(path.as_os_str().as_encoded_bytes()), |record| record.digest), path);
+        }
+        for path in files_in(&self.directory.join("blobs")) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            add(format!("sha256:{name}").parse().unwrap_or_else(|_| Digest::of(name.as_bytes())), path);
+        }
+        let mut kept: Vec<KeptDownload> = kept.into_values().collect();
+        kept.sort_by_key(|download| (download.used, download.digest));
+        kept
+    }
+
+    /// Removes one; fine if it is absent. Only while nobody builds.
+    pub fn remove(&self, download: &KeptDownload) -> Result<(), FileError> {
+        download.files.iter().try_for_each(|path| atomic::remove_file(path))
+    }
+
     /// The directory of the bytes and the name of a download in it.
     pub(crate) fn place(&self, download: &Download) -> (PathBuf, String) {
         (self.directory.join("blobs"), download.digest.hex())
@@ -121,6 +171,7 @@ impl Downloads {
         if let (Some(known), Some(expected)) = (&known, expected)
             && known.digest == expected
         {
+            touch(&record);
             return Ok(known.clone());
         }
         let download = self.attempts(url, known.as_ref(), &blobs)?;
@@ -128,6 +179,7 @@ impl Downloads {
             return Err(DownloadError::Checksum { url: shown(url), found: download.digest, expected });
         }
         atomic::write_json(&record, &download)?;
+        touch(&blobs.join(download.digest.hex()));
         Ok(download)
     }
 
@@ -142,6 +194,16 @@ impl Downloads {
             }
         }
     }
+}
+
+/// Marks a file as used now; one that cannot be marked only goes sooner.
+fn touch(path: &Path) {
+    let _ = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
+}
+
+fn files_in(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file())).map(|entry| entry.path()).collect()
 }
 
 impl DownloadError {
