@@ -6,7 +6,7 @@
 //! ```
 
 use crate::image::registry::install_crypto_provider;
-use crate::image::store::ImageStore;
+use crate::image::store::{ImageStore, no_room};
 use crate::store::usage::tree_bytes;
 use crate::store::{FileError, atomic};
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,8 @@ const CHUNK_BYTES: usize = 256 << 10;
 #[derive(Debug, Clone)]
 pub struct Downloads {
     directory: PathBuf,
+    /// Whose room they take.
+    store: ImageStore,
 }
 
 /// What is kept of the web, by content.
@@ -117,14 +119,9 @@ pub enum DownloadError {
 }
 
 impl Downloads {
-    /// Downloads kept below the build cache.
-    pub(crate) fn of(build_cache: &Path) -> Self {
-        Self { directory: build_cache.join("downloads") }
-    }
-
-    /// Those of a store.
-    pub fn of_store(store: &ImageStore) -> Self {
-        Self::of(&store.directory().join("build-cache"))
+    /// Those of a store, kept below its build cache.
+    pub fn of(store: &ImageStore) -> Self {
+        Self { directory: store.directory().join("build-cache/downloads"), store: store.clone() }
     }
 
     /// All that is kept, what nobody has asked for for the longest time first. Bytes that nothing is known of were of an interrupted one.
@@ -174,7 +171,7 @@ impl Downloads {
             touch(&record);
             return Ok(known.clone());
         }
-        let download = self.attempts(url, known.as_ref(), &blobs)?;
+        let download = self.attempts(url, known.as_ref())?;
         if let Some(expected) = expected.filter(|expected| *expected != download.digest) {
             return Err(DownloadError::Checksum { url: shown(url), found: download.digest, expected });
         }
@@ -183,15 +180,72 @@ impl Downloads {
         Ok(download)
     }
 
-    fn attempts(&self, url: &str, known: Option<&Download>, blobs: &Path) -> Result<Download, DownloadError> {
+    fn attempts(&self, url: &str, known: Option<&Download>) -> Result<Download, DownloadError> {
         let agent = agent();
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match download(&agent, url, known, blobs) {
+            match self.download(&agent, url, known) {
                 Err(error) if attempt < ATTEMPTS && error.may_pass() => std::thread::sleep(PAUSE * attempt),
                 other => return other,
             }
+        }
+    }
+
+    fn download(&self, agent: &ureq::Agent, url: &str, known: Option<&Download>) -> Result<Download, DownloadError> {
+        let mut request = agent.get(url);
+        if let Some(etag) = known.and_then(|known| known.etag.as_ref()) {
+            request = request.header(header::IF_NONE_MATCH, etag);
+        } else if let Some(modified) = known.and_then(|known| known.last_modified.as_ref()) {
+            request = request.header(header::IF_MODIFIED_SINCE, modified);
+        }
+        let mut response = request.call().map_err(|source| DownloadError::Transport { url: shown(url), source: Box::new(source) })?;
+        match (response.status(), known) {
+            (StatusCode::NOT_MODIFIED, Some(known)) => return Ok(known.clone()),
+            (StatusCode::OK, _) => {}
+            (status, _) => return Err(DownloadError::Status { url: shown(url), status: status.as_u16() }),
+        }
+        let text = |name: header::HeaderName| header_text(&response, &name);
+        let (etag, last_modified) = (text(header::ETAG), text(header::LAST_MODIFIED));
+        let name = text(header::CONTENT_DISPOSITION).as_deref().and_then(file_name);
+        let digest = self.keep(&mut response, url)?;
+        let modified = last_modified.as_deref().and_then(http_date);
+        Ok(Download { digest, modified, name, etag, last_modified })
+    }
+
+    /// Writes the body under its digest.
+    fn keep(&self, response: &mut Response<ureq::Body>, url: &str) -> Result<Digest, DownloadError> {
+        let blobs = self.directory.join("blobs");
+        let temporary = blobs.join(format!("{}{}", atomic::TEMPORARY_PREFIX, atomic::unique()));
+        let result = self.write_body(response, url, &temporary).and_then(|digest| {
+            let place = blobs.join(digest.hex());
+            fs::rename(&temporary, &place).map_err(FileError::of("rename to", &place))?;
+            Ok(digest)
+        });
+        if result.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        result
+    }
+
+    /// A body that leaves no room is not written to its end.
+    fn write_body(&self, response: &mut Response<ureq::Body>, url: &str, path: &Path) -> Result<Digest, DownloadError> {
+        let mut file = File::create_new(path).map_err(FileError::of("create", path))?;
+        let mut body = self.store.watched(response.body_mut().as_reader());
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; CHUNK_BYTES];
+        let mut total = 0;
+        loop {
+            let count = body.read(&mut buffer).map_err(|source| DownloadError::Body { url: shown(url), source })?;
+            if count == 0 {
+                return Ok(Digest::from_bytes(hash.finalize().into()));
+            }
+            total += count as u64;
+            if total > BYTES_MAX {
+                return Err(DownloadError::TooLarge { url: shown(url) });
+            }
+            hash.update(&buffer[..count]);
+            file.write_all(&buffer[..count]).map_err(FileError::of("write", path))?;
         }
     }
 }
@@ -212,7 +266,7 @@ impl DownloadError {
         match self {
             Self::Status { status, .. } => *status >= 500 || *status == 429,
             Self::Transport { source, .. } => !matches!(**source, ureq::Error::BadUri(_) | ureq::Error::Tls(_) | ureq::Error::Rustls(_)),
-            Self::Body { .. } => true,
+            Self::Body { source, .. } => no_room(source).is_none(),
             Self::Checksum { .. } | Self::TooLarge { .. } | Self::File(_) => false,
         }
     }
@@ -233,63 +287,8 @@ fn agent() -> ureq::Agent {
     config.build().new_agent()
 }
 
-fn download(agent: &ureq::Agent, url: &str, known: Option<&Download>, blobs: &Path) -> Result<Download, DownloadError> {
-    let mut request = agent.get(url);
-    if let Some(etag) = known.and_then(|known| known.etag.as_ref()) {
-        request = request.header(header::IF_NONE_MATCH, etag);
-    } else if let Some(modified) = known.and_then(|known| known.last_modified.as_ref()) {
-        request = request.header(header::IF_MODIFIED_SINCE, modified);
-    }
-    let mut response = request.call().map_err(|source| DownloadError::Transport { url: shown(url), source: Box::new(source) })?;
-    match (response.status(), known) {
-        (StatusCode::NOT_MODIFIED, Some(known)) => return Ok(known.clone()),
-        (StatusCode::OK, _) => {}
-        (status, _) => return Err(DownloadError::Status { url: shown(url), status: status.as_u16() }),
-    }
-    let text = |name: header::HeaderName| header_text(&response, &name);
-    let (etag, last_modified) = (text(header::ETAG), text(header::LAST_MODIFIED));
-    let name = text(header::CONTENT_DISPOSITION).as_deref().and_then(file_name);
-    let digest = keep(&mut response, url, blobs)?;
-    let modified = last_modified.as_deref().and_then(http_date);
-    Ok(Download { digest, modified, name, etag, last_modified })
-}
-
 fn header_text(response: &Response<ureq::Body>, name: &header::HeaderName) -> Option<String> {
     Some(response.headers().get(name)?.to_str().ok()?.to_owned())
-}
-
-/// Writes the body under its digest.
-fn keep(response: &mut Response<ureq::Body>, url: &str, blobs: &Path) -> Result<Digest, DownloadError> {
-    let temporary = blobs.join(format!("{}{}", atomic::TEMPORARY_PREFIX, atomic::unique()));
-    let result = write_body(response, url, &temporary).and_then(|digest| {
-        let place = blobs.join(digest.hex());
-        fs::rename(&temporary, &place).map_err(FileError::of("rename to", &place))?;
-        Ok(digest)
-    });
-    if result.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    result
-}
-
-fn write_body(response: &mut Response<ureq::Body>, url: &str, path: &Path) -> Result<Digest, DownloadError> {
-    let mut file = File::create_new(path).map_err(FileError::of("create", path))?;
-    let mut body = response.body_mut().as_reader();
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; CHUNK_BYTES];
-    let mut total = 0;
-    loop {
-        let count = body.read(&mut buffer).map_err(|source| DownloadError::Body { url: shown(url), source })?;
-        if count == 0 {
-            return Ok(Digest::from_bytes(hash.finalize().into()));
-        }
-        total += count as u64;
-        if total > BYTES_MAX {
-            return Err(DownloadError::TooLarge { url: shown(url) });
-        }
-        hash.update(&buffer[..count]);
-        file.write_all(&buffer[..count]).map_err(FileError::of("write", path))?;
-    }
 }
 
 /// The name of what a URL leads to: the last part of its path, else what the server calls it, else BuildKit's word for none.

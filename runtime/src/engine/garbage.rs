@@ -128,7 +128,7 @@ impl Engine {
         }
         let bytes_of_cache = collectable.bytes_of_cache();
         for download in &collectable.downloads {
-            Downloads::of_store(&self.images).remove(download)?;
+            Downloads::of(&self.images).remove(download)?;
         }
         for index in &collectable.indexes {
             atomic::remove_file(index)?;
@@ -184,7 +184,7 @@ impl Engine {
             roots.layers.extend(config.layers.iter().filter_map(|path| self.images.layer_at(path)));
         }
         let (steps, mounts) = (cache.steps()?, CacheMounts::of(&self.images).list()?);
-        let downloads = Downloads::of_store(&self.images).list();
+        let downloads = Downloads::of(&self.images).list();
         Ok(Ground { cache, usage: self.images.usage()?, steps, mounts, downloads, roots })
     }
 

@@ -160,7 +160,7 @@ impl Engine {
             containers,
             steps: steps.into_iter().map(|step| (step.clone(), held_alone(step.record.layer))).collect(),
             mounts: CacheMounts::of(&self.images).list()?,
-            downloads: Downloads::of_store(&self.images).list(),
+            downloads: Downloads::of(&self.images).list(),
             index_bytes: cache.indexes().iter().map(|path| tree_bytes(path)).sum(),
             travelled_bytes: store.blobs.iter().filter(|(digest, _)| !documents.contains(*digest)).map(|(_, bytes)| bytes).sum::<u64>()
                 + store.partial,
