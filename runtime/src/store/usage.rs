@@ -93,7 +93,7 @@ impl Footprint {
             self.own_bytes += bytes;
             return;
         }
-        let file = self.linked.entry((stat.st_dev, stat.st_ino)).or_insert(Linked { names: 0, links: stat.st_nlink as u64, bytes });
+        let file = self.linked.entry((stat.st_dev, stat.st_ino)).or_insert(Linked { names: 0, links: stat.st_nlink as _, bytes });
         file.names += 1;
     }
 }

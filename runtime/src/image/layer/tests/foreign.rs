@@ -180,7 +180,7 @@ fn capabilities_of_both_versions_and_access_lists_are_kept() {
     for (name, value) in [("security.capability", version_2), ("security.capability", version_3), ("system.posix_acl_access", list)] {
         let entry = Entry { mode: 0o640, ..with_attribute(file("f"), (name.into(), value.clone())) };
         let place = unpacked(&tar(&[entry]));
-        let mut found = vec![0; 100];
+        let mut found = [0; 100];
         let size = rustix::fs::getxattr(place.path().join("f"), name, &mut found[..]).unwrap();
         assert_eq!(&found[..size], value, "{name}");
     }
