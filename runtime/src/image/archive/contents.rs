@@ -47,6 +47,15 @@ pub(super) enum Form {
     Transport,
 }
 
+/// Which names tell an image archive from a tree of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Names {
+    /// Those that tools give: it may be either.
+    Usual,
+    /// Any: it is said to be one.
+    Any,
+}
+
 /// Where a file is within a tar.
 pub(super) enum Place {
     Data { offset: u64, size: u64 },
@@ -132,7 +141,7 @@ impl Contents {
 
 /// Tells what a file is, by its content. A compressed image archive is unpacked into `scratch`, because its parts are needed out of
 /// order; so is whatever is compressed as no layer may be.
-pub(super) fn recognise(store: &ImageStore, path: &Path, mut file: File, scratch: &Path) -> Result<Kind, ImportError> {
+pub(super) fn recognise(store: &ImageStore, path: &Path, mut file: File, scratch: &Path, names: Names) -> Result<Kind, ImportError> {
     let wrong = |source| ImportError::Archive { path: path.to_owned(), source: Box::new(source) };
     let format = |error: io::Error| wrong(LayerError::Format(error.to_string()));
     let again = |mut file: &File| file.rewind().map_err(FileError::of("seek in", path));
@@ -148,7 +157,7 @@ pub(super) fn recognise(store: &ImageStore, path: &Path, mut file: File, scratch
     }
     let files = {
         let file = plain.as_ref().map_or(&file, |(_, file)| file);
-        let files = list(Bounded::new(file).map_err(format)?).map_err(wrong)?;
+        let files = list(Bounded::new(file).map_err(format)?, names).map_err(wrong)?;
         again(file)?;
         files
     };
@@ -177,12 +186,12 @@ fn unpack(store: &ImageStore, path: &Path, file: &File, scratch: &Path) -> Resul
 }
 
 /// The files of a tar that may be an image archive; `None` as soon as something shows that it is not one.
-fn list(source: impl Read) -> Result<Option<BTreeMap<Vec<u8>, Place>>, LayerError> {
+fn list(source: impl Read, names: Names) -> Result<Option<BTreeMap<Vec<u8>, Place>>, LayerError> {
     let mut tar = TarReader::new(BufReader::with_capacity(256 << 10, source));
     let mut files = BTreeMap::new();
     while let Some(entry) = tar.next()? {
         let name = name::clean(&entry.name)?;
-        if !is_archive_name(&name) || files.len() >= FILES_MAX {
+        if files.len() >= FILES_MAX || (names == Names::Usual && !is_archive_name(&name)) {
             return Ok(None);
         }
         match entry.kind {

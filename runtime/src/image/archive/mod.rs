@@ -19,7 +19,7 @@ use super::manifest::ManifestError;
 use super::platform::Platform;
 use super::store::{ImageStore, StoreError};
 use crate::store::{FileError, Scratch};
-use contents::{Contents, Kind};
+use contents::{Contents, Kind, Names};
 use spec::value::Digest;
 use std::fs::File;
 use std::io::{self, Read};
@@ -93,7 +93,7 @@ pub fn import(store: &ImageStore, path: &Path) -> Result<ImageId, ImportError> {
     // Unpacked it is no smaller.
     store.check_room(file.metadata().map_or(0, |found| found.len())).map_err(failed)?;
     let scratch = store.scratch().map_err(failed)?;
-    match contents::recognise(store, path, file, scratch.path())? {
+    match contents::recognise(store, path, file, scratch.path(), Names::Usual)? {
         Kind::Image(contents) => layout::import(store, path, &contents),
         Kind::RootFileSystem(file) => import_root(store, file).map_err(failed),
     }
@@ -109,7 +109,7 @@ pub fn load(store: &ImageStore, path: &Path) -> Result<Vec<Loaded>, ImportError>
     let file = File::open(path).map_err(FileError::of("open", path))?;
     store.check_room(file.metadata().map_or(0, |found| found.len())).map_err(failed)?;
     let scratch = store.scratch().map_err(failed)?;
-    match contents::recognise(store, path, file, scratch.path())? {
+    match contents::recognise(store, path, file, scratch.path(), Names::Any)? {
         Kind::Image(contents) => layout::load(store, path, &contents),
         Kind::RootFileSystem(_) => {
             let problem = "it is no image, but a tree of files: agent image import makes an image of it".to_owned();

@@ -208,6 +208,22 @@ fn broken_archives_are_refused_by_name() {
 }
 
 #[test]
+fn what_is_loaded_may_name_its_parts_as_it_likes() {
+    if !is_root() {
+        return;
+    }
+    let (layer, config, _) = image();
+    let parts: [(&str, &[u8]); 3] = [
+        ("manifest.json", br#"[{"Config":"the/configuration","RepoTags":["x:1"],"Layers":["a layer"]}]"#),
+        ("the/configuration", &config),
+        ("a layer", &layer),
+    ];
+    let host = Host::new();
+    let loaded = super::load(&host.store, &host.file("odd.tar", &rootfs_tar(&parts))).unwrap();
+    assert_eq!(loaded.iter().map(|image| host.hello(&image.id)).collect::<Vec<_>>(), ["hello"]);
+}
+
+#[test]
 fn archives_have_their_limits() {
     if !is_root() {
         return;
