@@ -18,7 +18,7 @@ pub struct DiskUsage {
     pub images: Vec<ImageUsage>,
     /// Bytes of all their layers, configurations and manifests, shared ones once.
     pub image_bytes: u64,
-    /// Those of them that would be free if the images that nothing uses went, the build cache aside.
+    /// Those of them that would be free if the images that nothing uses went, and the cached steps that have the same layers.
     pub image_bytes_unused: u64,
     /// Containers.
     pub containers: Vec<ContainerUsage>,
@@ -121,6 +121,7 @@ impl Engine {
         let document_bytes = |digest: &Digest| store.blobs.get(digest).copied().unwrap_or(0);
         let mut images = Vec::new();
         let mut used_layers = BTreeSet::new();
+        let mut unused_documents = 0;
         for summary in summaries {
             let own = &layers[&summary.id];
             let (unique, shared): (Vec<_>, Vec<_>) = own.iter().partition(|layer| holders.get(*layer) == Some(&1));
@@ -131,6 +132,9 @@ impl Engine {
                 used_layers.extend(own.iter().copied());
             }
             let own_documents = summary.manifest.iter().chain([&summary.id]).map(document_bytes).sum::<u64>();
+            if !in_use {
+                unused_documents += own_documents;
+            }
             images.push(ImageUsage {
                 shared_bytes: shared.into_iter().map(bytes_of).sum(),
                 unique_bytes: unique.into_iter().map(bytes_of).sum::<u64>() + own_documents,
@@ -152,9 +156,10 @@ impl Engine {
             image_bytes: image_layers.iter().map(|layer| bytes_of(layer)).sum::<u64>() + documents.iter().map(document_bytes).sum::<u64>(),
             image_bytes_unused: image_layers
                 .iter()
-                .filter(|layer| !used_layers.contains(**layer) && !cached.contains(**layer))
+                .filter(|layer| !used_layers.contains(**layer))
                 .map(|layer| bytes_of(layer))
-                .sum(),
+                .sum::<u64>()
+                + unused_documents,
             images,
             volumes: self.volume_usage(needed)?,
             containers,

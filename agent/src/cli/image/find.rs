@@ -3,9 +3,10 @@
 use crate::cli::Failure;
 use anyhow::anyhow;
 use runtime::image::ImageId;
-use runtime::image::archive::ImportError;
+use runtime::image::archive::{ImportError, Spooled};
 use runtime::image::store::StoreError;
 use spec::value::{ImageReference, ValueError};
+use std::path::{Path, PathBuf};
 
 /// The name an image is stored under: that of a site's image, else what Docker would complete it to.
 pub(super) fn key(engine: &runtime::engine::Engine, name: &str) -> Result<String, Failure> {
@@ -54,6 +55,17 @@ pub(super) enum MakeError {
     /// A name is none.
     #[error(transparent)]
     Name(#[from] ValueError),
+}
+
+/// The archive to read: a file, or standard input, which is kept in a file as long as what is returned lives.
+pub(super) fn input(engine: &runtime::engine::Engine, file: Option<&Path>) -> Result<(PathBuf, Option<Spooled>), ImportError> {
+    match file {
+        Some(file) => Ok((file.to_owned(), None)),
+        None => {
+            let spooled = Spooled::new(engine.images(), std::io::stdin().lock())?;
+            Ok((spooled.path(), Some(spooled)))
+        }
+    }
 }
 
 /// Gives a new image its names. Until then the caller holds a lease.

@@ -1,6 +1,6 @@
 //! Files of every kind that may be imported, and those that may not.
 
-use super::{ImportError, import, import_reader};
+use super::{ImportError, Spooled, import};
 use crate::image::ImageId;
 use crate::image::manifest::media_type;
 use crate::image::platform::Platform;
@@ -108,7 +108,7 @@ fn a_root_file_system_is_one_layer_whatever_its_compression() {
         assert_eq!(host.hello(&id), "hello");
         ids.push(id);
     }
-    ids.push(import_reader(&host.store, &tar[..]).unwrap());
+    ids.push(import(&host.store, &Spooled::new(&host.store, &tar[..]).unwrap().path()).unwrap());
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     assert_eq!(host.store.image(&ids[0]).unwrap().config.os, "linux");
     assert_eq!(import(&Host::new().store, &host.file("again.tar", &tar)).unwrap(), ids[0]);
