@@ -17,6 +17,7 @@ mod site;
 mod status;
 mod system;
 mod template;
+mod until;
 mod usage;
 mod validate;
 mod view;
@@ -148,6 +149,9 @@ enum Command {
     /// Look at and make images
     #[command(subcommand)]
     Image(image::ImageCommand),
+    /// The build cache, in Docker's words
+    #[command(subcommand, hide = true)]
+    Builder(image::CacheCommand),
     /// Be the registry of other hosts
     #[command(subcommand)]
     Registry(registry::RegistryCommand),
@@ -252,6 +256,7 @@ fn run(command: Command, session: &Session) -> Outcome {
         Command::Schema(args) => schema::run(&args, session),
         Command::Container(command) => container::run(&command, session),
         Command::Image(command) => image::run(&command, session),
+        Command::Builder(command) => image::cache(&command, session),
         Command::Registry(command) => registry::run(&command, session),
         Command::Volume(command) => volume::run(&command, session),
         Command::Network(command) => network::run(&command, session),

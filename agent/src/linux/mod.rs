@@ -21,7 +21,7 @@ pub use build_log::BuildLog;
 pub use config::ConfigError;
 pub use context::BuildContext;
 pub use image::{Bases, build_request, build_with, fetch, image_key, pull};
-pub use leftovers::{clear_up, collect_snapshots};
+pub use leftovers::{clear_up, collect_snapshots, unused_snapshots};
 pub use needed::{collect, needed};
 pub use publish::push;
 pub use record::Applied;

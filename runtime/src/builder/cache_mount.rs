@@ -10,22 +10,17 @@
 
 use super::error::StepError;
 use crate::image::store::ImageStore;
+use crate::store::usage::tree_bytes;
 use crate::store::{FileError, Lock, atomic, remove};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use spec::value::Digest;
-use std::ffi::CStr;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Copies of one private cache: as many as commands that use it at once, so many only by mistake.
 const COPIES_MAX: u32 = 64;
-
-/// Directories within each other that are counted: each holds a descriptor open.
-const DEPTH_MAX: usize = 128;
 
 /// Whether two commands may have a cache at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +46,7 @@ pub struct CacheMount {
     pub name: String,
     /// What builds call it.
     pub id: String,
-    /// Bytes of its files on disk.
+    /// Bytes of disk, its record included.
     pub size_bytes: u64,
     /// When a command last began to use it.
     pub last_used: SystemTime,
@@ -112,7 +107,7 @@ impl CacheMounts {
             // One without a record was begun by a process that died, or is just being made.
             let Some(record) = read(&directory) else { continue };
             let last_used = UNIX_EPOCH + Duration::from_secs(record.last_used);
-            mounts.push(CacheMount { size_bytes: size(&directory.join("root")), name, id: record.id, last_used, in_use });
+            mounts.push(CacheMount { size_bytes: tree_bytes(&directory), name, id: record.id, last_used, in_use });
         }
         mounts.sort_by(|a, b| (&a.id, &a.name).cmp(&(&b.id, &b.name)));
         Ok(mounts)
@@ -218,27 +213,6 @@ fn note(directory: &Path, id: &str) -> Result<(), FileError> {
 
 fn read(directory: &Path) -> Option<Record> {
     serde_json::from_slice(&fs::read(directory.join("cache.json")).ok()?).ok()
-}
-
-/// Bytes on disk of a tree that commands may be changing: no link is followed, and what lies too deep is not counted.
-fn size(path: &Path) -> u64 {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    fn below(directory: &OwnedFd, flags: OFlags, depth: usize) -> u64 {
-        let Ok(entries) = Dir::read_from(directory) else { return 0 };
-        let each = |name: &CStr| {
-            let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-            let child = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory && depth < DEPTH_MAX {
-                rustix::fs::openat(directory, name, flags, Mode::empty()).ok()
-            } else {
-                None
-            };
-            let blocks = u64::try_from(stat.st_blocks).unwrap_or_default();
-            Some(blocks * 512 + child.map_or(0, |child| below(&child, flags, depth + 1)))
-        };
-        let entries = entries.flatten().filter(|entry| !matches!(entry.file_name().to_bytes(), b"." | b".."));
-        entries.filter_map(|entry| each(entry.file_name())).sum()
-    }
-    rustix::fs::open(path, flags, Mode::empty()).map_or(0, |directory| below(&directory, flags, 0))
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub mod words;
 pub use cache_mount::{CacheMount, CacheMounts, Sharing};
 pub use change::{ChangeError, change};
 pub use context::{ContextError, context_digest, inline_context_digest};
-pub use download::DownloadError;
+pub use download::{DownloadError, Downloads, KeptDownload};
 pub use error::{BuildError, StepError};
 pub use event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
 pub use given::{Given, SECRET_BYTES_MAX, Secret};

@@ -211,7 +211,7 @@ fn site(args: &RunArgs, name: &Name) -> Result<Site, Failure> {
         Some(network) => set("networks", vec![network].into()),
     }
     let manifest = serde_json::json!({"apiVersion": "agent/v1", "kind": "Container", "metadata": {"name": name}, "spec": spec});
-    crate::site::single(SiteId(format!("run:{name}")), &manifest).map_err(|problems| {
+    crate::site::single(SiteId::of_run(name), &manifest).map_err(|problems| {
         let hint = problems.iter().find_map(|problem| problem.help.clone());
         let problems: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
         Failure::Error { error: anyhow!("{}", problems.join("; ")), hint }

@@ -4,10 +4,11 @@ use crate::cli::Failure;
 use crate::cli::missing::missing;
 use anyhow::anyhow;
 use runtime::image::ImageId;
-use runtime::image::archive::ImportError;
+use runtime::image::archive::{ImportError, Spooled};
 use runtime::image::store::StoreError;
 use spec::desired::Kind;
 use spec::value::{ImageReference, ValueError};
+use std::path::{Path, PathBuf};
 
 /// Ids shown of those that begin alike.
 const CANDIDATES_SHOWN: usize = 5;
@@ -62,6 +63,17 @@ pub(super) enum MakeError {
     /// A name is none.
     #[error(transparent)]
     Name(#[from] ValueError),
+}
+
+/// The archive to read: a file, or standard input, which is kept in a file as long as what is returned lives.
+pub(super) fn input(engine: &runtime::engine::Engine, file: Option<&Path>) -> Result<(PathBuf, Option<Spooled>), ImportError> {
+    match file {
+        Some(file) => Ok((file.to_owned(), None)),
+        None => {
+            let spooled = Spooled::new(engine.images(), std::io::stdin().lock())?;
+            Ok((spooled.path(), Some(spooled)))
+        }
+    }
 }
 
 /// Gives a new image its names. Until then the caller holds a lease.

@@ -21,6 +21,7 @@ mod tag;
 mod verify;
 
 use super::{Outcome, Session, container};
+pub(super) use cache::{CacheCommand, run as cache};
 use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
@@ -30,7 +31,7 @@ pub(super) enum ImageCommand {
     Ls(ls::LsArgs),
     /// Build an image from a Dockerfile
     Build(Box<build::BuildArgs>),
-    /// List and remove cache mounts of builds
+    /// List and remove what builds keep for the next ones
     #[command(subcommand)]
     Cache(cache::CacheCommand),
     /// Check a Dockerfile for what builds but is likely not meant

@@ -10,6 +10,7 @@ use super::Color;
 use crate::plan::action::Plan;
 use anstyle::{AnsiColor, Style};
 use runtime::container::state::Timestamp;
+use runtime::image::layer::pack::EPOCH;
 use screen::Screen;
 use serde::Serialize;
 use std::fmt::Display;
@@ -265,6 +266,16 @@ pub fn age_of(time: &str, now: Timestamp) -> String {
     time.parse::<jiff::Timestamp>().map_or_else(|_| String::new(), |then| age(now.0 / 1_000_000_000 - then.as_second()))
 }
 
+/// How long ago an image, or a step of it, was made: `5h ago`. `N/A` where it says nothing, or only the time that everything has that was
+/// made reproducibly.
+pub fn made(created: Option<&str>, now_s: i64) -> String {
+    let created = created.and_then(|time| time.parse::<jiff::Timestamp>().ok()).map(jiff::Timestamp::as_second);
+    match created.filter(|second| *second > EPOCH.seconds) {
+        Some(second) => format!("{} ago", age(now_s - second)),
+        None => "N/A".to_owned(),
+    }
+}
+
 /// Bytes as people read them: `1.5 GiB`.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -275,4 +286,24 @@ pub fn size(bytes: u64) -> String {
         unit += 1;
     }
     if unit == 0 { format!("{bytes} B") } else { format!("{amount:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_the_time_of_everything_has_none() {
+        let now = 1_700_000_000;
+        for (created, shown) in [
+            (Some("2023-11-14T22:13:15Z"), "5s ago"),
+            (Some("1980-01-02T00:00:00Z"), "N/A"),
+            (Some("1970-01-01T00:00:00Z"), "N/A"),
+            (Some("0001-01-01T00:00:00Z"), "N/A"),
+            (Some("yesterday"), "N/A"),
+            (None, "N/A"),
+        ] {
+            assert_eq!(made(created, now), shown, "{created:?}");
+        }
+    }
 }

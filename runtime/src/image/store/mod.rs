@@ -25,6 +25,7 @@ mod layers;
 mod origins;
 mod places;
 mod repair;
+mod seal;
 mod spool;
 mod usage;
 mod verify;
@@ -88,6 +89,9 @@ pub enum StoreError {
     /// A blob that an image needs is gone, though a collection was kept out.
     #[error("blob {0} is not in the store any more")]
     NoBlob(Digest),
+    /// It must not travel like that.
+    #[error("layer {0} is damaged: agent image verify --repair makes it whole if it can be")]
+    Damaged(Digest),
     /// An upper directory must be renamed into the store.
     #[error("{path:?} is not on the file system of the image store: make it with scratch()")]
     OtherFileSystem {
