@@ -1,13 +1,13 @@
 //! Requests to one repository at one place: authentication, retries, ranges.
 
+use super::Progress;
 use super::access::Access;
 use super::authentication::{Authorization, Challenge, parse_challenges};
 use super::credentials::Credential;
-use super::error::{RequestError, chain};
+use super::error::{RequestError, RequestFailed, Wish, chain};
 use super::http::{Answer, BodyReader, Fetched, Http, Message, accepted, resolve, without_query};
 use super::settings::Endpoint;
 use super::token::{self, Scope, Slot, TokenRequest};
-use super::{Progress, PullError};
 use crate::image::manifest::media_type;
 use spec::value::{Digest, Scheme};
 use std::io::Read as _;
@@ -35,7 +35,7 @@ pub(super) struct Client<'a> {
 
 impl<'a> Client<'a> {
     pub(super) fn new(endpoint: &'a Endpoint, scopes: Vec<Scope>, access: &'a Access, progress: &'a (dyn Fn(Progress<'_>) + Sync)) -> Self {
-        let http = Http::new(&access.settings, endpoint, access.patience);
+        let http = Http::new(access, endpoint);
         let authorization = access.authorizations.slot(&endpoint.registry, &scopes);
         Self { http, access, endpoint, scopes, given: None, progress, scheme: Mutex::default(), authorization }
     }
@@ -60,23 +60,32 @@ impl<'a> Client<'a> {
     }
 
     /// Gets a document whole, with retries. `what` is for the error.
-    pub(super) fn document(&self, path: &str, what: &str, limit: u64) -> Result<Fetched, PullError> {
+    pub(super) fn document(&self, path: &str, what: &str, limit: u64) -> Result<Fetched, Box<RequestFailed>> {
+        self.retried(Wish::Get, what, || self.get(path, 0).and_then(|response| self.http.document(response, limit)))
+    }
+
+    /// Asks again as often as makes sense. `wish` and `what` are for the error.
+    pub(super) fn retried<T>(
+        &self,
+        wish: Wish,
+        what: &str,
+        request: impl Fn() -> Result<T, RequestError>,
+    ) -> Result<T, Box<RequestFailed>> {
         let mut failures = 0;
         loop {
-            let outcome = match self.fetch(path, limit) {
-                Ok(fetched) => return Ok(fetched),
-                Err(error) => {
-                    failures += 1;
-                    self.wait_or_give_up(what, failures, error)
-                }
+            let error = match request() {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
             };
-            outcome.map_err(|source| PullError::Request {
-                registry: self.endpoint.registry.clone(),
-                repository: self.endpoint.repository.clone(),
-                what: what.to_owned(),
-                source: Box::new(source),
-            })?;
+            failures += 1;
+            self.wait_or_give_up(what, failures, error).map_err(|source| self.failed(wish, what, source))?;
         }
+    }
+
+    /// An error for whoever wanted it.
+    pub(super) fn failed(&self, wish: Wish, what: &str, source: RequestError) -> Box<RequestFailed> {
+        let Endpoint { registry, repository, .. } = self.endpoint;
+        Box::new(RequestFailed { wish, what: what.to_owned(), repository: repository.clone(), registry: registry.clone(), source })
     }
 
     /// Begins to get a blob, from `position` if the server can; returns where the body really begins.
@@ -96,18 +105,24 @@ impl<'a> Client<'a> {
         Ok((self.http.body(response), begins_at))
     }
 
-    /// Waits before the next attempt, or returns the error if another one makes no sense. A mirror that does not answer is not
-    /// waited for, there is another place to ask; what has begun to come is.
+    /// Waits before the next attempt, or returns the error if another one makes no sense. Nobody is waited for who has never
+    /// answered, nor a mirror, there is another place to ask; what has begun to come is. Docker does the same: who tries again
+    /// later is whoever asked, a person or the watch.
     pub(super) fn wait_or_give_up(&self, what: &str, failures: u32, error: RequestError) -> Result<(), RequestError> {
         let has_begun = matches!(error, RequestError::Body(_));
         match self.access.retry.wait(failures, error.retry_after()) {
-            Some(wait) if error.is_passing() && (has_begun || !self.endpoint.is_mirror) => {
+            Some(wait) if error.is_passing() && (has_begun || self.is_waited_for(&error)) => {
                 self.tell(Progress::Retrying { what, reason: &chain(&error), wait });
                 std::thread::sleep(wait);
                 Ok(())
             }
             _ => Err(error),
         }
+    }
+
+    fn is_waited_for(&self, error: &RequestError) -> bool {
+        let has_answered = self.scheme.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        !self.endpoint.is_mirror && (has_answered || !error.is_nobody())
     }
 
     /// One GET below the repository. Anything but success is an error.
@@ -175,11 +190,6 @@ impl<'a> Client<'a> {
             return Err(RequestError::Authentication(what));
         }
         Ok(answer.response)
-    }
-
-    /// A small document, asked for once.
-    pub(super) fn fetch(&self, path: &str, limit: u64) -> Result<Fetched, RequestError> {
-        self.get(path, 0).and_then(|response| self.http.document(response, limit))
     }
 
     /// Where an answer to a request below the repository leads.

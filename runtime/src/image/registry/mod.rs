@@ -13,9 +13,9 @@ mod http;
 mod login;
 mod patience;
 pub mod policy;
+mod proxy;
 mod push;
 mod retry;
-mod secret;
 pub mod settings;
 pub mod signature;
 mod token;
@@ -26,14 +26,14 @@ mod tests;
 
 pub use access::Access;
 pub use authentication::{Challenge, parse_challenges};
-pub use credentials::{Credential, CredentialFiles};
-pub use error::RequestError;
+pub use credentials::{Credential, CredentialFiles, CredentialPlaces};
+pub use error::{RequestError, RequestFailed, Wish};
 pub use login::{LoginError, verify_login};
 pub use patience::Patience;
 pub use policy::PolicyError;
+pub use proxy::{Proxies, ProxyError};
 pub use push::{PushError, PushOptions, PushProgress, Pushed, Tagged, push};
 pub use retry::Retry;
-pub use secret::Secret;
 pub use settings::Settings;
 
 use super::ImageId;
@@ -114,18 +114,8 @@ pub enum Progress<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     /// The registry did not give it.
-    #[error("get {what} of {repository} from registry {registry}")]
-    Request {
-        /// The registry.
-        registry: String,
-        /// The repository.
-        repository: String,
-        /// What was asked for.
-        what: String,
-        /// Why not.
-        #[source]
-        source: Box<RequestError>,
-    },
+    #[error(transparent)]
+    Request(#[from] Box<RequestFailed>),
     /// There are mirrors, and no place has it.
     #[error("{reference} cannot be had at any of its {} places{}", tried.len(), list(tried))]
     Everywhere {

@@ -8,7 +8,6 @@ use crate::image::ImageId;
 use crate::image::manifest::MANIFEST_BYTES_MAX;
 use crate::image::store::{ImageStore, Origin, StoreError};
 use spec::value::{Digest, ImageReference};
-use ureq::http::StatusCode;
 
 /// Why an image may not be used.
 #[derive(Debug, thiserror::Error)]
@@ -134,8 +133,8 @@ fn signatures(client: &Client<'_>, manifest: &Digest) -> Result<Vec<Signed>, Pul
     let tag = signature::tag(manifest);
     let list = match client.document(&format!("manifests/{tag}"), &format!("signatures {tag}"), MANIFEST_BYTES_MAX) {
         Ok(found) => found.bytes,
-        Err(PullError::Request { source, .. }) if source.status() == Some(StatusCode::NOT_FOUND) => return Ok(Vec::new()),
-        Err(error) => return Err(error),
+        Err(failed) if failed.is_absence() => return Ok(Vec::new()),
+        Err(failed) => return Err(failed.into()),
     };
     let mut found = Vec::new();
     for listed in signature::parse_list(&list).unwrap_or_default() {

@@ -6,9 +6,9 @@ use crate::image::registry::client::Client;
 use crate::image::registry::http::{Content, Message};
 use crate::image::registry::settings::{Mirror, PolicyRule, Rule, Trust};
 use crate::image::registry::token::Scope;
-use crate::image::registry::{Access, Credential, PullOptions, Secret, Settings, pull, verify_login};
+use crate::image::registry::{Access, Credential, PullOptions, Settings, pull, verify_login};
 use crate::image::tests::is_root;
-use spec::value::Digest;
+use spec::value::{Digest, Secret};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use ureq::http::Method;
 
@@ -21,7 +21,7 @@ fn settings(rules: Vec<(&str, Rule)>) -> Settings {
 }
 
 fn mirrors(servers: &[&Server]) -> Rule {
-    let mirror = |server: &&Server| Mirror { location: format!("{}/copy", server.address).parse().unwrap(), trust: None };
+    let mirror = |server: &&Server| Mirror { location: format!("{}/copy", server.address).parse().unwrap(), trust: None, identity: None };
     Rule { mirrors: Some(servers.iter().map(mirror).collect()), ..Rule::default() }
 }
 
