@@ -3,6 +3,7 @@
 use super::image::resource;
 use super::record::AppliedImage;
 use super::registries::registry_access;
+use super::room::with_room;
 use super::{HostError, LinuxHost};
 use runtime::engine::Engine;
 use runtime::image::ImageId;
@@ -66,7 +67,9 @@ pub fn push(engine: &Engine, id: &ImageId, reference: &ImageReference, tagged: T
         }
     };
     let options = PushOptions { access: &access, tagged, progress: &tell };
-    registry::push(engine.images(), id, reference, &options).map_err(|error| HostError::new(tried(), error))
+    with_room(engine, progress, &|| {
+        registry::push(engine.images(), id, reference, &options).map_err(|error| HostError::new(tried(), error))
+    })
 }
 
 /// Progress of a push as a line for people. Bytes come too often: of a large blob each quarter is told.
