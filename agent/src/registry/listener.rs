@@ -2,7 +2,8 @@
 
 use super::Registry;
 use super::access::AccessError;
-use super::connection::{self, SILENCE_MAX, Wire};
+use super::connection::{self, Wire};
+use super::pace::Paced;
 use runtime::image::store::StoreError;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -46,15 +47,6 @@ pub enum ServeError {
     /// The password file.
     #[error(transparent)]
     Access(#[from] AccessError),
-    /// The directory of pushed manifests.
-    #[error("create {directory:?}")]
-    Directory {
-        /// Which.
-        directory: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
     /// The image store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -166,11 +158,7 @@ impl Server {
     fn begin(&self, number: u64, stream: TcpStream, peer: SocketAddr) {
         let (registry, shared, tls) = (Arc::clone(&self.registry), Arc::clone(&self.shared), self.tls.clone());
         let idle = Arc::new(AtomicBool::new(true));
-        let prepared = stream
-            .set_read_timeout(Some(SILENCE_MAX))
-            .and_then(|()| stream.set_write_timeout(Some(SILENCE_MAX)))
-            .and_then(|()| stream.set_nodelay(true))
-            .and_then(|()| stream.try_clone());
+        let prepared = stream.set_nodelay(true).and_then(|()| stream.try_clone());
         let Ok(clone) = prepared else { return };
         self.shared.open().insert(number, Open { stream: clone, idle: Arc::clone(&idle) });
         let spawned = thread::Builder::new().name("connection".to_owned()).stack_size(STACK_BYTES).spawn(move || {
@@ -229,6 +217,7 @@ impl Drop for Leaving<'_> {
 }
 
 fn wire(stream: TcpStream, tls: Option<&Tls>) -> io::Result<Wire> {
+    let stream = Paced::new(stream);
     Ok(match tls {
         None => Wire::Plain(stream),
         Some(Tls(config)) => {

@@ -33,6 +33,7 @@ pub(super) struct Uploads {
 
 /// One upload. Whoever holds its lock writes.
 pub(super) struct Upload {
+    repository: String,
     path: PathBuf,
     file: File,
     sha256: Sha256,
@@ -50,7 +51,7 @@ impl Uploads {
     }
 
     /// Begins one; its id.
-    pub(super) fn begin(&self) -> Result<String, Problem> {
+    pub(super) fn begin(&self, repository: &str) -> Result<String, Problem> {
         let mut under_way = self.under_way();
         if under_way.len() >= UPLOADS_MAX {
             under_way.retain(|_, upload| upload.try_lock().map_or(true, |upload| upload.touched.elapsed() < IDLE_MAX));
@@ -61,18 +62,20 @@ impl Uploads {
         let id = random_id().map_err(Problem::failed)?;
         let path = self.directory.path().join("uploads").join(&id);
         let file = File::create_new(&path).map_err(Problem::failed)?;
-        let upload = Upload { path, file, sha256: Sha256::new(), size: 0, touched: Instant::now() };
+        let upload = Upload { repository: repository.to_owned(), path, file, sha256: Sha256::new(), size: 0, touched: Instant::now() };
         under_way.insert(id.clone(), Arc::new(Mutex::new(upload)));
         Ok(id)
     }
 
-    pub(super) fn get(&self, id: &str) -> Result<Arc<Mutex<Upload>>, Problem> {
-        self.under_way().get(id).cloned().ok_or_else(Problem::upload_unknown)
+    pub(super) fn get(&self, repository: &str, id: &str) -> Result<Arc<Mutex<Upload>>, Problem> {
+        let upload = self.under_way().get(id).cloned().ok_or_else(Problem::upload_unknown)?;
+        let is_there = upload.lock().unwrap_or_else(PoisonError::into_inner).repository == repository;
+        if is_there { Ok(upload) } else { Err(Problem::upload_unknown()) }
     }
 
-    /// Takes one off the list; its file goes with the last who holds it.
-    pub(super) fn remove(&self, id: &str) -> Result<Arc<Mutex<Upload>>, Problem> {
-        self.under_way().remove(id).ok_or_else(Problem::upload_unknown)
+    /// Takes one off the list; its file goes with the last who holds it. Fine if it is not there any more.
+    pub(super) fn remove(&self, id: &str) {
+        self.under_way().remove(id);
     }
 
     /// Makes an upload a blob, if it is the one it was promised to be.
@@ -97,12 +100,10 @@ impl Uploads {
         self.directory.path().join("blobs").join(digest.hex())
     }
 
-    /// Drops blobs that are in the store now.
-    pub(super) fn forget<'a>(&self, digests: impl Iterator<Item = &'a Digest>) {
-        for digest in digests {
-            // Another push of the same blob may have been faster; what stays goes when the registry ends.
-            let _ = fs::remove_file(self.blob_path(digest));
-        }
+    /// Drops a blob that is kept elsewhere now, or that nobody wants.
+    pub(super) fn forget(&self, digest: &Digest) {
+        // Another push of the same blob may have been faster; what stays goes when the registry ends.
+        let _ = fs::remove_file(self.blob_path(digest));
     }
 
     fn under_way(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Mutex<Upload>>>> {
