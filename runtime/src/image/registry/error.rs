@@ -2,6 +2,7 @@
 
 use super::credentials::CredentialsError;
 use super::http::REDIRECTS_MAX;
+use super::settings::Identity;
 use std::time::Duration;
 use ureq::http::StatusCode;
 
@@ -151,8 +152,8 @@ impl RequestError {
         if let Self::Status { status, .. } = self { Some(*status) } else { None }
     }
 
-    /// A connection that did not come about.
-    pub(super) fn transport(source: ureq::Error) -> Self {
+    /// A connection that did not come about; `identity` is what this host showed, or would have.
+    pub(super) fn transport(source: ureq::Error, identity: Option<&Identity>) -> Self {
         use rustls::AlertDescription as Alert;
         use rustls::CertificateError as Certificate;
         let hint = match (&source, tls_error(&source)) {
@@ -175,15 +176,22 @@ impl RequestError {
             (_, Some(rustls::Error::InvalidCertificate(Certificate::NotValidYet | Certificate::NotValidYetContext { .. }))) => {
                 " (its certificate is not valid yet: this host's clock is wrong, or that of whoever issued it)"
             }
-            (_, Some(rustls::Error::AlertReceived(Alert::CertificateRequired | Alert::HandshakeFailure))) => {
-                " (it may want a certificate of this host: name it as client in registries.yaml)"
-            }
+            // Servers do not agree on which of them a missing certificate is.
             (
                 _,
                 Some(rustls::Error::AlertReceived(
-                    Alert::BadCertificate | Alert::UnknownCA | Alert::CertificateUnknown | Alert::CertificateExpired | Alert::AccessDenied,
+                    Alert::CertificateRequired
+                    | Alert::HandshakeFailure
+                    | Alert::BadCertificate
+                    | Alert::UnknownCA
+                    | Alert::CertificateUnknown
+                    | Alert::CertificateExpired
+                    | Alert::AccessDenied,
                 )),
-            ) => " (it does not take the certificate of this host: the one named as client in registries.yaml)",
+            ) => match identity {
+                None => " (it may want a certificate of this host: name it as client in registries.yaml)",
+                Some(_) => " (it does not take the certificate of this host: the one named as client in registries.yaml)",
+            },
             (_, Some(rustls::Error::InvalidCertificate(_))) | (ureq::Error::Tls(_), None) => " (its certificate is not trusted here)",
             (_, Some(rustls::Error::InvalidMessage(_))) => " (it does not speak TLS; insecure: true in registries.yaml allows plain HTTP)",
             _ => "",

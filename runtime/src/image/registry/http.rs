@@ -146,7 +146,7 @@ impl<'a> Http<'a> {
         if let Some(authorization) = authorization {
             request = request.header(header::AUTHORIZATION, authorization.header());
         }
-        let unusable = |error: ureq::http::Error| RequestError::transport(ureq::Error::Http(error));
+        let unusable = |error: ureq::http::Error| RequestError::transport(ureq::Error::Http(error), None);
         let agent = self.agent_for(target);
         let answered = match message.body {
             Content::None => agent.run(request.body(()).map_err(unusable)?),
@@ -157,7 +157,7 @@ impl<'a> Http<'a> {
                 agent.run(request.header(header::CONTENT_LENGTH, length).body(body).map_err(unusable)?)
             }
         };
-        answered.map_err(RequestError::transport)
+        answered.map_err(|error| RequestError::transport(error, self.proof_for(host_of(target)).identity.as_ref()))
     }
 
     /// Plain HTTP is for loopback and for the registries that the operator named.
@@ -185,6 +185,14 @@ impl<'a> Http<'a> {
         Ok(Fetched { bytes, media_type })
     }
 
+    fn proof_for(&self, host: &str) -> Proof {
+        match self.access.settings.proof_of_host(host) {
+            _ if host == self.endpoint.host => self.endpoint.proof.clone(),
+            Proof { trust: Trust::System, identity } if is_loopback(host) => Proof { trust: Trust::Nothing, identity },
+            proof => proof,
+        }
+    }
+
     fn agent_for(&self, target: &Uri) -> ureq::Agent {
         let (scheme, host) = (target.scheme_str().unwrap_or_default(), host_of(target));
         let key = format!("{scheme}://{host}");
@@ -193,12 +201,7 @@ impl<'a> Http<'a> {
         if let Some((_, agent)) = agents.iter().find(|(known, _)| *known == key) {
             return agent.clone();
         }
-        let proof = match self.access.settings.proof_of_host(host) {
-            _ if host == self.endpoint.host => self.endpoint.proof.clone(),
-            Proof { trust: Trust::System, identity } if is_loopback(host) => Proof { trust: Trust::Nothing, identity },
-            proof => proof,
-        };
-        let agent = agent(&proof, &self.access.patience, self.access.proxies.find(scheme, host));
+        let agent = agent(&self.proof_for(host), &self.access.patience, self.access.proxies.find(scheme, host));
         agents.push((key, agent.clone()));
         agent
     }
