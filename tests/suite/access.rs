@@ -197,6 +197,11 @@ fn only_what_the_policy_takes_is_pulled_run_and_built_upon() -> Result<()> {
     secure.refused(&["image", "pull", &format!("{REGISTRY}/team/web:2")], unsigned)?;
     secure.refused(&["image", "pull", &format!("{REGISTRY}/team/web:3")], "by none of the keys")?;
     secure.quiet(&["image", "pull", &format!("{REGISTRY}/team/web:1")])?.ok()?;
+    // Who signed it is remembered by the digest of the key.
+    openssl(&["pkey", "-pubin", "-outform", "DER"], &["-in", &secure.config("release.pub"), "-out", &secure.config("release.der")])?;
+    let key = spec::value::Digest::of(&fs::read(secure.config("release.der"))?);
+    let shown: serde_json::Value = serde_json::from_str(&secure.quiet(&["image", "inspect", &format!("{REGISTRY}/team/web:1")])?.ok()?)?;
+    ensure!(shown[0]["Origins"][0]["signedBy"] == key.to_string(), "{shown}");
 
     // What was here before the policy is no exception, and what runs is left alone.
     secure.refused(&["apply", &site], unsigned)?;
@@ -206,6 +211,17 @@ fn only_what_the_policy_takes_is_pulled_run_and_built_upon() -> Result<()> {
     secure.refused(&["image", "build", &context], unsigned)?;
     secure.host.files(&[("context/Dockerfile", &dockerfile.replace(":2", ":1"))])?;
     secure.quiet(&["image", "build", "-t", "built", &context])?.ok()?;
+    // Nor does a build take files from one, by whatever instruction.
+    for instruction in ["COPY --from={} /page /taken", "RUN --mount=type=bind,from={},target=/mnt cp /mnt/page /taken"] {
+        let dockerfile = |tag: &str| {
+            let instruction = instruction.replace("{}", &format!("{REGISTRY}/team/web:{tag}"));
+            format!("FROM {REGISTRY}/team/web:1\nSHELL [\"/bin/busybox\", \"sh\", \"-c\"]\nENV PATH=/bin\n{instruction}\n")
+        };
+        secure.host.files(&[("context/Dockerfile", &dockerfile("2").replace("cp ", "busybox cp "))])?;
+        secure.refused(&["image", "build", &context], unsigned)?;
+        secure.host.files(&[("context/Dockerfile", &dockerfile("1").replace("cp ", "busybox cp "))])?;
+        secure.quiet(&["image", "build", &context])?.ok()?;
+    }
     let site = secure.site("web", &format!("{REGISTRY}/team/web:1"))?;
     secure.quiet(&["apply", &site])?.ok()?;
     ensure!(secure.quiet(&["plan", &site])?.code == 0);
