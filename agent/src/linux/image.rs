@@ -275,6 +275,7 @@ fn pull_options<'a>(access: &'a Access, progress: &'a (dyn Fn(Progress<'_>) + Sy
 fn pull_line(event: Progress<'_>, show: &dyn Fn(&str)) {
     match event {
         Progress::Resolved { manifest, layers } => show(&format!("{} layers, manifest {}", layers, manifest.short())),
+        Progress::Unchanged { .. } => show("the tag stands for what is here already"),
         Progress::LayerPresent { layer } => show(&format!("layer {} is here already", layer.digest.short())),
         Progress::LayerBytes { .. } => {}
         Progress::LayerDone { layer } => show(&format!("layer {} unpacked", layer.digest.short())),

@@ -11,7 +11,6 @@
 
 use super::document::{self, Document};
 use super::names::key_of;
-use super::problem::Problem;
 use runtime::image::ImageId;
 use runtime::image::manifest::MANIFEST_BYTES_MAX;
 use runtime::store::{FileError, atomic};
@@ -110,6 +109,11 @@ impl Kept {
         entries.iter().filter(|(place, _)| place.repository == repository).map(|(place, entry)| (place.clone(), entry.clone())).collect()
     }
 
+    /// All names.
+    pub(super) fn all(&self) -> Vec<(Place, Entry)> {
+        self.entries().iter().map(|(place, entry)| (place.clone(), entry.clone())).collect()
+    }
+
     /// The repositories that something was pushed to.
     pub(super) fn repositories(&self) -> BTreeSet<String> {
         self.entries().keys().map(|place| place.repository.clone()).collect()
@@ -123,11 +127,11 @@ impl Kept {
     }
 
     /// Lets a name stand for a manifest whose blobs are here. Names that are gone with what it stood for before are returned.
-    pub(super) fn put(&self, place: &Place, bytes: &[u8], entry: Entry) -> Result<Vec<Place>, Problem> {
-        atomic::write(&self.blob_path(&entry.digest), bytes).map_err(Problem::failed)?;
+    pub(super) fn put(&self, place: &Place, bytes: &[u8], entry: Entry) -> Result<Vec<Place>, FileError> {
+        atomic::write(&self.blob_path(&entry.digest), bytes)?;
         let (digest, media_type, image) = (entry.digest, entry.document.media_type.clone(), entry.image);
         let record = Record { place: place.clone(), digest, media_type, image };
-        atomic::write_json(&self.name_path(place), &record).map_err(Problem::failed)?;
+        atomic::write_json(&self.name_path(place), &record)?;
         let mut entries = self.entries();
         let before = entries.insert(place.clone(), entry);
         match before.filter(|before| before.digest != digest) {
@@ -137,20 +141,20 @@ impl Kept {
     }
 
     /// Forgets a name, and what only it kept; all names that are gone. Fine if there is none.
-    pub(super) fn remove(&self, place: &Place) -> Result<Vec<Place>, Problem> {
+    pub(super) fn remove(&self, place: &Place) -> Result<Vec<Place>, FileError> {
         self.remove_from(&mut self.entries(), place)
     }
 
-    fn remove_from(&self, entries: &mut BTreeMap<Place, Entry>, place: &Place) -> Result<Vec<Place>, Problem> {
+    fn remove_from(&self, entries: &mut BTreeMap<Place, Entry>, place: &Place) -> Result<Vec<Place>, FileError> {
         let Some(before) = entries.remove(place) else { return Ok(Vec::new()) };
-        atomic::remove_file(&self.name_path(place)).map_err(Problem::failed)?;
+        atomic::remove_file(&self.name_path(place))?;
         let mut gone = self.clear(entries, place, &before)?;
         gone.push(place.clone());
         Ok(gone)
     }
 
     /// Removes what nothing names any more after a name stands for something else: the manifests of an index, then blobs.
-    fn clear(&self, entries: &mut BTreeMap<Place, Entry>, place: &Place, before: &Entry) -> Result<Vec<Place>, Problem> {
+    fn clear(&self, entries: &mut BTreeMap<Place, Entry>, place: &Place, before: &Entry) -> Result<Vec<Place>, FileError> {
         let mut gone = Vec::new();
         let is_gone = !entries.iter().any(|(other, entry)| other.repository == place.repository && entry.digest == before.digest);
         for member in before.document.manifests.iter().filter(|_| is_gone) {
@@ -164,7 +168,7 @@ impl Kept {
         }
         let needed: BTreeSet<&Digest> = entries.values().flat_map(|entry| std::iter::once(&entry.digest).chain(named(entry))).collect();
         for digest in std::iter::once(&before.digest).chain(named(before)).filter(|digest| !needed.contains(digest)) {
-            atomic::remove_file(&self.blob_path(digest)).map_err(Problem::failed)?;
+            atomic::remove_file(&self.blob_path(digest))?;
         }
         Ok(gone)
     }

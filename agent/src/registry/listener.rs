@@ -17,7 +17,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Connections at once; a client opens three to six. Those beyond wait in the kernel's queue.
+/// Connections at once; a client opens three to six. For one beyond, the one that has waited longest for a request is closed; if all
+/// are busy, it waits in the kernel's queue.
 const CONNECTIONS_MAX: usize = 256;
 /// Stack of a connection's thread: unpacking a pushed layer is done on it.
 const STACK_BYTES: usize = 2 << 20;
@@ -151,6 +152,10 @@ impl Server {
     fn wait_for_room(&self) {
         let mut open = self.shared.open();
         while open.len() >= CONNECTIONS_MAX && !self.shared.ending.load(Ordering::SeqCst) {
+            // The least number is the oldest. Its thread takes it off the list.
+            if let Some(oldest) = open.values().find(|connection| connection.idle.load(Ordering::SeqCst)) {
+                let _ = oldest.stream.shutdown(std::net::Shutdown::Both);
+            }
             open = self.shared.changed.wait(open).unwrap_or_else(PoisonError::into_inner);
         }
     }

@@ -79,7 +79,7 @@ impl Registry {
             Some(id) => self.store.tag(&self.key(place), id).map_err(Problem::failed)?,
             None => self.store.untag(&self.key(place)).map_err(Problem::failed)?,
         }
-        let gone = self.kept.put(place, bytes, entry)?;
+        let gone = self.kept.put(place, bytes, entry).map_err(Problem::failed)?;
         self.untag(&gone)
     }
 
@@ -92,7 +92,7 @@ impl Registry {
                 if let Some(id) = &entry.image {
                     self.store.tag(&self.key(&place), id).map_err(Problem::failed)?;
                 }
-                self.kept.put(&place, &bytes, entry).map(drop)
+                self.kept.put(&place, &bytes, entry).map(drop).map_err(Problem::failed)
             }
             Some(_) | None => Ok(()),
         }
@@ -195,7 +195,7 @@ impl Registry {
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut deleted = false;
         while let Some((place, _)) = self.kept.find(repository, reference) {
-            let gone = self.kept.remove(&place)?;
+            let gone = self.kept.remove(&place).map_err(Problem::failed)?;
             self.untag(&gone)?;
             deleted = true;
         }

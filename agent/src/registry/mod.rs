@@ -70,7 +70,19 @@ impl Registry {
         let uploads = Uploads::new(&store)?;
         let directory = store.directory().with_file_name("registry");
         let kept = Kept::open(&directory)?;
-        Ok(Self { store, own_name, access, writing, uploads, kept, changing: Mutex::new(()) })
+        let registry = Self { store, own_name, access, writing, uploads, kept, changing: Mutex::new(()) };
+        registry.forget_removed()?;
+        Ok(registry)
+    }
+
+    /// Forgets what the operator of this host removed or renamed meanwhile.
+    fn forget_removed(&self) -> Result<(), ServeError> {
+        for (place, entry) in self.kept.all() {
+            if entry.image.is_some() && self.store.find(&self.key(&place))? != entry.image {
+                self.kept.remove(&place)?;
+            }
+        }
+        Ok(())
     }
 
     /// Answers a request. What fails is an answer too.

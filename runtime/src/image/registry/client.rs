@@ -64,6 +64,14 @@ impl<'a> Client<'a> {
         self.retried(Wish::Get, what, || self.get(path, 0).and_then(|response| self.http.document(response, limit)))
     }
 
+    /// What a tag stands for, if the registry says so without sending it.
+    pub(super) fn digest_of(&self, tag: &str) -> Result<Option<Digest>, RequestError> {
+        let mut message = Message::bare(Method::HEAD);
+        message.headers.push((header::ACCEPT, accepted_manifests()));
+        let response = accepted(self.request(&format!("manifests/{tag}"), &message)?)?;
+        Ok(response.headers().get("docker-content-digest").and_then(|digest| digest.to_str().ok()?.parse().ok()))
+    }
+
     /// Asks again as often as makes sense. `wish` and `what` are for the error.
     pub(super) fn retried<T>(
         &self,
@@ -127,10 +135,8 @@ impl<'a> Client<'a> {
 
     /// One GET below the repository. Anything but success is an error.
     fn get(&self, path: &str, position: u64) -> Result<Response<ureq::Body>, RequestError> {
-        use media_type::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
-        let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST, "*/*"].join(", ");
         let mut message = Message::bare(Method::GET);
-        message.headers.push((header::ACCEPT, accept));
+        message.headers.push((header::ACCEPT, accepted_manifests()));
         if position > 0 {
             message.headers.push((header::RANGE, format!("bytes={position}-")));
         }
@@ -258,6 +264,12 @@ impl<'a> Client<'a> {
         let what = if challenges.is_empty() { "it refuses us without saying how to authenticate" } else { "it asks for a password" };
         Err(RequestError::Authentication(format!("{what}: log in (agent image login {registry})")))
     }
+}
+
+/// The media types of manifests that are read; `*/*` is for blobs.
+fn accepted_manifests() -> String {
+    use media_type::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
+    [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST, "*/*"].join(", ")
 }
 
 /// Whether an answer 400 is the complaint of a TLS server about plain HTTP: `None` if so, else the error that it is.

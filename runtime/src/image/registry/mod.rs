@@ -41,7 +41,7 @@ use super::config::ImageConfig;
 use super::layer::BYTES_MAX;
 use super::manifest::{self, CONFIG_BYTES_MAX, Descriptor, Document, MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use super::platform::Platform;
-use super::store::{ImageStore, StoreError};
+use super::store::{ImageStore, Origin, StoreError};
 use blob::BlobReader;
 use client::Client;
 use spec::value::{Digest, ImageReference};
@@ -81,6 +81,11 @@ pub enum Progress<'a> {
         manifest: &'a Digest,
         /// How many layers it has.
         layers: usize,
+    },
+    /// The tag stands for the image that is here.
+    Unchanged {
+        /// The image.
+        image: &'a ImageId,
     },
     /// The layer is in the store already.
     LayerPresent {
@@ -239,6 +244,9 @@ struct Pull<'a> {
 impl Pull<'_> {
     /// All of it, from one place.
     fn run(&self) -> Result<ImageId, PullError> {
+        if let Some(id) = self.unchanged()? {
+            return Ok(id);
+        }
         let (manifest, bytes, path) = self.resolve()?;
         let origin = policy::verify(&self.client, &self.options.access.settings, self.reference, &path)?;
         (self.options.progress)(Progress::Resolved { manifest: &Digest::of(&bytes), layers: manifest.layers.len() });
@@ -253,6 +261,30 @@ impl Pull<'_> {
         self.layers(&manifest, &config.rootfs.diff_ids)?;
         self.store.put_origin(&id, &origin)?;
         Ok(self.store.put_image_bytes(&config_bytes, Some(&bytes))?)
+    }
+
+    /// The image that has the name here, if the registry says that its tag still stands for what it was pulled as. That is asked by
+    /// HEAD, which Docker Hub does not count against its limit of pulls.
+    fn unchanged(&self) -> Result<Option<ImageId>, PullError> {
+        let (Some(tag), None, true) = (self.reference.tag(), self.reference.digest(), self.options.platform == Platform::host()) else {
+            return Ok(None);
+        };
+        let Some(id) = self.store.find(&self.reference.to_string())?.filter(|id| self.store.has_image(id)) else { return Ok(None) };
+        let is_same = |origin: &Origin| origin.repository == policy::name_of(self.reference) && origin.tag.as_deref() == Some(tag);
+        let Some(origin) = self.store.origins(&id)?.into_iter().rfind(is_same) else { return Ok(None) };
+        let now = match self.client.digest_of(tag) {
+            Ok(now) => now,
+            Err(error) if error.is_nobody() => return Err(self.client.failed(Wish::Get, &format!("manifest {tag}"), error).into()),
+            // It goes wrong with the question that follows too, and is told there.
+            Err(_) => None,
+        };
+        if now.is_none() || now.as_ref() != origin.manifests.first() {
+            return Ok(None);
+        }
+        let origin = policy::verify(&self.client, &self.options.access.settings, self.reference, &origin.manifests)?;
+        self.store.put_origin(&id, &origin)?;
+        (self.options.progress)(Progress::Unchanged { image: &id });
+        Ok(Some(id))
     }
 
     /// The manifest for the platform, with its exact bytes, and the digests of all documents on the way to it.

@@ -147,6 +147,6 @@ fn signatures(client: &Client<'_>, manifest: &Digest) -> Result<Vec<Signed>, Pul
     Ok(found)
 }
 
-fn name_of(reference: &ImageReference) -> String {
+pub(super) fn name_of(reference: &ImageReference) -> String {
     format!("{}/{}", reference.registry(), reference.repository())
 }

@@ -1,7 +1,7 @@
 //! Images to registries: the push side of the distribution specification.
 //!
 //! Blobs first, [`BLOBS_AT_ONCE`] at a time and each as soon as it is compressed, then the manifest that names them, last the tag:
-//! whoever pulls meanwhile gets the old image or the new one. Compressed layers that are kept go as they came, and what the registry has already does not go at all.
+//! whoever pulls meanwhile gets the old image or the new one. (Not while it is compressed: whether it is there is asked by its digest.) Compressed layers that are kept go as they came, and what the registry has already does not go at all.
 
 use super::Progress;
 use super::access::Access;
