@@ -13,6 +13,7 @@ use super::document::{self, Document};
 use super::names::key_of;
 use runtime::image::ImageId;
 use runtime::image::manifest::MANIFEST_BYTES_MAX;
+use runtime::store::usage::tree_bytes;
 use runtime::store::{FileError, atomic};
 use serde::{Deserialize, Serialize};
 use spec::value::Digest;
@@ -198,6 +199,11 @@ impl Kept {
         io::copy(content, &mut copy)?;
         copy.sync_all()?;
         fs::rename(&part, &to)
+    }
+
+    /// What all of it takes on the disk.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        tree_bytes(&self.directory)
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {

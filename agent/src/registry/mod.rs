@@ -85,6 +85,16 @@ impl Registry {
         Ok(())
     }
 
+    /// Whether so many bytes more would fit: what is kept here counts for the store's budget like the store itself.
+    fn check_room(&self, need: u64) -> Result<(), Problem> {
+        let kept = self.store.limits().budget.map_or(0, |_| self.kept.disk_bytes());
+        let fits = self.store.check_room(need).and_then(|()| match kept {
+            0 => Ok(()),
+            kept => self.store.check_budget(need.saturating_add(kept)),
+        });
+        fits.map_err(|error| Problem { status: 507, code: "DENIED", ..Problem::failed(error) })
+    }
+
     /// Answers a request. What fails is an answer too.
     fn answer(&self, request: &mut Request<'_>) -> Response {
         let answer = self.try_answer(request);

@@ -36,7 +36,7 @@ impl Registry {
         let upload = self.uploads.get(repository, id)?;
         let mut upload = locked(&upload)?;
         in_order(request, repository, id, &upload)?;
-        upload.append(&self.store, request)?;
+        upload.append(&|need| self.check_room(need), request)?;
         Ok(under_way(202, repository, id, &upload))
     }
 
@@ -51,7 +51,7 @@ impl Registry {
         let upload = self.uploads.get(repository, id)?;
         let mut upload = locked(&upload)?;
         in_order(request, repository, id, &upload)?;
-        upload.append(&self.store, request)?;
+        upload.append(&|need| self.check_room(need), request)?;
         // Right or wrong, it is over.
         self.uploads.remove(id);
         self.uploads.finish(&mut upload, digest)?;

@@ -117,7 +117,8 @@ impl<'a> Request<'a> {
             }
             known.entry(name).or_insert(value);
         }
-        let (path, query) = parsed.path.unwrap_or_default().split_once('?').unwrap_or((parsed.path.unwrap_or_default(), ""));
+        let target = without_authority(parsed.path.unwrap_or_default());
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let body = length(&known)?;
         let expects_go_ahead = known.get("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
         let query = pairs(query);
@@ -248,6 +249,12 @@ fn bad(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
+/// The path of a target that proxies also write as a whole URL (RFC 9112, 3.2.2).
+fn without_authority(target: &str) -> &str {
+    let rest = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"));
+    rest.map_or(target, |rest| rest.find('/').map_or("/", |at| &rest[at..]))
+}
+
 /// The parameters of a query, or of a form (`application/x-www-form-urlencoded`).
 pub(super) fn pairs(text: &str) -> impl Iterator<Item = (String, String)> {
     text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
@@ -364,6 +371,16 @@ mod tests {
         ];
         for (text, status) in cases {
             assert_eq!(body(text), Err(status), "{:?}", &text[..text.len().min(60)]);
+        }
+    }
+
+    #[test]
+    fn a_whole_url_is_a_path() {
+        for (target, path) in [("/v2/", "/v2/"), ("http://h:5000/v2/?a=b", "/v2/"), ("https://h", "/"), ("httpx://h/v2/", "httpx://h/v2/")]
+        {
+            let mut stream = given(&format!("GET {target} HTTP/1.1\r\n\r\n"));
+            let Ok(Head::Request(request)) = Request::read(&mut stream) else { panic!("a request: {target}") };
+            assert_eq!(request.path, path);
         }
     }
 

@@ -114,7 +114,8 @@ impl Uploads {
 
 impl Upload {
     /// Adds what a body has. What came before it broke off stays, and counts.
-    pub(super) fn append(&mut self, store: &ImageStore, body: &mut impl Read) -> Result<(), Problem> {
+    /// `room` says whether so many bytes more would fit.
+    pub(super) fn append(&mut self, room: &dyn Fn(u64) -> Result<(), Problem>, body: &mut impl Read) -> Result<(), Problem> {
         let mut buffer = vec![0; READ_BYTES];
         let mut unchecked = CHECK_BYTES;
         self.touched = Instant::now();
@@ -131,7 +132,7 @@ impl Upload {
             unchecked += count as u64;
             if unchecked >= CHECK_BYTES {
                 unchecked = 0;
-                store.check_room(CHECK_BYTES).map_err(|error| Problem { status: 507, code: "DENIED", ..Problem::failed(error) })?;
+                room(CHECK_BYTES)?;
             }
             if self.size + count as u64 > BLOB_BYTES_MAX {
                 return Err(Problem::new(413, "SIZE_INVALID", format!("a blob has at most {BLOB_BYTES_MAX} bytes")));
