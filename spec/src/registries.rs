@@ -104,8 +104,9 @@ pub struct Policy {
     pub allowed: Option<bool>,
     /// Whether they must be named by digest: `name@sha256:…`.
     pub digest_required: Option<bool>,
-    /// Public keys (PEM files, relative to this one; ECDSA P-256 or Ed25519) of which one must have signed the image with cosign.
-    /// An empty list asks for no signature.
+    /// Public keys (PEM files, relative to this one; ECDSA P-256 or Ed25519) of which one must have signed the image with cosign,
+    /// beside it (`.sig`) or as a bundle about it, as cosign 3 does; a bundle is for a digest alone, whatever the name. An empty list
+    /// asks for no signature.
     pub cosign_keys: Option<Vec<String>>,
 }
 

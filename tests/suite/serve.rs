@@ -1,10 +1,11 @@
 //! This host as the registry of others: pulled from and pushed to by skopeo, by curl and by ourselves.
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tests::authority::Authority;
+use tests::authority::{Authority, openssl};
 use tests::host::{Host, Ran, Running, eventually, is_root};
 
 const ADDRESS: &str = "127.0.0.1:5000";
@@ -190,8 +191,8 @@ fn indexes_and_what_is_about_an_image_are_kept_as_they_came() -> Result<()> {
     ensure!(here.contains(there[0]["Id"].as_str().context("an id")?), "{here}\n{there}");
 
     // Something about it: a list of its parts, say.
-    let config = registry.put_blob("{}")?;
-    let note = registry.put_blob("a note")?;
+    let config = registry.put_blob("team/multi", "{}")?;
+    let note = registry.put_blob("team/multi", "a note")?;
     let subject = format!("{{\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"digest\":\"{digest}\",\"size\":{}}}", index.len());
     let about = format!(
         "{{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"artifactType\":\"text/note\",\
@@ -222,6 +223,61 @@ fn indexes_and_what_is_about_an_image_are_kept_as_they_came() -> Result<()> {
     let left = |part: &str| fs::read_dir(kept.join(part)).map(Iterator::count);
     ensure!((left("names")?, left("blobs")?) == (0, 0), "nothing is left of it");
     ensure!(!registry.host.agent(&["image", "ls"]).ok()?.contains("team/multi"));
+    Ok(())
+}
+
+#[test]
+fn a_signature_pushed_as_an_artifact_is_what_a_policy_elsewhere_wants() -> Result<()> {
+    let Some(registry) = Serving::start("serve: signatures", &["--writable"])? else { return Ok(()) };
+    let config = registry.host.places().config;
+    fs::create_dir_all(&config)?;
+    let file = |name: &str| config.join(name).to_string_lossy().into_owned();
+    openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout"], &["-out", &file("k.key")])?;
+    openssl(&["ec", "-pubout"], &["-in", &file("k.key"), "-out", &file("k.pub")])?;
+    let rules = format!("apiVersion: agent/v1\nkind: Registries\nspec:\n  '{ADDRESS}': {{policy: {{cosignKeys: [k.pub]}}}}\n");
+    fs::write(file("registries.yaml"), rules)?;
+    let (other, pull) = (Places::new(&registry.host), ["image", "pull", &format!("{ADDRESS}/shop:1")]);
+    let unsigned = format!("{:#}", other.agent(&pull).expect_err("nobody signed it"));
+    ensure!(unsigned.contains("it has no signature"), "{unsigned}");
+
+    let manifest = registry.get("/v2/shop/manifests/1")?;
+    let digest = spec::value::Digest::of(manifest.as_bytes());
+    let kind = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    let statement = json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"digest": {"sha256": digest.hex()}}],
+        "predicateType": "https://sigstore.dev/cosign/sign/v1",
+        "predicate": {},
+    })
+    .to_string();
+    fs::write(file("signed"), format!("DSSEv1 28 application/vnd.in-toto+json {} {statement}", statement.len()))?;
+    fs::write(file("statement"), &statement)?;
+    openssl(&["dgst", "-sha256", "-sign", &file("k.key")], &["-out", &file("signature"), &file("signed")])?;
+    let base64 = |name: &str| openssl(&["base64", "-A"], &["-in", &file(name)]);
+    let envelope = json!({
+        "payload": base64("statement")?,
+        "payloadType": "application/vnd.in-toto+json",
+        "signatures": [{"sig": base64("signature")?}],
+    });
+    let bundle = json!({"mediaType": kind, "verificationMaterial": {}, "dsseEnvelope": envelope}).to_string();
+    let part = |content: &str, kind: &str| -> Result<serde_json::Value> {
+        Ok(json!({"mediaType": kind, "digest": registry.put_blob("shop", content)?, "size": content.len()}))
+    };
+    let about = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": kind,
+        "config": part("{}", "application/vnd.oci.empty.v1+json")?,
+        "layers": [part(&bundle, kind)?],
+        "subject": {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": manifest.len()},
+    })
+    .to_string();
+    let path = format!("/v2/shop/manifests/{}", spec::value::Digest::of(about.as_bytes()));
+    let put = registry.curl(&["-i", "-X", "PUT", "-d", &about, &url(&path)])?;
+    ensure!(put.starts_with("HTTP/1.1 201"), "{put}");
+    other.agent(&pull)?;
+    // What is about an image of this host does not keep others from its tags.
+    ensure!(registry.get("/v2/shop/tags/list")?.ends_with("\"tags\":[\"1\",\"2\"]}"));
     Ok(())
 }
 
@@ -282,7 +338,7 @@ fn a_token_is_good_for_what_it_was_asked_for() -> Result<()> {
 
 /// Adds to a layout of one image the same for another platform, and an index of both in its place; the index.
 fn add_other_platform(layout: &Path) -> Result<String> {
-    use serde_json::{Value, json};
+    use serde_json::Value;
     let blob = |digest: &str| layout.join("blobs/sha256").join(digest.trim_start_matches("sha256:"));
     let read = |path: PathBuf| -> Result<Value> { Ok(serde_json::from_slice(&fs::read(path)?)?) };
     let write = |value: &Value| -> Result<Value> {
@@ -366,9 +422,9 @@ impl Serving {
     }
 
     /// Uploads a blob whole; its digest.
-    fn put_blob(&self, content: &str) -> Result<String> {
+    fn put_blob(&self, repository: &str, content: &str) -> Result<String> {
         let digest = spec::value::Digest::of(content.as_bytes()).to_string();
-        let answer = self.curl(&["-i", "-X", "POST", "-d", content, &url(&format!("/v2/team/multi/blobs/uploads/?digest={digest}"))])?;
+        let answer = self.curl(&["-i", "-X", "POST", "-d", content, &url(&format!("/v2/{repository}/blobs/uploads/?digest={digest}"))])?;
         ensure!(answer.starts_with("HTTP/1.1 201"), "{answer}");
         Ok(digest)
     }

@@ -43,6 +43,11 @@ impl RequestFailed {
     pub(super) fn is_absence(&self) -> bool {
         self.source.status() == Some(StatusCode::NOT_FOUND)
     }
+
+    /// Whether the registry does not know what is wanted of it.
+    pub(super) fn is_unsupported(&self) -> bool {
+        matches!(self.source.status(), Some(StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED))
+    }
 }
 
 /// Why a request did not give what was asked for.

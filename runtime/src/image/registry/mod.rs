@@ -6,6 +6,7 @@
 mod access;
 mod authentication;
 mod blob;
+mod bundle;
 mod client;
 pub mod credentials;
 mod error;

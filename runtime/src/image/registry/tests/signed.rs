@@ -1,6 +1,7 @@
 //! Images whose policy wants a signature.
 
 use super::{Answer, Fixture, Host, Request, Server, chain};
+use crate::image::registry::bundle::tests::bundle;
 use crate::image::registry::policy::is_settled;
 use crate::image::registry::settings::{PolicyRule, Rule};
 use crate::image::registry::signature::{PublicKey, tag};
@@ -179,4 +180,51 @@ fn of_several_signatures_one_that_counts_is_enough() {
     let text =
         chain(&pull(&strict.store, &server.reference(), &PullOptions::new(&wanting(vec![Signer::new().public()], &strict))).unwrap_err());
     assert!(text.contains("none of its 4 signatures counts"), "{text}");
+}
+
+#[test]
+fn a_bundle_about_the_image_counts_wherever_the_registry_lists_it() {
+    if !is_root() {
+        return;
+    }
+    const SIGNED: &str = "https://sigstore.dev/cosign/sign/v1";
+    type Case = (bool, bool, &'static str, Result<(), &'static str>);
+    // Whether the registry has a list of its own, whether it is by the right key, for what.
+    let cases: [Case; 4] = [
+        (true, true, SIGNED, Ok(())),
+        (false, true, SIGNED, Ok(())),
+        (true, false, SIGNED, Err("by none of the keys")),
+        (true, true, "https://slsa.dev/provenance/v1", Err("no cosign payload")),
+    ];
+    for (lists, is_right, predicate, expected) in cases {
+        let (fixture, signer, host) = (Fixture::small(), Signer::new(), Host::new());
+        let manifest = Digest::of(&fixture.manifest);
+        let key = if is_right { signer.public() } else { Signer::new().public() };
+        let bundle = bundle(&signer.0, &manifest, predicate);
+        let kind = "application/vnd.dev.sigstore.bundle.v0.3+json";
+        let about = format!(r#"{{"schemaVersion":2,"layers":[{{"mediaType":"{kind}","digest":"{}","size":1}}]}}"#, Digest::of(&bundle));
+        let index = format!(
+            r#"{{"schemaVersion":2,"manifests":[{{"artifactType":"{kind}","digest":"{}","size":1}}]}}"#,
+            Digest::of(about.as_bytes())
+        );
+        let served = fixture.clone();
+        let server = Server::start(move |request: &Request, _| {
+            let is = |end: String| request.path.ends_with(&end);
+            match () {
+                () if is(tag(&manifest)) => Answer::new(404, ""),
+                () if is(format!("referrers/{manifest}")) && lists => Answer::new(200, index.clone()),
+                () if is(format!("referrers/{manifest}")) => Answer::new(404, ""),
+                () if is(format!("manifests/sha256-{}", manifest.hex())) => Answer::new(200, index.clone()),
+                () if is(Digest::of(about.as_bytes()).to_string()) => Answer::new(200, about.clone()),
+                () if is(Digest::of(&bundle).to_string()) => Answer::new(200, bundle.clone()),
+                () => served.answer(request),
+            }
+        });
+        let pulled = pull(&host.store, &server.reference(), &PullOptions::new(&wanting(vec![key.clone()], &host)));
+        match (pulled, expected) {
+            (Ok(id), Ok(())) => assert_eq!(host.store.origins(&id).unwrap()[0].signed_by, Some(*key.fingerprint())),
+            (Err(error), Err(because)) => assert!(chain(&error).contains(because), "{}", chain(&error)),
+            (pulled, expected) => panic!("{pulled:?} where {expected:?} was expected"),
+        }
+    }
 }
