@@ -9,6 +9,9 @@ use serde_json::Value;
 use spec::value::Digest;
 use std::collections::BTreeMap;
 
+/// Most blobs or manifests that one may name: images have at most 500 layers, indexes some hundred members. All are kept in memory.
+const PARTS_MAX: usize = 2_000;
+
 /// A manifest or an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Document {
@@ -21,7 +24,6 @@ pub(super) struct Document {
     pub subject: Option<Digest>,
     /// What kind of thing it is, among those about the same subject.
     pub artifact_type: Option<String>,
-    pub annotations: BTreeMap<String, String>,
 }
 
 /// Something that a document names.
@@ -56,7 +58,15 @@ struct Fields {
     layers: Option<Vec<Part>>,
     manifests: Option<Vec<Part>>,
     subject: Option<Part>,
-    annotations: Option<BTreeMap<String, String>>,
+}
+
+/// The remarks on a document. Some are long: they are read when somebody asks.
+pub(super) fn annotations(bytes: &[u8]) -> BTreeMap<String, String> {
+    #[derive(Deserialize)]
+    struct Remarks {
+        annotations: Option<BTreeMap<String, String>>,
+    }
+    serde_json::from_slice::<Remarks>(bytes).ok().and_then(|remarks| remarks.annotations).unwrap_or_default()
 }
 
 /// Reads it; `served_as` is the `Content-Type` it came with. What is wrong is told to whoever sent it.
@@ -67,18 +77,20 @@ pub(super) fn parse(bytes: &[u8], served_as: Option<&str>) -> Result<Document, S
     }
     let served_as = served_as.map(|kind| kind.split(';').next().unwrap_or_default().trim());
     let media_type = media_type(fields.media_type.as_deref(), served_as, fields.manifests.is_some())?.to_owned();
-    let (annotations, subject) = (fields.annotations.unwrap_or_default(), fields.subject.map(|subject| subject.digest));
-    match (fields.config, fields.layers, fields.manifests) {
+    let subject = fields.subject.map(|subject| subject.digest);
+    let document = match (fields.config, fields.layers, fields.manifests) {
         (Some(config), Some(layers), None) => {
             let artifact_type = fields.artifact_type.or_else(|| Some(config.media_type.clone()));
             let blobs = std::iter::once(config).chain(layers).collect();
-            Ok(Document { media_type, blobs, manifests: Vec::new(), subject, artifact_type, annotations })
+            Document { media_type, blobs, manifests: Vec::new(), subject, artifact_type }
         }
         (None, None, Some(manifests)) => {
-            Ok(Document { media_type, blobs: Vec::new(), manifests, subject, artifact_type: fields.artifact_type, annotations })
+            Document { media_type, blobs: Vec::new(), manifests, subject, artifact_type: fields.artifact_type }
         }
-        _ => Err("it has neither the fields of a manifest (config, layers) nor those of an index (manifests)".to_owned()),
-    }
+        _ => return Err("it has neither the fields of a manifest (config, layers) nor those of an index (manifests)".to_owned()),
+    };
+    let parts = document.blobs.len() + document.manifests.len();
+    if parts > PARTS_MAX { Err(format!("it names {parts} parts, at most {PARTS_MAX} are taken")) } else { Ok(document) }
 }
 
 /// What it is called, by itself or else by whoever sent it; the same bytes must not mean two things.
@@ -122,7 +134,8 @@ mod tests {
         let about =
             image.replace("\"layers\"", &format!(r#""artifactType":"a","subject":{},"annotations":{{"k":"v"}},"layers""#, part("s")));
         let read = parse(about.as_bytes(), None).unwrap();
-        assert_eq!((read.artifact_type.as_deref(), read.subject, read.annotations.len()), (Some("a"), Some(Digest::of(b"abc")), 1));
+        assert_eq!((read.artifact_type.as_deref(), read.subject), (Some("a"), Some(Digest::of(b"abc"))));
+        assert_eq!(annotations(about.as_bytes()), BTreeMap::from([("k".to_owned(), "v".to_owned())]));
         let index = format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{}]}}"#, part(OCI_MANIFEST));
         let read = parse(index.as_bytes(), Some(OCI_INDEX)).unwrap();
         assert_eq!((read.manifests.len(), read.blobs.len(), read.artifact_type), (1, 0, None));
@@ -134,12 +147,14 @@ mod tests {
         let both = format!(r#"{{"schemaVersion":2,"config":{},"layers":[],"manifests":[]}}"#, part("c"));
         let long = format!(r#"{{"schemaVersion":2,"config":{{"digest":"sha512:{}","size":1}},"layers":[]}}"#, "0".repeat(128));
         let image = format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{},"layers":[]}}"#, part("c"));
+        let many = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, vec![part("m"); PARTS_MAX + 1].join(","));
         let cases = [
             ("{}", None, "schemaVersion"),
             ("[]", None, "no manifest"),
             (r#"{"schemaVersion":1,"fsLayers":[]}"#, None, "schemaVersion is not 2"),
             (r#"{"schemaVersion":2}"#, None, "neither the fields"),
             (&both, None, "neither the fields"),
+            (&many, None, "2001 parts"),
             (&long, None, "is not sha256:"),
             (&image, Some(OCI_INDEX), "and came as"),
             (&image.replace("manifest.v1", "index.v1"), None, "which it is not"),

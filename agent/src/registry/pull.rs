@@ -1,7 +1,7 @@
 //! What is asked for and changes nothing: catalog, tags, manifests, blobs.
 
 use super::Registry;
-use super::document::Document;
+use super::document::{self, Document};
 use super::kept::{Entry, Place};
 use super::names::{Named, Names};
 use super::problem::Problem;
@@ -141,10 +141,24 @@ impl Registry {
         let fits = |entry: &Entry| wanted.is_none() || entry.document.artifact_type.as_deref() == wanted;
         // One that has several names is one all the same.
         let found: BTreeMap<Digest, Entry> = about.filter(fits).map(|entry| (entry.digest, entry)).collect();
-        let index =
-            json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": found.values().map(referrer).collect::<Vec<_>>()});
+        let listed = found.values().map(|entry| self.referrer(entry)).collect::<Result<Vec<_>, _>>()?;
+        let index = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": listed});
         let response = Response::bytes(200, media_type::OCI_INDEX, index.to_string().into_bytes());
         Ok(if wanted.is_some() { response.with("OCI-Filters-Applied", "artifactType") } else { response })
+    }
+
+    /// How something is listed among what is about its subject.
+    fn referrer(&self, entry: &Entry) -> Result<Value, Problem> {
+        let Document { media_type, artifact_type, .. } = &*entry.document;
+        let mut descriptor = json!({"mediaType": media_type, "digest": entry.digest, "size": entry.size});
+        if let Some(kind) = artifact_type {
+            descriptor["artifactType"] = json!(kind);
+        }
+        let annotations = document::annotations(&self.kept.bytes(&entry.digest).map_err(Problem::failed)?);
+        if !annotations.is_empty() {
+            descriptor["annotations"] = json!(annotations);
+        }
+        Ok(descriptor)
     }
 
     /// A blob that was uploaded or kept, or is in the store, or is made because its image is.
@@ -170,19 +184,6 @@ impl Registry {
     pub(super) fn names(&self) -> Result<Names, Problem> {
         Ok(Names::new(&self.store.names_of_images().map_err(Problem::failed)?, &self.own_name))
     }
-}
-
-/// How something is listed among what is about its subject.
-fn referrer(entry: &Entry) -> Value {
-    let Document { media_type, artifact_type, annotations, .. } = &*entry.document;
-    let mut descriptor = json!({"mediaType": media_type, "digest": entry.digest, "size": entry.size});
-    if let Some(kind) = artifact_type {
-        descriptor["artifactType"] = json!(kind);
-    }
-    if !annotations.is_empty() {
-        descriptor["annotations"] = json!(annotations);
-    }
-    descriptor
 }
 
 pub(super) fn digest(text: &str) -> Result<Digest, Problem> {

@@ -16,8 +16,10 @@ use std::time::{Duration, Instant};
 
 /// Most uploads at once; a client sends three to six.
 const UPLOADS_MAX: usize = 128;
-/// How long an upload may be left alone before another one may take its place.
+/// How long an upload may be left alone before it is given up.
 const IDLE_MAX: Duration = Duration::from_secs(3600);
+/// How long a blob that is whole waits for a manifest that names it: those of an image are named once the last of them is here.
+const STAGED_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Most bytes of a blob, compressed: larger than any layer in use.
 const BLOB_BYTES_MAX: u64 = 64 << 30;
 /// Bytes between two looks at the room that is left.
@@ -52,10 +54,10 @@ impl Uploads {
 
     /// Begins one; its id.
     pub(super) fn begin(&self, repository: &str) -> Result<String, Problem> {
+        self.give_up_old_blobs();
         let mut under_way = self.under_way();
-        if under_way.len() >= UPLOADS_MAX {
-            under_way.retain(|_, upload| upload.try_lock().map_or(true, |upload| upload.touched.elapsed() < IDLE_MAX));
-        }
+        // One that is locked is written to.
+        under_way.retain(|_, upload| upload.try_lock().map_or(true, |upload| upload.touched.elapsed() < IDLE_MAX));
         if under_way.len() >= UPLOADS_MAX {
             return Err(Problem::new(429, "TOOMANYREQUESTS", format!("{UPLOADS_MAX} uploads are under way")));
         }
@@ -65,6 +67,17 @@ impl Uploads {
         let upload = Upload { repository: repository.to_owned(), path, file, sha256: Sha256::new(), size: 0, touched: Instant::now() };
         under_way.insert(id.clone(), Arc::new(Mutex::new(upload)));
         Ok(id)
+    }
+
+    /// Blobs that nobody named in time. What cannot be looked at or removed goes when the registry ends.
+    fn give_up_old_blobs(&self) {
+        let Ok(blobs) = fs::read_dir(self.directory.path().join("blobs")) else { return };
+        for blob in blobs.flatten() {
+            let age = blob.metadata().and_then(|found| found.modified()).map(|modified| modified.elapsed().unwrap_or_default());
+            if age.is_ok_and(|age| age > STAGED_MAX) {
+                let _ = fs::remove_file(blob.path());
+            }
+        }
     }
 
     pub(super) fn get(&self, repository: &str, id: &str) -> Result<Arc<Mutex<Upload>>, Problem> {
