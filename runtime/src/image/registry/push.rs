@@ -200,6 +200,7 @@ fn push_once(store: &ImageStore, id: &ImageId, reference: &ImageReference, optio
     };
     let client = Client::new(&endpoint, scopes.collect(), options.access, &tell);
     let push = Push { store, reference, options, client };
+    push.find_registry()?;
     let published = push.blobs(id, &known_in)?;
     push.manifests(&published)
 }
@@ -212,6 +213,19 @@ struct Push<'a> {
 }
 
 impl Push<'_> {
+    /// Whether anybody is there: asked before anything is compressed. What else may be wrong is told by what follows.
+    fn find_registry(&self) -> Result<(), PushError> {
+        let tag = self.tag();
+        match self.client.digest_of(tag) {
+            Err(error) if error.is_nobody() => Err(self.client.failed(Wish::Put, &format!("manifest {tag}"), error).into()),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    fn tag(&self) -> &str {
+        self.reference.tag().unwrap_or("latest")
+    }
+
     /// Sends each blob as soon as it is there, several at a time. After the first failure no new one is begun, or made.
     fn blobs(&self, id: &ImageId, known_in: &BTreeMap<Digest, Vec<String>>) -> Result<Published, PushError> {
         let (queue, todo) = mpsc::channel::<Descriptor>();
@@ -264,7 +278,7 @@ impl Push<'_> {
     }
 
     fn manifests(&self, published: &Published) -> Result<Pushed, PushError> {
-        let tag = self.reference.tag().unwrap_or("latest");
+        let tag = self.tag();
         let pushed = |digest, bytes: &[u8]| Pushed { digest, size: bytes.len() as u64, origin: published.origin };
         match self.options.tagged {
             Tagged::Image => {
