@@ -35,6 +35,12 @@ fn a_registry_is_trusted_by_its_authority_and_asks_for_a_password() -> Result<()
     ensure!(said.contains("Login Succeeded"), "{said}");
     ensure!(fs::metadata(secure.docker_config())?.permissions().mode() & 0o777 == 0o600);
     secure.quiet(&["image", "pull", &web])?.ok()?;
+    // Beside the system's authorities: here the right one is the system's.
+    secure.settings(&format!("{REGISTRY}: {{ca: other/ca.pem}}"))?;
+    let mut command = secure.host.command(program("agent"));
+    command.args(["image", "pull", &web]).env("SSL_CERT_FILE", secure.config("authority/ca.pem"));
+    Ran::from(command.env("DOCKER_CONFIG", secure.host.path().join("docker")).output()?).ok()?;
+    secure.settings(&format!("{REGISTRY}: {{ca: authority/ca.pem}}"))?;
     let pushed = secure.quiet(&["image", "push", &web, &format!("{REGISTRY}/pushed:1")])?.ok()?;
     ensure!(pushed.contains("digest: sha256:"), "{pushed}");
     // The same file serves the other tools.

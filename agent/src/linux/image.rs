@@ -274,7 +274,9 @@ fn pull_options<'a>(access: &'a Access, progress: &'a (dyn Fn(Progress<'_>) + Sy
 /// Progress of a pull as a line for people; bytes are not told, they come too often.
 fn pull_line(event: Progress<'_>, show: &dyn Fn(&str)) {
     match event {
-        Progress::Resolved { manifest, layers } => show(&format!("{} layers, manifest {}", layers, manifest.short())),
+        Progress::Resolved { manifest, layers } => {
+            show(&format!("{layers} {}, manifest {}", if layers == 1 { "layer" } else { "layers" }, manifest.short()))
+        }
         Progress::Unchanged { .. } => show("the tag stands for what is here already"),
         Progress::LayerPresent { layer } => show(&format!("layer {} is here already", layer.digest.short())),
         Progress::LayerBytes { .. } => {}

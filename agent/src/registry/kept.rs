@@ -7,21 +7,28 @@
 //! ```text
 //! names/<SHA-256 of repository:tag or repository@digest>.json    what the name stands for
 //! blobs/<hex>                                                    manifests, and blobs as they came
+//! lock                                                           shared by the processes that serve it
 //! ```
+//!
+//! Several processes may serve one directory, each at an address of its own: what another one wrote is read when the directory of
+//! names has changed. What a process that died left without a name is removed by the next one that is alone.
 
 use super::document::{self, Document};
 use super::names::key_of;
 use runtime::image::ImageId;
 use runtime::image::manifest::MANIFEST_BYTES_MAX;
 use runtime::store::usage::tree_bytes;
-use runtime::store::{FileError, atomic};
+use runtime::store::{FileError, Lock, atomic};
 use serde::{Deserialize, Serialize};
 use spec::value::Digest;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 /// A repository and a tag or digest in it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,8 +68,29 @@ struct Record {
 /// All that was pushed.
 pub(super) struct Kept {
     directory: PathBuf,
-    entries: Mutex<BTreeMap<Place, Entry>>,
+    known: Mutex<Known>,
+    _lock: Lock,
 }
+
+/// What was read of the names.
+#[derive(Default)]
+struct Known {
+    entries: BTreeMap<Place, Entry>,
+    /// Files by name: which one it was, and what it said.
+    files: BTreeMap<OsString, (FileMark, Option<Place>)>,
+    /// When the directory was changed for the last time that is known.
+    changed: Option<SystemTime>,
+}
+
+/// Tells a file from one that took its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileMark {
+    inode: u64,
+    modified: Option<SystemTime>,
+}
+
+/// What can happen within this time looks as if it happened at once: time stamps of files are coarse.
+const TIME_STAMP: Duration = Duration::from_millis(100);
 
 impl Kept {
     /// Reads what a directory has, making it if needed. A name whose manifest cannot be read stands for nothing.
@@ -71,30 +99,20 @@ impl Kept {
             let path = directory.join(part);
             fs::create_dir_all(&path).map_err(FileError::of("create", &path))?;
         }
-        let kept = Self { directory: directory.to_owned(), entries: Mutex::default() };
-        let names = directory.join("names");
-        let failed = |error: io::Error| FileError::of("list", &names)(error);
-        for file in fs::read_dir(&names).map_err(failed)? {
-            let path = file.map_err(failed)?.path();
-            match kept.read(&path) {
-                Some((place, entry)) => drop(kept.entries().insert(place, entry)),
-                None => tracing::warn!(?path, "not readable as the name of something that was pushed"),
-            }
+        let lock = directory.join("lock");
+        let mut known = Known::default();
+        let alone = Lock::try_exclusive(&lock)?;
+        refresh(directory, &mut known).map_err(FileError::of("list", directory))?;
+        if alone.is_some() {
+            remove_nameless(directory, &known)?;
         }
-        Ok(kept)
-    }
-
-    fn read(&self, path: &Path) -> Option<(Place, Entry)> {
-        let record: Record = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-        let bytes = self.bytes(&record.digest).ok()?;
-        let document = Arc::new(document::parse(&bytes, Some(&record.media_type)).ok()?);
-        let entry = Entry { digest: record.digest, size: bytes.len() as u64, image: record.image, document };
-        Some((record.place, entry))
+        drop(alone);
+        Ok(Self { directory: directory.to_owned(), known: Mutex::new(known), _lock: Lock::shared(&lock)? })
     }
 
     /// What a tag, or a digest under whatever name, stands for.
     pub(super) fn find(&self, repository: &str, reference: &str) -> Option<(Place, Entry)> {
-        let entries = self.entries();
+        let entries = &self.known().entries;
         let place = Place::new(repository, reference);
         if let Some(entry) = entries.get(&place) {
             return Some((place, entry.clone()));
@@ -106,44 +124,42 @@ impl Kept {
 
     /// All names of a repository.
     pub(super) fn of_repository(&self, repository: &str) -> Vec<(Place, Entry)> {
-        let entries = self.entries();
+        let entries = &self.known().entries;
         entries.iter().filter(|(place, _)| place.repository == repository).map(|(place, entry)| (place.clone(), entry.clone())).collect()
     }
 
     /// All names.
     pub(super) fn all(&self) -> Vec<(Place, Entry)> {
-        self.entries().iter().map(|(place, entry)| (place.clone(), entry.clone())).collect()
+        self.known().entries.iter().map(|(place, entry)| (place.clone(), entry.clone())).collect()
     }
 
     /// The repositories that something was pushed to.
     pub(super) fn repositories(&self) -> BTreeSet<String> {
-        self.entries().keys().map(|place| place.repository.clone()).collect()
+        self.known().entries.keys().map(|place| place.repository.clone()).collect()
     }
 
     /// The exact bytes of a manifest.
     pub(super) fn bytes(&self, digest: &Digest) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(self.blob_path(digest))?.take(MANIFEST_BYTES_MAX).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        read_bytes(&self.directory, digest)
     }
 
     /// Lets a name stand for a manifest whose blobs are here. Names that are gone with what it stood for before are returned.
     pub(super) fn put(&self, place: &Place, bytes: &[u8], entry: Entry) -> Result<Vec<Place>, FileError> {
+        let mut known = self.known();
         atomic::write(&self.blob_path(&entry.digest), bytes)?;
         let (digest, media_type, image) = (entry.digest, entry.document.media_type.clone(), entry.image);
         let record = Record { place: place.clone(), digest, media_type, image };
         atomic::write_json(&self.name_path(place), &record)?;
-        let mut entries = self.entries();
-        let before = entries.insert(place.clone(), entry);
+        let before = known.entries.insert(place.clone(), entry);
         match before.filter(|before| before.digest != digest) {
-            Some(before) => self.clear(&mut entries, place, &before),
+            Some(before) => self.clear(&mut known.entries, place, &before),
             None => Ok(Vec::new()),
         }
     }
 
     /// Forgets a name, and what only it kept; all names that are gone. Fine if there is none.
     pub(super) fn remove(&self, place: &Place) -> Result<Vec<Place>, FileError> {
-        self.remove_from(&mut self.entries(), place)
+        self.remove_from(&mut self.known().entries, place)
     }
 
     fn remove_from(&self, entries: &mut BTreeMap<Place, Entry>, place: &Place) -> Result<Vec<Place>, FileError> {
@@ -176,7 +192,7 @@ impl Kept {
 
     /// Whether a manifest that is here names the blob.
     pub(super) fn needs(&self, digest: &Digest) -> bool {
-        self.entries().values().any(|entry| named(entry).any(|it| it == digest))
+        self.known().entries.values().any(|entry| named(entry).any(|it| it == digest))
     }
 
     /// A blob that is kept here.
@@ -207,7 +223,7 @@ impl Kept {
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.directory.join("blobs").join(digest.hex())
+        blob_path(&self.directory, digest)
     }
 
     /// Names have slashes; their digests have none.
@@ -216,10 +232,82 @@ impl Kept {
         self.directory.join("names").join(format!("{}.json", Digest::of(key.as_bytes()).hex()))
     }
 
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<Place, Entry>> {
-        // A thread that panicked left a map as good as before: what is on disk comes first.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is known now.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // A thread that panicked left maps as good as before: what is on disk comes first.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = refresh(&self.directory, &mut known) {
+            tracing::warn!(directory = ?self.directory, %error, "read the names of what was pushed");
+        }
+        known
     }
+}
+
+/// Reads what another process changed.
+fn refresh(root: &Path, known: &mut Known) -> io::Result<()> {
+    let directory = root.join("names");
+    let changed = fs::metadata(&directory)?.modified()?;
+    if known.changed == Some(changed) {
+        return Ok(());
+    }
+    let mut files = BTreeMap::new();
+    for file in fs::read_dir(&directory)? {
+        let file = file?;
+        // One that goes at this moment changes the directory again.
+        let Ok(found) = file.metadata() else { continue };
+        let mark = FileMark { inode: found.ino(), modified: found.modified().ok() };
+        let place = match known.files.remove(&file.file_name()) {
+            Some((same, place)) if same == mark => place,
+            Some(_) | None => read(root, &file.path()).map(|(place, entry)| {
+                known.entries.insert(place.clone(), entry);
+                place
+            }),
+        };
+        if place.is_none() {
+            tracing::debug!(path = ?file.path(), "not the name of something that was pushed");
+        }
+        files.insert(file.file_name(), (mark, place));
+    }
+    known.files = files;
+    let named: BTreeSet<&Place> = known.files.values().filter_map(|(_, place)| place.as_ref()).collect();
+    known.entries.retain(|place, _| named.contains(place));
+    let is_settled = changed.elapsed().is_ok_and(|since| since > TIME_STAMP);
+    known.changed = is_settled.then_some(changed);
+    Ok(())
+}
+
+/// Removes what no name keeps. Only while nobody else adds to it.
+fn remove_nameless(root: &Path, known: &Known) -> Result<(), FileError> {
+    let needed: BTreeSet<String> =
+        known.entries.values().flat_map(|entry| std::iter::once(&entry.digest).chain(named(entry))).map(Digest::hex).collect();
+    let blobs = root.join("blobs");
+    let failed = |error: io::Error| FileError::of("list", &blobs)(error);
+    for file in fs::read_dir(&blobs).map_err(failed)? {
+        let file = file.map_err(failed)?;
+        if !file.file_name().to_str().is_some_and(|name| needed.contains(name)) {
+            atomic::remove_file(&file.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// What a file says that a name stands for.
+fn read(root: &Path, path: &Path) -> Option<(Place, Entry)> {
+    let record: Record = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    let bytes = read_bytes(root, &record.digest).ok()?;
+    let document = Arc::new(document::parse(&bytes, Some(&record.media_type)).ok()?);
+    let entry = Entry { digest: record.digest, size: bytes.len() as u64, image: record.image, document };
+    Some((record.place, entry))
+}
+
+fn read_bytes(root: &Path, digest: &Digest) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(blob_path(root, digest))?.take(MANIFEST_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn blob_path(root: &Path, digest: &Digest) -> PathBuf {
+    root.join("blobs").join(digest.hex())
 }
 
 fn named(entry: &Entry) -> impl Iterator<Item = &Digest> {
@@ -268,7 +356,12 @@ mod tests {
         assert_eq!(kept.find("a/b", &one.1.digest.to_string()).map(|(place, _)| place), None);
         assert!(kept.needs(&Digest::of(b"two")) && !kept.needs(&Digest::of(b"one")));
 
+        // Another process sees it, and what happens later.
         let again = Kept::open(directory.path()).unwrap();
+        put("3", &two);
+        assert!(again.find("a/b", "3").is_some());
+        again.remove(&Place::new("a/b", "3")).unwrap();
+        assert!(kept.find("a/b", "3").is_none());
         assert_eq!(again.repositories(), BTreeSet::from(["a/b".to_owned()]));
         assert_eq!(again.bytes(&again.find("a/b", "2").unwrap().1.digest).unwrap(), two.0);
         let gone = again.remove(&Place::new("a/b", "1")).unwrap();
@@ -276,6 +369,11 @@ mod tests {
         assert!(again.find("a/b", &two.1.digest.to_string()).is_some());
         again.remove(&Place::new("a/b", "2")).unwrap();
         assert_eq!((again.repositories().len(), blobs()), (0, 1), "the layer that nobody named yet");
-        drop(three);
+        drop((three, kept));
+        drop(Kept::open(directory.path()).unwrap());
+        assert_eq!(blobs(), 1, "somebody else may still name it");
+        drop(again);
+        Kept::open(directory.path()).unwrap();
+        assert_eq!(blobs(), 0);
     }
 }
