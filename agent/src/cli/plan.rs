@@ -5,6 +5,7 @@ use super::{Outcome, Session, exit, render};
 use crate::linux::Glance;
 use crate::plan::{Policy, Volumes, plan, text};
 use clap::Args;
+use std::mem::ManuallyDrop;
 
 /// Show what would be created, changed, replaced and removed, and why; changes nothing.
 ///
@@ -23,9 +24,11 @@ pub(super) fn run(args: &PlanArgs, session: &Session) -> Outcome {
         let site = load(&source, session);
         (site, glance.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
-    let site = site?;
-    let policy = Policy { site: site.id, volumes: Volumes::Keep };
-    let plan = plan(&site.desired, &glance?.with_images(&site.desired)?, &policy);
+    // The process ends with the answer: taking a large site apart would only put that off.
+    let site = ManuallyDrop::new(site?);
+    let actual = ManuallyDrop::new(glance?.with_images(&site.desired)?);
+    let policy = Policy { site: site.id.clone(), volumes: Volumes::Keep };
+    let plan = plan(&site.desired, &actual, &policy);
     if session.render.json {
         session.render.text(&text::json_lines(&plan));
     } else {

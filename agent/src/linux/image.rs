@@ -9,12 +9,13 @@ use super::repository::Repositories;
 use super::room::with_room;
 use crate::host::HostError;
 use crate::ledger::{GENERATIONS_MAX, Ledger, Obtained};
+use runtime::builder::file::RunNetwork;
 use runtime::builder::{self, BuildRequest, Built, NamedContext};
 use runtime::engine::Engine;
-use runtime::image::registry::{self, Access, Progress, PullError, PullOptions, policy};
+use runtime::image::registry::{self, Access, IsWanted, Progress, PullError, PullOptions, policy};
 use runtime::image::store::ImageStore;
 use runtime::image::{ImageId, archive};
-use spec::desired::{BuildContextSource, Image, ImageKey, ImageSource, Kind, ResourceId};
+use spec::desired::{BuildContextSource, BuildNetwork, Image, ImageKey, ImageSource, Kind, ResourceId};
 use spec::value::{Digest, ImageReference, Name, ValueError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -120,9 +121,17 @@ fn fetch_if_absent(
     access: &Access,
     progress: &(dyn Fn(&str) + Sync),
 ) -> std::result::Result<ImageId, PullError> {
+    match here(store, reference, access)? {
+        Some(id) => Ok(id),
+        None => fetch(store, reference, access, progress),
+    }
+}
+
+/// What the store has under a reference, if that is enough for the policy.
+fn here(store: &ImageStore, reference: &ImageReference, access: &Access) -> std::result::Result<Option<ImageId>, PullError> {
     match store.find(&reference.to_string())? {
-        Some(id) if policy::is_settled(&access.settings, store, reference, &id)? => Ok(id),
-        Some(_) | None => fetch(store, reference, access, progress),
+        Some(id) if policy::is_settled(&access.settings, store, reference, &id)? => Ok(Some(id)),
+        Some(_) | None => Ok(None),
     }
 }
 
@@ -188,7 +197,7 @@ fn build(
     bases: &BTreeMap<Name, Digest>,
     progress: &(dyn Fn(&str) + Sync),
 ) -> std::result::Result<ImageId, BoxError> {
-    let ImageSource::Build { context, dockerfile, inline, contexts, args, target, .. } = &image.source else {
+    let ImageSource::Build { context, dockerfile, inline, contexts, args, target, network, .. } = &image.source else {
         unreachable!("only builds are built")
     };
     let mut named = BuildContext::default();
@@ -205,6 +214,11 @@ fn build(
         contexts: named.contexts.clone(),
         args: args.clone(),
         target: target.clone(),
+        network: match network {
+            BuildNetwork::Default => RunNetwork::Default,
+            BuildNetwork::None => RunNetwork::None,
+            BuildNetwork::Host => RunNetwork::Host,
+        },
         bases: bases.iter().map(|(name, id)| (name.to_string(), *id)).collect(),
         ..build_request(host.engine, host.site.root.join(context))
     };
@@ -253,11 +267,18 @@ pub fn build_with(
         log.line(line);
         progress(line);
     };
-    let pull = |reference: &ImageReference| {
+    let pull = |reference: &ImageReference, is_wanted: &IsWanted<'_>| {
         let access = registry_access(engine.places())?;
-        let id = match bases {
-            Bases::Keep => fetch_if_absent(store, reference, &access, &show)?,
-            Bases::Refresh => fetch(store, reference, &access, &show)?,
+        let known = match bases {
+            Bases::Keep => here(store, reference, &access)?,
+            Bases::Refresh => None,
+        };
+        let id = match known {
+            Some(id) => id,
+            None => {
+                let told = |event: Progress<'_>| pull_line(event, &show);
+                registry::pull(store, reference, &PullOptions { is_wanted, ..pull_options(&access, &told) })?
+            }
         };
         store.tag(&reference.to_string(), &id)?;
         Ok(id)

@@ -105,7 +105,7 @@ pub fn collect_snapshots(engine: &Engine) -> Result {
         let Ok(snapshot) = snapshot else { return Ok(()) };
         in_use.extend(snapshot.config.mounts.into_iter().filter_map(|mount| match mount {
             MountConfig::Bind { source, .. } => Some(source),
-            MountConfig::Tmpfs { .. } => None,
+            MountConfig::Layers { .. } | MountConfig::Tmpfs { .. } => None,
         }));
     }
     content::collect(engine.places(), &in_use).map_err(|error| failed(error.into()))

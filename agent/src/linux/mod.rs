@@ -140,7 +140,7 @@ impl Glance {
     pub fn take(places: &Places) -> Result<Self, HostError> {
         let failed = |what: &str, error: Box<dyn std::error::Error + Send + Sync>| HostError::new(format!("look at the {what}"), error);
         if !Engine::exists(places) {
-            let links = Links::read(places).map_err(|error| failed("links", error.into()))?;
+            let links = Links::read(places, []).map_err(|error| failed("links", error.into()))?;
             return Ok(Self { actual: Actual { foreign_subnets: links.foreign_subnets(), ..Actual::default() }, store: None });
         }
         let engine = Engine::open(places).map_err(|error| failed("state directory", error.into()))?;

@@ -121,7 +121,7 @@ fn resolve(host: &LinuxHost<'_>, mount: &Mount) -> Result<MountConfig> {
             read_only: *read_only,
             copy_up: false,
         },
-        Mount::Tmpfs { target, size, mode } => MountConfig::Tmpfs { target: target.clone(), size: *size, mode: *mode },
+        Mount::Tmpfs { target, size, mode } => MountConfig::Tmpfs { target: target.clone(), size: *size, mode: *mode, executable: false },
     })
 }
 

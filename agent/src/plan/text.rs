@@ -259,7 +259,7 @@ mod tests {
             field: "env.KEY".to_owned(),
             old: old.to_owned(),
             new,
-            location: Some(Location { file: "web.yaml".to_owned(), line: 12, column: 3 }),
+            location: Some(Location { file: "web.yaml".into(), line: 12, column: 3 }),
             forces_replacement: true,
         };
         let causes = vec![cause("a\nb\u{1b}[2J", "k".repeat(100))];

@@ -8,7 +8,7 @@ use crate::linux::{Bases, BuildContext, BuildLog, build_request, build_with, wit
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use runtime::builder::file::RunNetwork;
-use runtime::builder::{BuildRequest, Caching, InlineCache};
+use runtime::builder::{BuildRequest, Caching, HostNetwork, InlineCache};
 use runtime::image::platform::Platform;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -50,13 +50,16 @@ pub(in crate::cli) struct BuildArgs {
     /// The platform to build for: only this host's
     #[arg(long)]
     platform: Option<String>,
-    /// The network of RUN steps that do not say which; the default is the one the agent itself is in
+    /// The network of RUN steps that do not say which
     #[arg(long, value_enum, default_value = "default")]
     network: Network,
+    /// What steps may ask for besides: network.host, for RUN --network=host (--network host allows it too)
+    #[arg(long, value_name = "ENTITLEMENT", value_enum, value_delimiter = ',')]
+    allow: Vec<Entitlement>,
     /// A secret for RUN --mount=type=secret: id=ID[,src=FILE | ,env=VARIABLE]
     #[arg(long, value_name = "SECRET")]
     secret: Vec<String>,
-    /// An ssh agent for RUN --mount=type=ssh: default, or ID=SOCKET
+    /// An ssh agent for RUN --mount=type=ssh: default, ID=SOCKET, or ID=KEY,… with files of keys that have no passphrase
     #[arg(long, value_name = "AGENT")]
     ssh: Vec<String>,
     /// Take a build cache over first: an image, type=registry,ref=IMAGE or type=local,src=DIR
@@ -79,12 +82,20 @@ pub(in crate::cli) struct BuildArgs {
 /// Which network commands see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Network {
-    /// As on the host
+    /// One of its own that leads out as the host's does
     Default,
-    /// As on the host
+    /// The one the agent itself is in
     Host,
     /// None but loopback
     None,
+}
+
+/// What a step must be allowed, by BuildKit's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Entitlement {
+    /// The network that the agent itself is in
+    #[value(name = "network.host")]
+    NetworkHost,
 }
 
 /// How much a build says.
@@ -123,6 +134,7 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
             Network::Host => RunNetwork::Host,
             Network::None => RunNetwork::None,
         },
+        host_network: if args.allow.contains(&Entitlement::NetworkHost) { HostNetwork::Allow } else { HostNetwork::Refuse },
         inline_cache: if targets.contains(&CacheTarget::Inline) { InlineCache::Add } else { InlineCache::Omit },
         given: given::read(&args.secret, &args.ssh)?,
         ..build_request(&engine, context.directory.clone())

@@ -15,8 +15,8 @@ use super::super::{Policy, Volumes};
 use runtime::container::config::Endpoint;
 use runtime::container::state::{Exit, ExitCause, Health, Phase, ProcessRef, Timestamp};
 use spec::desired::{
-    Attachment, Container, DependencyCondition, Desired, HealthCheck, Image, ImageKey, ImageSource, Kind, Location, LogLimits, Network,
-    NetworkMode, ResourceId, Resources, Security, Stop, UpdateOrder, Volume,
+    Attachment, BuildNetwork, Container, DependencyCondition, Desired, HealthCheck, Image, ImageKey, ImageSource, Kind, Location,
+    LogLimits, Network, NetworkMode, ResourceId, Resources, Security, Stop, UpdateOrder, Volume,
 };
 use spec::value::{BindSource, ByteSize, ContainerId, Digest, Mount, Name, PortMapping, RestartPolicy, Subnet, duration};
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,8 +75,9 @@ fn read_image(of: &str, words: &Words<'_>) -> Image {
     let source = if let Some(content) = words.value("build") {
         let bases = words.list("bases").iter().map(|base| name(base.split(':').next().unwrap())).collect();
         let (context, dockerfile) = (".".to_owned(), "Dockerfile".to_owned());
-        let (inline, contexts, target) = (None, std::collections::BTreeMap::new(), None);
-        ImageSource::Build { context, dockerfile, inline, contexts, args: words.map("arg"), target, content: digest(content), bases }
+        let (args, inline, contexts, target) = (words.map("arg"), None, std::collections::BTreeMap::new(), None);
+        let (network, content) = (BuildNetwork::Default, digest(content));
+        ImageSource::Build { context, dockerfile, inline, contexts, args, target, network, content, bases }
     } else if let Some(reference) = words.value("pull").or(of.contains([':', '/']).then_some(of)) {
         ImageSource::Pull { reference: reference.parse().unwrap() }
     } else {
@@ -242,7 +243,7 @@ fn read_desired(text: &str, policy: &mut Policy) -> Desired {
             }
             other => panic!("no desired {other}"),
         };
-        let location = Location { file: "site.yaml".to_owned(), line, column: 1 };
+        let location = Location { file: "site.yaml".into(), line, column: 1 };
         let resource = ResourceId { kind, name: of.to_owned() };
         desired.origins.insert(resource.clone(), "", location);
         if let Some(text) = words.value("written") {

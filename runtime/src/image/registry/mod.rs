@@ -64,12 +64,18 @@ pub struct PullOptions<'a> {
     pub access: &'a Access,
     /// Told what happens, from several threads at once.
     pub progress: &'a (dyn Fn(Progress<'_>) + Sync),
+    /// Whether the image is still wanted: asked between two reads and while nothing can be done but wait. A server that is silent is
+    /// noticed first, by [`Patience`].
+    pub is_wanted: &'a IsWanted<'a>,
 }
+
+/// Asked from several threads at once whether to go on.
+pub type IsWanted<'a> = dyn Fn() -> bool + Sync + 'a;
 
 impl<'a> PullOptions<'a> {
     /// For this host's platform, telling nobody.
     pub fn new(access: &'a Access) -> Self {
-        Self { platform: Platform::host(), access, progress: &|_| {} }
+        Self { platform: Platform::host(), access, progress: &|_| {}, is_wanted: &|| true }
     }
 }
 
@@ -211,11 +217,13 @@ pub fn pull(store: &ImageStore, reference: &ImageReference, options: &PullOption
     let _lease = store.lease()?;
     let mut tried = Vec::new();
     for endpoint in settings.sources(reference) {
-        let client = Client::new(&endpoint, vec![Scope::pull(&endpoint.repository)], options.access, options.progress);
+        let scopes = vec![Scope::pull(&endpoint.repository)];
+        let client = Client::new(&endpoint, scopes, options.access, options.progress).while_wanted(options.is_wanted);
         match (Pull { store, reference, options, client }).run() {
             Ok(id) => return Ok(id),
             // Nothing that another place could cure.
             Err(error @ PullError::Store(_)) => return Err(error),
+            Err(error) if !(options.is_wanted)() => return Err(error),
             Err(error) => tried.push((endpoint.name(), error)),
         }
     }
@@ -380,7 +388,7 @@ impl Pull<'_> {
             (self.options.progress)(Progress::LayerPresent { layer });
             return Ok(());
         }
-        let lock = self.store.lock_layer(diff_id)?;
+        let lock = self.store.lock_layer_while(diff_id, self.options.is_wanted)?;
         // Whoever held the lock before us may have been pulling this very layer.
         if self.store.has_layer(diff_id) {
             (self.options.progress)(Progress::LayerPresent { layer });
