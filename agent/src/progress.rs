@@ -107,14 +107,14 @@ impl Told {
     fn push(&mut self, what: PushProgress<'_>) -> Option<String> {
         let name = |blob: &Descriptor| format!("blob {}", blob.digest.short());
         Some(match what {
-            PushProgress::Preparing => return None,
-            PushProgress::Prepared { manifest, blobs, origin } => {
+            PushProgress::Ready { .. } => return None,
+            PushProgress::Prepared { manifest, layers, origin } => {
                 let again = match origin {
                     Origin::Kept => String::new(),
                     Origin::Made => ", made now".to_owned(),
                     Origin::Remade { was } => format!(", made anew: a compressed layer of {} is no longer kept here", was.short()),
                 };
-                format!("{}, manifest {}{again}", layers_of(blobs.len() - 1), manifest.short())
+                format!("{}, manifest {}{again}", layers_of(layers), manifest.short())
             }
             PushProgress::Present { blob } => format!("{} is there already", name(blob)),
             PushProgress::Mounted { blob, from } => format!("{} mounted from {from}", name(blob)),

@@ -8,6 +8,7 @@
 //!     mirrors: [https://mirror.example, {url: 10.0.0.5:5000/hub, insecure: true}]
 //!   registry.example:
 //!     ca: authority.pem
+//!     client: {certificate: host.pem, key: host.key}
 //!     policy: {cosignKeys: [cosign.pub]}
 //!   "*":
 //!     policy: {allowed: false}
@@ -35,6 +36,9 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("insecureSkipVerify", "insecure"),
     ("certificate", "ca"),
     ("caFile", "ca"),
+    ("clientCertificate", "client"),
+    ("clientCert", "client"),
+    ("cert", "certificate"),
     ("block", "blocked"),
     ("keys", "cosignKeys"),
     ("cosign", "cosignKeys"),
@@ -55,12 +59,25 @@ pub struct Registry {
     pub mirrors: Option<Vec<TextOrMap<RegistryLocation, Mirror>>>,
     /// Speak to it without knowing who it is: TLS without verification, or plain HTTP if it has no TLS. As Docker's insecure-registries.
     pub insecure: Option<bool>,
-    /// The authorities that may vouch for its certificate, and no others: a PEM file, relative to this one.
+    /// Authorities that may vouch for its certificate beside those of this host: a PEM file, relative to this one.
     pub ca: Option<String>,
+    /// The certificate by which this host proves who it is, for registries that ask for one.
+    pub client: Option<Client>,
     /// Pull nothing from it and push nothing to it.
     pub blocked: Option<bool>,
     /// Which of its images may be used.
     pub policy: Option<Policy>,
+}
+
+/// A certificate of this host.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "ClientCertificate")]
+pub struct Client {
+    /// The certificate and what stands between it and its authority: a PEM file, relative to this one.
+    pub certificate: String,
+    /// Its key, not encrypted: a PEM file, relative to this one.
+    pub key: String,
 }
 
 /// A place that has the same images.
@@ -74,6 +91,8 @@ pub struct Mirror {
     pub insecure: Option<bool>,
     /// As that of a registry; unless said, what the rule for its own address says.
     pub ca: Option<String>,
+    /// As that of a registry; unless said, what the rule for its own address says.
+    pub client: Option<Client>,
 }
 
 /// Which images may be used.
@@ -85,8 +104,9 @@ pub struct Policy {
     pub allowed: Option<bool>,
     /// Whether they must be named by digest: `name@sha256:…`.
     pub digest_required: Option<bool>,
-    /// Public keys (PEM files, relative to this one; ECDSA P-256 or Ed25519) of which one must have signed the image with cosign.
-    /// An empty list asks for no signature.
+    /// Public keys (PEM files, relative to this one; ECDSA P-256 or Ed25519) of which one must have signed the image with cosign,
+    /// beside it (`.sig`) or as a bundle about it, as cosign 3 does; a bundle is for a digest alone, whatever the name. An empty list
+    /// asks for no signature.
     pub cosign_keys: Option<Vec<String>>,
 }
 
@@ -195,7 +215,7 @@ mod tests {
     #[test]
     fn a_full_file_is_read() {
         let text = "apiVersion: agent/v1\nkind: Registries\nspec:\n  docker.io:\n    mirrors:\n    - https://m.example/hub\n    - url: 10.0.0.5:5000\n      \
-                    insecure: true\n  r.example/team:\n    ca: a.pem\n    blocked: false\n    policy: {allowed: true, digestRequired: yes, cosignKeys: [a.pub]}\n  \"*\":\n    policy: {allowed: false}\n"
+                    insecure: true\n  r.example/team:\n    ca: a.pem\n    client: {certificate: c.pem, key: c.key}\n    blocked: false\n    policy: {allowed: true, digestRequired: yes, cosignKeys: [a.pub]}\n  \"*\":\n    policy: {allowed: false}\n"
             .replace("yes", "true");
         let read = parse_registries("registries.yaml", text.as_bytes()).unwrap();
         assert_eq!(read.len(), 3);

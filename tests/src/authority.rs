@@ -11,7 +11,7 @@ pub struct Authority {
     directory: PathBuf,
 }
 
-/// A server's certificate and key.
+/// A certificate and its key.
 pub struct Identity {
     /// The certificate, PEM.
     pub certificate: PathBuf,
@@ -41,14 +41,28 @@ impl Authority {
 
     /// A certificate for a server at an address.
     pub fn sign(&self, address: &str) -> Result<Identity> {
-        let [key, request, certificate, extensions] = ["server.key", "server.csr", "server.pem", "server.ext"].map(|name| self.path(name));
-        let new = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=server"];
+        self.issue("server", &format!("subjectAltName=IP:{address}\nextendedKeyUsage=serverAuth\n"), "2")
+    }
+
+    /// The same, out of date since yesterday.
+    pub fn sign_expired(&self, address: &str) -> Result<Identity> {
+        self.issue("expired", &format!("subjectAltName=IP:{address}\nextendedKeyUsage=serverAuth\n"), "-1")
+    }
+
+    /// A certificate for a client.
+    pub fn sign_client(&self) -> Result<Identity> {
+        self.issue("client", "extendedKeyUsage=clientAuth\n", "2")
+    }
+
+    fn issue(&self, name: &str, extensions: &str, days: &str) -> Result<Identity> {
+        let [key, request, certificate, file] = ["key", "csr", "pem", "ext"].map(|end| self.path(&format!("{name}.{end}")));
+        let new = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", &format!("/CN={name}")];
         openssl(&new, &["-keyout", &key, "-out", &request])?;
-        fs::write(&extensions, format!("subjectAltName=IP:{address}\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n"))?;
+        fs::write(&file, format!("{extensions}basicConstraints=CA:FALSE\n"))?;
         let (authority, authority_key) = (self.path("ca.pem"), self.path("ca.key"));
         openssl(
-            &["x509", "-req", "-days", "2", "-CAcreateserial"],
-            &["-in", &request, "-CA", &authority, "-CAkey", &authority_key, "-extfile", &extensions, "-out", &certificate],
+            &["x509", "-req", "-days", days, "-CAcreateserial"],
+            &["-in", &request, "-CA", &authority, "-CAkey", &authority_key, "-extfile", &file, "-out", &certificate],
         )?;
         Ok(Identity { certificate: certificate.into(), key: key.into() })
     }

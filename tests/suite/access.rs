@@ -35,6 +35,14 @@ fn a_registry_is_trusted_by_its_authority_and_asks_for_a_password() -> Result<()
     ensure!(said.contains("Login Succeeded"), "{said}");
     ensure!(fs::metadata(secure.docker_config())?.permissions().mode() & 0o777 == 0o600);
     secure.quiet(&["image", "pull", &web])?.ok()?;
+    // Beside the system's authorities: here the right one is the system's.
+    secure.settings(&format!("{REGISTRY}: {{ca: other/ca.pem}}"))?;
+    let mut command = secure.host.command(program("agent"));
+    command.args(["image", "pull", &web]).env("SSL_CERT_FILE", secure.config("authority/ca.pem"));
+    Ran::from(command.env("DOCKER_CONFIG", secure.host.path().join("docker")).output()?).ok()?;
+    secure.settings(&format!("{REGISTRY}: {{ca: authority/ca.pem}}"))?;
+    let pushed = secure.quiet(&["image", "push", &web, &format!("{REGISTRY}/pushed:1")])?.ok()?;
+    ensure!(pushed.contains("digest: sha256:"), "{pushed}");
     // The same file serves the other tools.
     let (passwords, certificates) = (secure.docker_config().to_string_lossy().into_owned(), secure.certificates());
     let skopeo = ["inspect", "--authfile", &passwords, "--cert-dir", &certificates];
@@ -47,6 +55,70 @@ fn a_registry_is_trusted_by_its_authority_and_asks_for_a_password() -> Result<()
     ensure!(secure.quiet(&["image", "logout", REGISTRY])?.ok()?.contains("Removed"));
     ensure!(secure.quiet(&["image", "logout", REGISTRY])?.ok()?.contains("Not logged in"));
     secure.refused(&["image", "pull", &web], "log in")
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_named_with_its_remedy() -> Result<()> {
+    let Some(secure) = Secure::start("access: certificates")? else { return Ok(()) };
+    let authority = Authority::new(&secure.host.path().join("issuer"))?;
+    fs::copy(authority.certificate(), secure.config("issuer.pem"))?;
+    let cases = [
+        ("5001", authority.sign("10.99.0.9")?, "its certificate is for another name"),
+        ("5002", authority.sign_expired(ADDRESS)?, "its certificate has expired"),
+    ];
+    for (port, identity, expected) in cases {
+        let address = format!("{ADDRESS}:{port}");
+        let [certificate, key] = [identity.certificate, identity.key].map(|path| path.to_string_lossy().into_owned());
+        let server =
+            secure.host.spawn_agent(&["registry", "serve", "--listen", &address, "--tls-cert", &certificate, "--tls-key", &key])?;
+        eventually("it serves", || {
+            ensure!(server.output().contains("serving on"), "{}", server.output());
+            Ok(())
+        })?;
+        secure.settings(&format!("{address}: {{ca: issuer.pem}}"))?;
+        secure.refused(&["image", "pull", &format!("{address}/web:1")], expected)?;
+    }
+    secure.settings(&format!("'{ADDRESS}:5003': {{ca: issuer.pem}}"))?;
+    secure.refused(&["image", "pull", &format!("{ADDRESS}:5003/web:1")], "nothing listens there")?;
+    secure.refused(&["image", "pull", "registry.invalid/web:1"], "check its name and this host's DNS")?;
+    secure.settings(&format!("{REGISTRY}: {{client: {{certificate: authority/ca.pem, key: other/ca.key}}}}"))?;
+    secure.refused(&["image", "pull", &format!("{REGISTRY}/web:1")], "the private key is not that of the certificate")
+}
+
+#[test]
+fn a_registry_that_asks_for_a_certificate_of_this_host_gets_it() -> Result<()> {
+    let Some(secure) = Secure::start_asking("access: client certificates")? else { return Ok(()) };
+    let web = format!("{REGISTRY}/web:1");
+    secure.settings(&format!("{REGISTRY}: {{ca: authority/ca.pem}}"))?;
+    secure.refused(&["image", "pull", &web], "it may want a certificate of this host: name it as client in registries.yaml")?;
+    secure.settings(&format!("{REGISTRY}: {{ca: authority/ca.pem, client: {{certificate: other/client.pem, key: other/client.key}}}}"))?;
+    secure.refused(&["image", "pull", &web], "it does not take the certificate of this host")?;
+    secure.settings(&format!(
+        "{REGISTRY}: {{ca: authority/ca.pem, client: {{certificate: authority/client.pem, key: authority/client.key}}}}"
+    ))?;
+    secure.log_in(PASSWORD)?.ok()?;
+    secure.push("web:1", "one")?;
+    secure.quiet(&["image", "pull", &web])?.ok()?;
+    secure.quiet(&["image", "push", &web, &format!("{REGISTRY}/pushed:1")])?.ok()?;
+
+    // Docker's directory of certificates says the same; a directory of its own stands in for this machine's /etc.
+    fs::remove_file(secure.config("registries.yaml"))?;
+    secure.refused(&["image", "pull", &web], "no authority this host trusts")?;
+    let directory = secure.host.path().join("etc/docker/certs.d").join(REGISTRY);
+    fs::create_dir_all(&directory)?;
+    for (from, to) in [("ca.pem", "ca.crt"), ("client.pem", "client.cert"), ("client.key", "client.key")] {
+        fs::copy(secure.config(&format!("authority/{from}")), directory.join(to))?;
+    }
+    let pull = |etc: &str| -> Result<Ran> {
+        let script = format!("mount --bind {etc} /etc && exec {} image pull {web}", program("agent").display());
+        let mut command = secure.host.command("unshare");
+        command.args(["--mount", "sh", "-c", &script]).env("DOCKER_CONFIG", secure.host.path().join("docker"));
+        Ok(Ran::from(command.output()?))
+    };
+    let etc = secure.host.path().join("etc").to_string_lossy().into_owned();
+    pull(&etc)?.ok()?;
+    fs::remove_file(directory.join("client.key"))?;
+    pull(&etc)?.err_with("client.key\", a certificate for connections to 10.99.0.1:5000")
 }
 
 #[test]
@@ -131,6 +203,11 @@ fn only_what_the_policy_takes_is_pulled_run_and_built_upon() -> Result<()> {
     secure.refused(&["image", "pull", &format!("{REGISTRY}/team/web:2")], unsigned)?;
     secure.refused(&["image", "pull", &format!("{REGISTRY}/team/web:3")], "by none of the keys")?;
     secure.quiet(&["image", "pull", &format!("{REGISTRY}/team/web:1")])?.ok()?;
+    // Who signed it is remembered by the digest of the key.
+    openssl(&["pkey", "-pubin", "-outform", "DER"], &["-in", &secure.config("release.pub"), "-out", &secure.config("release.der")])?;
+    let key = spec::value::Digest::of(&fs::read(secure.config("release.der"))?);
+    let shown: serde_json::Value = serde_json::from_str(&secure.quiet(&["image", "inspect", &format!("{REGISTRY}/team/web:1")])?.ok()?)?;
+    ensure!(shown[0]["Origins"][0]["signedBy"] == key.to_string(), "{shown}");
 
     // What was here before the policy is no exception, and what runs is left alone.
     secure.refused(&["apply", &site], unsigned)?;
@@ -140,6 +217,17 @@ fn only_what_the_policy_takes_is_pulled_run_and_built_upon() -> Result<()> {
     secure.refused(&["image", "build", &context], unsigned)?;
     secure.host.files(&[("context/Dockerfile", &dockerfile.replace(":2", ":1"))])?;
     secure.quiet(&["image", "build", "-t", "built", &context])?.ok()?;
+    // Nor does a build take files from one, by whatever instruction.
+    for instruction in ["COPY --from={} /page /taken", "RUN --mount=type=bind,from={},target=/mnt cp /mnt/page /taken"] {
+        let dockerfile = |tag: &str| {
+            let instruction = instruction.replace("{}", &format!("{REGISTRY}/team/web:{tag}"));
+            format!("FROM {REGISTRY}/team/web:1\nSHELL [\"/bin/busybox\", \"sh\", \"-c\"]\nENV PATH=/bin\n{instruction}\n")
+        };
+        secure.host.files(&[("context/Dockerfile", &dockerfile("2").replace("cp ", "busybox cp "))])?;
+        secure.refused(&["image", "build", &context], unsigned)?;
+        secure.host.files(&[("context/Dockerfile", &dockerfile("1").replace("cp ", "busybox cp "))])?;
+        secure.quiet(&["image", "build", &context])?.ok()?;
+    }
     let site = secure.site("web", &format!("{REGISTRY}/team/web:1"))?;
     secure.quiet(&["apply", &site])?.ok()?;
     ensure!(secure.quiet(&["plan", &site])?.code == 0);
@@ -199,6 +287,15 @@ struct Secure {
 impl Secure {
     /// `None`, loudly, where it cannot be tested.
     fn start(test: &str) -> Result<Option<Self>> {
+        Self::start_with(test, |_| String::new())
+    }
+
+    /// One that asks its clients for certificates of its own authority.
+    fn start_asking(test: &str) -> Result<Option<Self>> {
+        Self::start_with(test, |authority| format!("    clientcas: [{authority}]\n"))
+    }
+
+    fn start_with(test: &str, more_tls: impl Fn(&str) -> String) -> Result<Option<Self>> {
         let missing = |program: &&str| Command::new("which").arg(program).output().is_ok_and(|found| !found.status.success());
         if !is_root(test) {
             return Ok(None);
@@ -210,27 +307,34 @@ impl Secure {
         let host = Host::new()?;
         host.run("ip", &["address", "add", &format!("{ADDRESS}/32"), "dev", "lo"]).ok()?;
         let config = host.places().config;
-        let identity = Authority::new(&config.join("authority"))?.sign(ADDRESS)?;
-        Authority::new(&config.join("other"))?;
+        let authority = Authority::new(&config.join("authority"))?;
+        let (identity, client) = (authority.sign(ADDRESS)?, authority.sign_client()?);
+        Authority::new(&config.join("other"))?.sign_client()?;
         let [root, passwords] = ["registry", "htpasswd"].map(|name| host.path().join(name));
         fs::write(&passwords, HTPASSWD)?;
         let settings = format!(
             "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nauth:\n  htpasswd:\n    realm: test\n    path: {}\nhttp:\n  \
-             addr: {REGISTRY}\n  tls:\n    certificate: {}\n    key: {}\n",
+             addr: {REGISTRY}\n  tls:\n    certificate: {}\n    key: {}\n{}",
             root.display(),
             passwords.display(),
             identity.certificate.display(),
-            identity.key.display()
+            identity.key.display(),
+            more_tls(&authority.certificate().to_string_lossy())
         );
         let path = host.path().join("registry.yml");
         fs::write(&path, settings)?;
         fs::create_dir_all(host.path().join("certificates"))?;
-        fs::copy(config.join("authority/ca.pem"), host.path().join("certificates/ca.crt"))?;
+        // What skopeo is given as a directory of certificates.
+        let certificates = host.path().join("certificates");
+        fs::copy(authority.certificate(), certificates.join("ca.crt"))?;
+        fs::copy(&client.certificate, certificates.join("client.cert"))?;
+        fs::copy(&client.key, certificates.join("client.key"))?;
         let server = host.spawn("docker-registry", &["serve", &path.to_string_lossy()])?;
         let secure = Self { _server: server, host };
-        let authority = secure.config("authority/ca.pem");
+        let [authority, certificate, key] = ["ca.pem", "client.pem", "client.key"].map(|name| secure.config(&format!("authority/{name}")));
         let user = format!("me:{PASSWORD}");
-        let ready = || secure.host.run("curl", &["-sSf", "--cacert", &authority, "-u", &user, &format!("https://{REGISTRY}/v2/")]).ok();
+        let arguments = ["-sSf", "--cacert", &authority, "--cert", &certificate, "--key", &key, "-u", &user];
+        let ready = || secure.host.run("curl", &[&arguments[..], &[&format!("https://{REGISTRY}/v2/")]].concat()).ok();
         eventually("the registry answers", ready)?;
         Ok(Some(secure))
     }

@@ -1,9 +1,11 @@
 //! This host as the registry of others: pulled from and pushed to by skopeo, by curl and by ourselves.
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use tests::authority::Authority;
+use tests::authority::{Authority, openssl};
 use tests::host::{Host, Ran, Running, eventually, is_root};
 
 const ADDRESS: &str = "127.0.0.1:5000";
@@ -137,7 +139,14 @@ fn uploads_go_by_the_specification() -> Result<()> {
     let wrong = send("PUT", &format!("{}?digest={unknown}", begin()?), &[&data("x")])?;
     ensure!(wrong.starts_with("HTTP/1.1 400") && wrong.contains("DIGEST_INVALID"), "{wrong}");
 
-    // A manifest is taken if the image it makes is whole.
+    let weak = send("PUT", &format!("{}?digest=sha512:{}", begin()?, "0".repeat(128)), &[&data("x")])?;
+    ensure!(weak.starts_with("HTTP/1.1 400") && weak.contains("DIGEST_INVALID"), "{weak}");
+    let endless = send("PATCH", &begin()?, &["-H", "Content-Range: 0-18446744073709551615", &data("x")])?;
+    ensure!(endless.starts_with("HTTP/1.1 416"), "{endless}");
+    let elsewhere = begin()?.replace("/a/b/", "/c/");
+    ensure!(send("GET", &elsewhere, &[])?.contains("BLOB_UPLOAD_UNKNOWN"), "an upload is one repository's");
+
+    // A manifest is taken if all that it names is here.
     let manifest = |config: &str, layer: &str| {
         let part = |media_type: &str, digest: &str| format!("{{\"mediaType\":\"{media_type}\",\"digest\":\"{digest}\",\"size\":10}}");
         let config = part("application/vnd.oci.image.config.v1+json", config);
@@ -146,19 +155,214 @@ fn uploads_go_by_the_specification() -> Result<()> {
             "{{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"config\":{config},\"layers\":[{layer}]}}"
         )
     };
+    let index = format!("{{\"schemaVersion\":2,\"manifests\":[{{\"digest\":\"{unknown}\",\"size\":1}}]}}");
     for (body, code) in [
         (manifest(&digest, &unknown), "MANIFEST_BLOB_UNKNOWN"),
-        (manifest(&digest, &digest), "MANIFEST_INVALID"),
+        (manifest(&digest, &digest).replace("10", "11"), "MANIFEST_INVALID"),
         ("{}".to_owned(), "MANIFEST_INVALID"),
-        ("{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"manifests\":[]}".to_owned(), "MANIFEST_INVALID"),
+        (index, "MANIFEST_BLOB_UNKNOWN"),
     ] {
         let answer = send("PUT", &url("/v2/a/manifests/1"), &[&data(&body)])?;
         ensure!(answer.starts_with("HTTP/1.1 400") && answer.contains(code), "{body}: {answer}");
     }
+    ensure!(registry.curl(&["-X", "DELETE", "-w", "%{http_code}", &url(&format!("/v2/c/blobs/{digest}"))])? == "202");
+    ensure!(send("GET", &url(&format!("/v2/c/blobs/{digest}")), &[])?.starts_with("HTTP/1.1 404"));
     ensure!(!registry.host.agent(&["image", "ls"]).ok()?.contains(ADDRESS));
     let everybody = registry.host.agent(&["registry", "serve", "--listen", "0.0.0.0:5001", "--writable"]);
     ensure!(everybody.code == 1 && everybody.stderr.contains("everybody"), "{everybody:?}");
     Ok(())
+}
+
+#[test]
+fn indexes_and_what_is_about_an_image_are_kept_as_they_came() -> Result<()> {
+    let Some(registry) = Serving::start("serve: indexes", &["--writable"])? else { return Ok(()) };
+    registry.copy(&["--src-tls-verify=false", &docker("shop:1"), &registry.layout("pulled")])?;
+    let index = add_other_platform(&registry.host.path().join("pulled"))?;
+    let push = ["--all", "--preserve-digests", "--dest-tls-verify=false", &registry.layout("pulled"), &docker("team/multi:1")];
+    registry.copy(&push)?;
+    let digest = spec::value::Digest::of(index.as_bytes());
+    ensure!(registry.get("/v2/team/multi/manifests/1")? == index, "byte for byte");
+    // On this host the name stands for the image that runs here; to others for the index.
+    ensure!(registry.host.agent(&["image", "ls"]).ok()?.contains(&format!("{ADDRESS}/team/multi ")));
+    let other = Places::new(&registry.host);
+    let here = registry.host.agent(&["image", "inspect", "--", "shop:1"]).ok()?;
+    other.agent(&["image", "pull", &format!("{ADDRESS}/team/multi:1")])?;
+    let there: serde_json::Value = serde_json::from_str(&other.agent(&["image", "inspect", &format!("{ADDRESS}/team/multi:1")])?)?;
+    ensure!(here.contains(there[0]["Id"].as_str().context("an id")?), "{here}\n{there}");
+
+    // Something about it: a list of its parts, say.
+    let config = registry.put_blob("team/multi", "{}")?;
+    let note = registry.put_blob("team/multi", "a note")?;
+    let subject = format!("{{\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"digest\":\"{digest}\",\"size\":{}}}", index.len());
+    let about = format!(
+        "{{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"artifactType\":\"text/note\",\
+         \"config\":{{\"mediaType\":\"application/vnd.oci.empty.v1+json\",\"digest\":\"{config}\",\"size\":2}},\
+         \"layers\":[{{\"mediaType\":\"text/plain\",\"digest\":\"{note}\",\"size\":6}}],\"subject\":{subject},\"annotations\":{{\"by\":\"eve\"}}}}"
+    );
+    let about_digest = spec::value::Digest::of(about.as_bytes());
+    let put = registry.curl(&["-i", "-X", "PUT", "-d", &about, &url(&format!("/v2/team/multi/manifests/{about_digest}"))])?;
+    ensure!(put.starts_with("HTTP/1.1 201") && header(&put, "OCI-Subject")? == digest.to_string(), "{put}");
+    let listed = |query: &str| registry.curl(&["-i", &url(&format!("/v2/team/multi/referrers/{digest}{query}"))]);
+    let all = listed("")?;
+    let entry = format!("\"digest\":\"{about_digest}\"");
+    ensure!(all.contains(&entry) && all.contains("\"artifactType\":\"text/note\"") && all.contains("\"by\":\"eve\""), "{all}");
+    let some = listed("?artifactType=text/note")?;
+    ensure!(some.contains(&entry) && header(&some, "OCI-Filters-Applied")? == "artifactType", "{some}");
+    ensure!(!listed("?artifactType=text/other")?.contains(&entry));
+
+    // All of it outlives the registry, and goes when it is deleted.
+    let registry = registry.again()?;
+    ensure!(registry.get("/v2/team/multi/manifests/1")? == index);
+    ensure!(registry.get(&format!("/v2/team/multi/blobs/{note}"))? == "a note");
+    for reference in ["1".to_owned(), about_digest.to_string()] {
+        let deleted = registry.curl(&["-i", "-X", "DELETE", &url(&format!("/v2/team/multi/manifests/{reference}"))])?;
+        ensure!(deleted.starts_with("HTTP/1.1 202"), "{deleted}");
+    }
+    ensure!(registry.curl(&["-i", &url("/v2/team/multi/tags/list")])?.contains("NAME_UNKNOWN"));
+    let kept = registry.host.places().state.join("registry");
+    let left = |part: &str| fs::read_dir(kept.join(part)).map(Iterator::count);
+    ensure!((left("names")?, left("blobs")?) == (0, 0), "nothing is left of it");
+    ensure!(!registry.host.agent(&["image", "ls"]).ok()?.contains("team/multi"));
+    Ok(())
+}
+
+#[test]
+fn a_signature_pushed_as_an_artifact_is_what_a_policy_elsewhere_wants() -> Result<()> {
+    let Some(registry) = Serving::start("serve: signatures", &["--writable"])? else { return Ok(()) };
+    let config = registry.host.places().config;
+    fs::create_dir_all(&config)?;
+    let file = |name: &str| config.join(name).to_string_lossy().into_owned();
+    openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout"], &["-out", &file("k.key")])?;
+    openssl(&["ec", "-pubout"], &["-in", &file("k.key"), "-out", &file("k.pub")])?;
+    let rules = format!("apiVersion: agent/v1\nkind: Registries\nspec:\n  '{ADDRESS}': {{policy: {{cosignKeys: [k.pub]}}}}\n");
+    fs::write(file("registries.yaml"), rules)?;
+    let (other, pull) = (Places::new(&registry.host), ["image", "pull", &format!("{ADDRESS}/shop:1")]);
+    let unsigned = format!("{:#}", other.agent(&pull).expect_err("nobody signed it"));
+    ensure!(unsigned.contains("it has no signature"), "{unsigned}");
+
+    let manifest = registry.get("/v2/shop/manifests/1")?;
+    let digest = spec::value::Digest::of(manifest.as_bytes());
+    let kind = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    let statement = json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"digest": {"sha256": digest.hex()}}],
+        "predicateType": "https://sigstore.dev/cosign/sign/v1",
+        "predicate": {},
+    })
+    .to_string();
+    fs::write(file("signed"), format!("DSSEv1 28 application/vnd.in-toto+json {} {statement}", statement.len()))?;
+    fs::write(file("statement"), &statement)?;
+    openssl(&["dgst", "-sha256", "-sign", &file("k.key")], &["-out", &file("signature"), &file("signed")])?;
+    let base64 = |name: &str| openssl(&["base64", "-A"], &["-in", &file(name)]);
+    let envelope = json!({
+        "payload": base64("statement")?,
+        "payloadType": "application/vnd.in-toto+json",
+        "signatures": [{"sig": base64("signature")?}],
+    });
+    let bundle = json!({"mediaType": kind, "verificationMaterial": {}, "dsseEnvelope": envelope}).to_string();
+    let part = |content: &str, kind: &str| -> Result<serde_json::Value> {
+        Ok(json!({"mediaType": kind, "digest": registry.put_blob("shop", content)?, "size": content.len()}))
+    };
+    let about = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": kind,
+        "config": part("{}", "application/vnd.oci.empty.v1+json")?,
+        "layers": [part(&bundle, kind)?],
+        "subject": {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": manifest.len()},
+    })
+    .to_string();
+    let path = format!("/v2/shop/manifests/{}", spec::value::Digest::of(about.as_bytes()));
+    let put = registry.curl(&["-i", "-X", "PUT", "-d", &about, &url(&path)])?;
+    ensure!(put.starts_with("HTTP/1.1 201"), "{put}");
+    other.agent(&pull)?;
+    // What is about an image of this host does not keep others from its tags.
+    ensure!(registry.get("/v2/shop/tags/list")?.ends_with("\"tags\":[\"1\",\"2\"]}"));
+    Ok(())
+}
+
+#[test]
+fn a_token_is_good_for_what_it_was_asked_for() -> Result<()> {
+    let arguments = ["--writable", "--htpasswd", "users", "--anonymous-pull"];
+    let Some(registry) = Serving::start("serve: tokens", &arguments)? else { return Ok(()) };
+    let root = registry.curl(&["-i", &url("/v2/")])?;
+    let challenge = header(&root, "WWW-Authenticate")?;
+    ensure!(
+        root.starts_with("HTTP/1.1 401") && challenge.starts_with(&format!("Bearer realm=\"http://{ADDRESS}/token\",service=")),
+        "{root}"
+    );
+    ensure!(root.contains("WWW-Authenticate: Basic"), "a password will do too: {root}");
+    let token = |more: &[&str], scope: &str| -> Result<String> {
+        let answer = registry.curl(&[&["-f"][..], more, &[&url(&format!("/token?service=x&scope={scope}"))]].concat())?;
+        let answer: serde_json::Value = serde_json::from_str(&answer)?;
+        ensure!(answer["expires_in"] == 300 && answer["token"] == answer["access_token"], "{answer}");
+        Ok(answer["token"].as_str().context("a token")?.to_owned())
+    };
+    let with = |token: &str, more: &[&str]| registry.curl(&[&["-i", "-H", &format!("Authorization: Bearer {token}")][..], more].concat());
+    let (shop, uploads) = (url("/v2/shop/manifests/1"), url("/v2/team/app/blobs/uploads/"));
+
+    let eves = token(&["-u", "eve:sesame"], "repository:team/app:pull,push&scope=repository:shop:pull")?;
+    ensure!(with(&eves, &[&url("/v2/")])?.starts_with("HTTP/1.1 200"));
+    ensure!(with(&eves, &[&shop])?.starts_with("HTTP/1.1 200"));
+    ensure!(with(&eves, &["-X", "POST", &uploads])?.starts_with("HTTP/1.1 202"));
+    let other = with(&eves, &["-X", "POST", &url("/v2/team/other/blobs/uploads/")])?;
+    ensure!(
+        other.starts_with("HTTP/1.1 401")
+            && other.contains("scope=\"repository:team/other:push\"")
+            && other.contains("error=\"insufficient_scope\""),
+        "{other}"
+    );
+    // Nobody gets no more than what is for everybody, whatever is asked for.
+    let nobodys = token(&[], "repository:team/app:pull,push")?;
+    ensure!(with(&nobodys, &["-X", "POST", &uploads])?.contains("insufficient_scope"));
+    ensure!(with(&token(&[], "repository:shop:pull")?, &[&shop])?.starts_with("HTTP/1.1 200"));
+    ensure!(with(&format!("{eves}x"), &[&shop])?.contains("error=\"invalid_token\""));
+    ensure!(registry.curl(&["-i", "-u", "eve:open", &url("/token?scope=repository:shop:pull")])?.starts_with("HTTP/1.1 401"));
+    // As OAuth 2 has it.
+    let form = "grant_type=password&service=x&client_id=curl&username=eve&password=sesame&scope=repository:team/app:push";
+    let answer: serde_json::Value = serde_json::from_str(&registry.curl(&["-f", "-d", form, &url("/token")])?)?;
+    ensure!(with(answer["access_token"].as_str().context("a token")?, &["-X", "POST", &uploads])?.starts_with("HTTP/1.1 202"));
+    // Our own client asks for tokens by itself.
+    let host = &registry.host;
+    let input = host.path().join("password");
+    fs::write(&input, "sesame")?;
+    let log_in =
+        format!("exec {} image login -u eve --password-stdin {ADDRESS} < {}", tests::host::program("agent").display(), input.display());
+    let config = host.path().join("docker");
+    Ran::from(host.command("sh").args(["-c", &log_in]).env("DOCKER_CONFIG", &config).output()?).ok()?;
+    let push = ["image", "push", "shop:1", &format!("{ADDRESS}/team/app:1")];
+    Ran::from(host.command(tests::host::program("agent")).args(push).env("DOCKER_CONFIG", &config).output()?).ok()?;
+    ensure!(registry.get("/v2/team/app/tags/list")?.ends_with("[\"1\"]}"));
+    Ok(())
+}
+
+/// Adds to a layout of one image the same for another platform, and an index of both in its place; the index.
+fn add_other_platform(layout: &Path) -> Result<String> {
+    use serde_json::Value;
+    let blob = |digest: &str| layout.join("blobs/sha256").join(digest.trim_start_matches("sha256:"));
+    let read = |path: PathBuf| -> Result<Value> { Ok(serde_json::from_slice(&fs::read(path)?)?) };
+    let write = |value: &Value| -> Result<Value> {
+        let bytes = value.to_string();
+        let digest = spec::value::Digest::of(bytes.as_bytes()).to_string();
+        fs::write(blob(&digest), &bytes)?;
+        Ok(json!({"mediaType": value["mediaType"], "digest": digest, "size": bytes.len()}))
+    };
+    let mut own = read(layout.join("index.json"))?["manifests"][0].clone();
+    let mut manifest = read(blob(own["digest"].as_str().context("a digest")?))?;
+    let mut config = read(blob(manifest["config"]["digest"].as_str().context("a digest")?))?;
+    own["platform"] = json!({"os": "linux", "architecture": config["architecture"]});
+    own["annotations"] = json!({});
+    config["architecture"] = json!("s390x");
+    let described = write(&config)?;
+    manifest["config"]["digest"] = described["digest"].clone();
+    manifest["config"]["size"] = described["size"].clone();
+    let mut other = write(&manifest)?;
+    other["platform"] = json!({"os": "linux", "architecture": "s390x"});
+    let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [own, other]});
+    let mut top = write(&index)?;
+    top["annotations"] = json!({"org.opencontainers.image.ref.name": "1"});
+    fs::write(layout.join("index.json"), json!({"schemaVersion": 2, "manifests": [top]}).to_string())?;
+    Ok(index.to_string())
 }
 
 /// A host that serves its images: `shop:1`, `shop:2`, `busy:1`.
@@ -166,6 +370,7 @@ struct Serving {
     // Ends before its host does.
     server: Running,
     host: Host,
+    arguments: Vec<String>,
 }
 
 impl Serving {
@@ -192,13 +397,36 @@ impl Serving {
         let placed = |argument: &&str| if matches!(*argument, "users" | "cert" | "key") { path(argument) } else { (*argument).to_owned() };
         let arguments: Vec<String> = ["registry", "serve"].iter().chain(arguments).map(placed).collect();
         let server = host.spawn_agent(&arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
-        let serving = Self { server, host };
+        let serving = Self { server, host, arguments };
+        serving.ready()?;
+        Ok(Some(serving))
+    }
+
+    fn ready(&self) -> Result<()> {
         eventually("the registry says that it serves", || {
-            let said = serving.server.output();
+            let said = self.server.output();
             ensure!(said.contains("serving on"), "{said}");
             Ok(())
-        })?;
-        Ok(Some(serving))
+        })
+    }
+
+    /// Ends it as its operator would, and starts it again.
+    fn again(self) -> Result<Self> {
+        let Self { server, host, arguments } = self;
+        server.signal("TERM")?;
+        server.wait()?;
+        let server = host.spawn_agent(&arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let serving = Self { server, host, arguments };
+        serving.ready()?;
+        Ok(serving)
+    }
+
+    /// Uploads a blob whole; its digest.
+    fn put_blob(&self, repository: &str, content: &str) -> Result<String> {
+        let digest = spec::value::Digest::of(content.as_bytes()).to_string();
+        let answer = self.curl(&["-i", "-X", "POST", "-d", content, &url(&format!("/v2/{repository}/blobs/uploads/?digest={digest}"))])?;
+        ensure!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+        Ok(digest)
     }
 
     fn certificates(&self) -> String {

@@ -43,7 +43,10 @@ pub(super) struct ServeArgs {
 
 const AFTER_HELP: &str = "\
 Images are found by what they are called here: an image `web` of a site as web:latest, docker.io/library/nginx:1
-as nginx:1, others with and without their host. What is pushed as team/app:1 is stored as NAME/team/app:1.
+as nginx:1, others with and without their host. What is pushed as team/app:1 is stored as NAME/team/app:1; indexes,
+images of other platforms, signatures and other artifacts are kept beside the store as they came.
+
+With --htpasswd clients give a password, or get a token for it that is good for five minutes and what they asked for.
 
   agent registry serve --listen 0.0.0.0:5000 --tls-cert cert.pem --tls-key key.pem --htpasswd users --writable
   docker pull host:5000/web";

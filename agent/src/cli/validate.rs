@@ -42,6 +42,11 @@ fn registries(session: &Session) -> Result<(), Failure> {
             print_all(&problems, session);
             Err(Failure::Shown)
         }
-        Err(error @ (RegistriesError::Read { .. } | RegistriesError::Named { .. })) => Err(error.into()),
+        Err(
+            error @ (RegistriesError::Read { .. }
+            | RegistriesError::Named { .. }
+            | RegistriesError::Certificate { .. }
+            | RegistriesError::Proxy(_)),
+        ) => Err(error.into()),
     }
 }

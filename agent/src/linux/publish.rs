@@ -3,6 +3,7 @@
 use super::image::resource;
 use super::record::AppliedImage;
 use super::registries::registry_access;
+use super::room::with_room;
 use super::{HostError, LinuxHost};
 use crate::progress::{Progress, Tell};
 use runtime::engine::Engine;
@@ -56,5 +57,7 @@ pub fn push(engine: &Engine, id: &ImageId, reference: &ImageReference, tagged: T
     let access = registry_access(engine.places()).map_err(|error| HostError::new(tried(), error))?;
     let tell = |what: PushProgress<'_>| progress(&Progress::Push { reference, what });
     let options = PushOptions { access: &access, tagged, progress: &tell };
-    registry::push(engine.images(), id, reference, &options).map_err(|error| HostError::new(tried(), error))
+    with_room(engine, &|line| progress(&Progress::Note(line)), &|| {
+        registry::push(engine.images(), id, reference, &options).map_err(|error| HostError::new(tried(), error))
+    })
 }

@@ -1,16 +1,14 @@
 //! One connection: requests in, answers out, until one side has had enough.
 
 use super::Registry;
+use super::pace::{HEAD_MAX, IDLE_MAX, Paced, REQUEST_MAX};
 use super::request::{Head, Method, Request, Stream};
 use super::response::After;
 use rustls::{ServerConnection, StreamOwned};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// Longest silence, of the client or towards it. Also how long a connection stays open between requests.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Requests of one connection: after so many it may as well come again.
 const REQUESTS_MAX: usize = 10_000;
 /// Bytes of a body nobody asked for that are read away, to answer the next request on the same connection.
@@ -18,8 +16,17 @@ const DRAIN_BYTES_MAX: u64 = 64 << 10;
 
 /// Plain or encrypted.
 pub(super) enum Wire {
-    Plain(TcpStream),
-    Tls(Box<StreamOwned<ServerConnection, TcpStream>>),
+    Plain(Paced),
+    Tls(Box<StreamOwned<ServerConnection, Paced>>),
+}
+
+impl Wire {
+    fn socket(&mut self) -> &mut Paced {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => &mut stream.sock,
+        }
+    }
 }
 
 impl Read for Wire {
@@ -51,6 +58,14 @@ impl Stream for BufReader<Wire> {
     fn writer(&mut self) -> &mut dyn Write {
         self.get_mut()
     }
+
+    fn is_encrypted(&self) -> bool {
+        matches!(self.get_ref(), Wire::Tls(_))
+    }
+
+    fn begin_body(&mut self) {
+        self.get_mut().socket().steadily_within(REQUEST_MAX);
+    }
 }
 
 /// Answers requests until the client is done, is silent for too long, or `ending` is set. `idle` tells whether it waits for a request.
@@ -58,10 +73,12 @@ pub(super) fn serve(registry: &Registry, wire: Wire, ending: &AtomicBool, idle: 
     let mut stream = BufReader::with_capacity(64 << 10, wire);
     for _ in 0..REQUESTS_MAX {
         idle.store(true, Ordering::SeqCst);
+        stream.get_mut().socket().within(IDLE_MAX);
         if ending.load(Ordering::SeqCst) || stream.fill_buf()?.is_empty() {
             break;
         }
         idle.store(false, Ordering::SeqCst);
+        stream.get_mut().socket().within(HEAD_MAX);
         if answer(registry, &mut stream, ending)? == After::Close {
             break;
         }

@@ -2,7 +2,8 @@
 
 use super::Registry;
 use super::access::AccessError;
-use super::connection::{self, SILENCE_MAX, Wire};
+use super::connection::{self, Wire};
+use super::pace::Paced;
 use runtime::image::store::StoreError;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -16,10 +17,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Connections at once; a client opens three to six. Those beyond wait in the kernel's queue.
+/// Connections at once; a client opens three to six. For one beyond, the oldest that waits for a request is closed; if all are busy, it
+/// waits, and those after it in the kernel's queue.
 const CONNECTIONS_MAX: usize = 256;
 /// Stack of a connection's thread: unpacking a pushed layer is done on it.
 const STACK_BYTES: usize = 2 << 20;
+/// How long a connection may take to its first request before it counts as waiting.
+const BEGIN_GRACE: Duration = Duration::from_secs(1);
 /// Longest that requests under way may take after the end was asked for.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -46,15 +50,6 @@ pub enum ServeError {
     /// The password file.
     #[error(transparent)]
     Access(#[from] AccessError),
-    /// The directory of pushed manifests.
-    #[error("create {directory:?}")]
-    Directory {
-        /// Which.
-        directory: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
     /// The image store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -106,6 +101,7 @@ struct Shared {
 struct Open {
     stream: TcpStream,
     idle: Arc<AtomicBool>,
+    since: Instant,
 }
 
 /// Ends a [`Server`] from another thread.
@@ -115,8 +111,11 @@ pub struct Ender {
     shared: Arc<Shared>,
 }
 
+/// The connections there are, by their numbers.
+type Connections<'a> = MutexGuard<'a, BTreeMap<u64, Open>>;
+
 impl Shared {
-    fn open(&self) -> MutexGuard<'_, BTreeMap<u64, Open>> {
+    fn open(&self) -> Connections<'_> {
         // A thread that panicked left a map as good as before: it only inserts and removes.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,10 +141,12 @@ impl Server {
     /// Answers until [`Ender::end`]; then what is under way is finished, within reason.
     pub fn run(self) {
         for number in 0.. {
-            self.wait_for_room();
             match self.listener.accept() {
                 _ if self.shared.ending.load(Ordering::SeqCst) => break,
-                Ok((stream, peer)) => self.begin(number, stream, peer),
+                Ok((stream, peer)) => {
+                    self.wait_for_room();
+                    self.begin(number, stream, peer);
+                }
                 Err(error) => {
                     // Out of descriptors, or a client that went away: neither is helped by spinning.
                     tracing::warn!(%error, "accept");
@@ -159,20 +160,27 @@ impl Server {
     fn wait_for_room(&self) {
         let mut open = self.shared.open();
         while open.len() >= CONNECTIONS_MAX && !self.shared.ending.load(Ordering::SeqCst) {
-            open = self.shared.changed.wait(open).unwrap_or_else(PoisonError::into_inner);
+            // The least number is the oldest. Its thread takes it off the list.
+            let waits = |it: &&Open| it.idle.load(Ordering::SeqCst) && it.since.elapsed() > BEGIN_GRACE;
+            if let Some(oldest) = open.values().find(waits) {
+                let _ = oldest.stream.shutdown(std::net::Shutdown::Both);
+            }
+            open = self.wait_for_change(open);
         }
+    }
+
+    /// Until one ends, or a moment: one that was busy may be idle without having ended.
+    fn wait_for_change<'a>(&self, open: Connections<'a>) -> Connections<'a> {
+        let waited = self.shared.changed.wait_timeout(open, Duration::from_millis(200));
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn begin(&self, number: u64, stream: TcpStream, peer: SocketAddr) {
         let (registry, shared, tls) = (Arc::clone(&self.registry), Arc::clone(&self.shared), self.tls.clone());
         let idle = Arc::new(AtomicBool::new(true));
-        let prepared = stream
-            .set_read_timeout(Some(SILENCE_MAX))
-            .and_then(|()| stream.set_write_timeout(Some(SILENCE_MAX)))
-            .and_then(|()| stream.set_nodelay(true))
-            .and_then(|()| stream.try_clone());
+        let prepared = stream.set_nodelay(true).and_then(|()| stream.try_clone());
         let Ok(clone) = prepared else { return };
-        self.shared.open().insert(number, Open { stream: clone, idle: Arc::clone(&idle) });
+        self.shared.open().insert(number, Open { stream: clone, idle: Arc::clone(&idle), since: Instant::now() });
         let spawned = thread::Builder::new().name("connection".to_owned()).stack_size(STACK_BYTES).spawn(move || {
             let _leaving = Leaving { shared: &shared, number };
             match wire(stream, tls.as_ref()).and_then(|wire| connection::serve(&registry, wire, &shared.ending, &idle)) {
@@ -195,9 +203,7 @@ impl Server {
                 // One that just went away is closed already.
                 let _ = connection.stream.shutdown(std::net::Shutdown::Both);
             }
-            // Looked at again now and then: one that was busy may be idle without having ended.
-            let (guard, _) = self.shared.changed.wait_timeout(open, Duration::from_millis(200)).unwrap_or_else(PoisonError::into_inner);
-            open = guard;
+            open = self.wait_for_change(open);
         }
         for connection in open.values() {
             let _ = connection.stream.shutdown(std::net::Shutdown::Both);
@@ -229,6 +235,7 @@ impl Drop for Leaving<'_> {
 }
 
 fn wire(stream: TcpStream, tls: Option<&Tls>) -> io::Result<Wire> {
+    let stream = Paced::new(stream);
     Ok(match tls {
         None => Wire::Plain(stream),
         Some(Tls(config)) => {

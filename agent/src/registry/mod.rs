@@ -1,9 +1,11 @@
 //! A registry over the local store: the OCI distribution API, so that a host can be the registry of others.
 //!
 //! ```text
-//! listener ─► connection (a thread each, bounded) ─request─► route ─► access ─► pull │ push ─► response
-//!                                                                                │      └─► uploads, staged until a manifest names them
-//!                                                                                └─► names, publish::manifest_of, blobs of the store
+//! listener ─► connection (a thread each, bounded and paced) ─request─► route ─► access (passwords, tokens)
+//!                                                                          ├─► pull ─► kept │ names of the store, publish::manifest_of
+//!                                                                          ├─► push: uploads, staged until a manifest names them
+//!                                                                          └─► manifests ─► the store: images that run here
+//!                                                                                       └─► kept: all else, as it came
 //! ```
 //!
 //! Blocking, with a thread a connection: what it does is read files, write files, and hash; an async server would hand all of that to
@@ -12,26 +14,31 @@
 
 mod access;
 mod connection;
+mod document;
 mod kept;
 mod listener;
+mod manifests;
 mod names;
+mod pace;
 mod problem;
 mod pull;
 mod push;
 mod request;
 mod response;
 mod route;
+mod token;
 mod upload;
 
 pub use access::{Access, AccessError, Anonymous};
 pub use listener::{ServeError, Server, Tls};
 
-use kept::KeptManifests;
+use kept::Kept;
 use problem::Problem;
 use request::{Method, Request};
 use response::Response;
 use route::Route;
 use runtime::image::store::ImageStore;
+use std::sync::Mutex;
 use upload::Uploads;
 
 /// Whether images can be pushed.
@@ -51,17 +58,41 @@ pub struct Registry {
     access: Access,
     writing: Writing,
     uploads: Uploads,
-    kept: KeptManifests,
+    kept: Kept,
+    /// Held while a name is given or taken: what it needs does not go meanwhile.
+    changing: Mutex<()>,
 }
 
 impl Registry {
-    /// A registry over a store. Images pushed to it are stored as `<own_name>/<repository>:<tag>`, their manifests in a directory
-    /// beside the store.
+    /// A registry over a store. Images pushed to it are stored as `<own_name>/<repository>:<tag>`, their manifests and all that is no
+    /// image of this host in a directory beside the store.
     pub fn new(store: ImageStore, own_name: String, access: Access, writing: Writing) -> Result<Self, ServeError> {
         let uploads = Uploads::new(&store)?;
         let directory = store.directory().with_file_name("registry");
-        let kept = KeptManifests::open(&directory).map_err(|source| ServeError::Directory { directory, source })?;
-        Ok(Self { store, own_name, access, writing, uploads, kept })
+        let kept = Kept::open(&directory)?;
+        let registry = Self { store, own_name, access, writing, uploads, kept, changing: Mutex::new(()) };
+        registry.forget_removed()?;
+        Ok(registry)
+    }
+
+    /// Forgets what the operator of this host removed or renamed meanwhile.
+    fn forget_removed(&self) -> Result<(), ServeError> {
+        for (place, entry) in self.kept.all() {
+            if entry.image.is_some() && self.store.find(&self.key(&place))? != entry.image {
+                self.kept.remove(&place)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether so many bytes more would fit: what is kept here counts for the store's budget like the store itself.
+    fn check_room(&self, need: u64) -> Result<(), Problem> {
+        let kept = self.store.limits().budget.map_or(0, |_| self.kept.disk_bytes());
+        let fits = self.store.check_room(need).and_then(|()| match kept {
+            0 => Ok(()),
+            kept => self.store.check_budget(need.saturating_add(kept)),
+        });
+        fits.map_err(|error| Problem { status: 507, code: "DENIED", ..Problem::failed(error) })
     }
 
     /// Answers a request. What fails is an answer too.
@@ -76,9 +107,12 @@ impl Registry {
     }
 
     fn try_answer(&self, request: &mut Request<'_>) -> Result<Response, Problem> {
-        let changes = !matches!(request.method, Method::Get | Method::Head);
-        self.access.admit(request, changes)?;
         let route = Route::of(&request.path).ok_or_else(Problem::no_such_route)?;
+        if route == Route::Token {
+            return self.access.token(request, &self.own_name);
+        }
+        self.access.admit(request, &route, &self.own_name)?;
+        let changes = !matches!(request.method, Method::Get | Method::Head);
         if changes && self.writing == Writing::Refused {
             return Err(Problem::read_only());
         }
@@ -90,13 +124,13 @@ impl Registry {
             (Method::Put, Route::Manifest { repository, reference }) => self.put_manifest(request, &repository, &reference),
             (Method::Delete, Route::Manifest { repository, reference }) => self.delete_manifest(&repository, &reference),
             (Method::Get | Method::Head, Route::Blob { repository, digest }) => self.blob(request, &repository, &digest),
-            (Method::Get, Route::Referrers { digest }) => pull::referrers(&digest),
+            (Method::Delete, Route::Blob { repository, digest }) => self.delete_blob(&repository, &digest),
+            (Method::Get, Route::Referrers { repository, digest }) => self.referrers(request, &repository, &digest),
             (Method::Post, Route::Uploads { repository }) => self.begin_upload(request, &repository),
             (Method::Get, Route::Upload { repository, id }) => self.upload_status(&repository, &id),
             (Method::Patch, Route::Upload { repository, id }) => self.append(request, &repository, &id),
             (Method::Put, Route::Upload { repository, id }) => self.finish_upload(request, &repository, &id),
-            (Method::Delete, Route::Upload { repository: _, id }) => self.cancel_upload(&id),
-            // Blobs go with the images that have them.
+            (Method::Delete, Route::Upload { repository, id }) => self.cancel_upload(&repository, &id),
             (Method::Get | Method::Head | Method::Post | Method::Put | Method::Patch | Method::Delete, _route) => {
                 Err(Problem::method_not_allowed())
             }

@@ -1,6 +1,8 @@
 //! What is asked for and changes nothing: catalog, tags, manifests, blobs.
 
 use super::Registry;
+use super::document::{self, Document};
+use super::kept::{Entry, Place};
 use super::names::{Named, Names};
 use super::problem::Problem;
 use super::request::Request;
@@ -8,9 +10,9 @@ use super::response::{Body, Response};
 use runtime::image::ImageId;
 use runtime::image::manifest::media_type;
 use runtime::image::publish::{Published, manifest_of};
-use serde_json::json;
+use serde_json::{Value, json};
 use spec::value::Digest;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
 /// Most names in one answer, and how many there are if nobody says.
@@ -21,29 +23,34 @@ pub(super) struct Served {
     pub bytes: Vec<u8>,
     pub media_type: String,
     pub digest: Digest,
-    /// The name of its image in the store.
-    pub key: String,
 }
 
-impl Served {
-    fn of(published: Published, named: &Named) -> Self {
-        Self { bytes: published.manifest, media_type: published.media_type, digest: published.digest, key: named.key.clone() }
+impl From<Published> for Served {
+    fn from(published: Published) -> Self {
+        Self { bytes: published.manifest, media_type: published.media_type, digest: published.digest }
     }
 }
 
 impl Registry {
     pub(super) fn catalog(&self, request: &Request<'_>) -> Result<Response, Problem> {
         let names = self.names()?;
-        let (page, next) = page(names.repositories().iter().map(String::as_str), request)?;
+        let pushed = self.kept.repositories();
+        let all: BTreeSet<&str> = names.repositories().iter().chain(&pushed).map(String::as_str).collect();
+        let (page, next) = page(all.into_iter(), request)?;
         Ok(linked(Response::json(200, &json!({"repositories": page})), "/v2/_catalog", next))
     }
 
     pub(super) fn tags(&self, request: &Request<'_>, repository: &str) -> Result<Response, Problem> {
         let names = self.names()?;
-        let unknown = || Problem::new(404, "NAME_UNKNOWN", format!("no repository {repository}"));
-        let tags = names.tags(repository).ok_or_else(unknown)?;
+        let pushed = self.kept.of_repository(repository);
+        let known = names.tags(repository);
+        if known.is_none() && pushed.is_empty() {
+            return Err(Problem::new(404, "NAME_UNKNOWN", format!("no repository {repository}")));
+        }
+        let pushed = pushed.iter().filter(|(place, entry)| self.is_current(place, entry)).map(|(place, _)| place.reference.as_str());
+        let all: BTreeSet<&str> = known.into_iter().flat_map(|tags| tags.keys()).map(String::as_str).chain(pushed).collect();
         // What was pushed by digest alone has no tag.
-        let (page, next) = page(tags.keys().map(String::as_str).filter(|tag| !tag.contains(':')), request)?;
+        let (page, next) = page(all.into_iter().filter(|tag| !tag.contains(':')), request)?;
         let body = json!({"name": repository, "tags": page});
         Ok(linked(Response::json(200, &body), &format!("/v2/{repository}/tags/list"), next))
     }
@@ -59,11 +66,16 @@ impl Registry {
 
     /// The manifest that a tag or digest leads to in a repository.
     pub(super) fn served(&self, repository: &str, reference: &str) -> Result<Served, Problem> {
+        if let Some((_, entry)) = self.kept.find(repository, reference).filter(|(place, entry)| self.is_current(place, entry)) {
+            let bytes = self.kept.bytes(&entry.digest).map_err(Problem::failed)?;
+            return Ok(Served { bytes, media_type: entry.document.media_type.clone(), digest: entry.digest });
+        }
         let names = self.names()?;
         let unknown = || Problem::manifest_unknown(reference);
         let tags = names.tags(repository).ok_or_else(unknown)?;
+        let publish = |named: &Named| manifest_of(&self.store, &named.id).map(Served::from).map_err(Problem::failed);
         if let Some(named) = tags.get(reference) {
-            return self.manifest_of(named);
+            return publish(named);
         }
         if !reference.contains(':') {
             return Err(unknown());
@@ -74,42 +86,24 @@ impl Registry {
         let is_known = |named: &Named| known.iter().any(|image| image.id == named.id && image.manifest == Some(digest));
         let (first, rest): (Vec<_>, Vec<_>) = tags.values().partition(|named| is_known(named));
         for named in first.into_iter().chain(rest) {
-            let served = self.manifest_of(named)?;
+            let served = publish(named)?;
             if served.digest == digest {
-                return Ok(served);
-            }
-            if let Some(served) = self.known_as(named, &digest)? {
                 return Ok(served);
             }
         }
         Err(unknown())
     }
 
-    /// The manifest of an image: the one it was pushed here by, as long as all it names is here, else what the store publishes.
-    fn manifest_of(&self, named: &Named) -> Result<Served, Problem> {
-        if let Some(kept) = self.kept.get(&named.key)
-            && kept.manifest.config.digest == named.id
-            && kept.manifest.layers.iter().all(|layer| self.has_blob(&layer.digest))
-        {
-            let media_type = kept.manifest.media_type.clone().unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned());
-            let digest = Digest::of(&kept.bytes);
-            return Ok(Served { bytes: kept.bytes, media_type, digest, key: named.key.clone() });
-        }
-        let published = manifest_of(&self.store, &named.id).map_err(Problem::failed)?;
-        Ok(Served::of(published, named))
-    }
-
-    /// The store's own manifest of an image that was pushed here by another one, if it has this digest.
-    fn known_as(&self, named: &Named, digest: &Digest) -> Result<Option<Served>, Problem> {
-        if self.kept.get(&named.key).is_none() {
-            return Ok(None);
-        }
-        let published = manifest_of(&self.store, &named.id).map_err(Problem::failed)?;
-        Ok((published.digest == *digest).then(|| Served::of(published, named)))
+    /// Whether what was pushed is still what its name stands for, and all of it here. The operator of this host may have given the
+    /// name to something else; a layer's compressed form may have been collected, and then the store makes a manifest of its own.
+    fn is_current(&self, place: &Place, entry: &Entry) -> bool {
+        let Some(id) = &entry.image else { return true };
+        let is_named = self.store.find(&self.key(place)).is_ok_and(|found| found.as_ref() == Some(id));
+        is_named && entry.document.blobs.iter().all(|part| self.has_blob(&part.digest))
     }
 
     fn has_blob(&self, digest: &Digest) -> bool {
-        self.store.has_blob(digest) || self.uploads.blob_path(digest).exists()
+        self.store.has_blob(digest) || self.kept.open_blob(digest).is_some()
     }
 
     pub(super) fn blob(&self, request: &Request<'_>, repository: &str, text: &str) -> Result<Response, Problem> {
@@ -138,9 +132,38 @@ impl Registry {
         Ok(tagged(response, text).with("Cache-Control", "max-age=31536000"))
     }
 
-    /// A blob that was uploaded, or is in the store, or is made because its image is.
+    /// `GET …/referrers/<digest>`: what was pushed here about a manifest, whether that is here or not.
+    pub(super) fn referrers(&self, request: &Request<'_>, repository: &str, text: &str) -> Result<Response, Problem> {
+        let subject = digest(text)?;
+        let wanted = request.query("artifactType");
+        let entries = self.kept.of_repository(repository).into_iter().map(|(_, entry)| entry);
+        let about = entries.filter(|entry| entry.document.subject == Some(subject));
+        let fits = |entry: &Entry| wanted.is_none() || entry.document.artifact_type.as_deref() == wanted;
+        // One that has several names is one all the same.
+        let found: BTreeMap<Digest, Entry> = about.filter(fits).map(|entry| (entry.digest, entry)).collect();
+        let listed = found.values().map(|entry| self.referrer(entry)).collect::<Result<Vec<_>, _>>()?;
+        let index = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": listed});
+        let response = Response::bytes(200, media_type::OCI_INDEX, index.to_string().into_bytes());
+        Ok(if wanted.is_some() { response.with("OCI-Filters-Applied", "artifactType") } else { response })
+    }
+
+    /// How something is listed among what is about its subject.
+    fn referrer(&self, entry: &Entry) -> Result<Value, Problem> {
+        let Document { media_type, artifact_type, .. } = &*entry.document;
+        let mut descriptor = json!({"mediaType": media_type, "digest": entry.digest, "size": entry.size});
+        if let Some(kind) = artifact_type {
+            descriptor["artifactType"] = json!(kind);
+        }
+        let annotations = document::annotations(&self.kept.bytes(&entry.digest).map_err(Problem::failed)?);
+        if !annotations.is_empty() {
+            descriptor["annotations"] = json!(annotations);
+        }
+        Ok(descriptor)
+    }
+
+    /// A blob that was uploaded or kept, or is in the store, or is made because its image is.
     pub(super) fn open_blob(&self, repository: &str, digest: &Digest) -> Result<Option<File>, Problem> {
-        if let Some(file) = self.uploads.open_blob(digest)? {
+        if let Some(file) = self.uploads.open_blob(digest)?.or_else(|| self.kept.open_blob(digest)) {
             return Ok(Some(file));
         }
         if let Some(file) = self.store.open_blob(digest).map_err(Problem::failed)? {
@@ -161,13 +184,6 @@ impl Registry {
     pub(super) fn names(&self) -> Result<Names, Problem> {
         Ok(Names::new(&self.store.names_of_images().map_err(Problem::failed)?, &self.own_name))
     }
-}
-
-/// No image of the store has anything attached: an empty index, so that nobody falls back to tags.
-pub(super) fn referrers(text: &str) -> Result<Response, Problem> {
-    digest(text)?;
-    let index = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": []});
-    Ok(Response::bytes(200, media_type::OCI_INDEX, index.to_string().into_bytes()))
 }
 
 pub(super) fn digest(text: &str) -> Result<Digest, Problem> {
@@ -196,12 +212,13 @@ enum Part {
     Beyond,
 }
 
-/// RFC 9110, "Range". What is not understood, several ranges among it, is the whole.
+/// RFC 9110, "Range". What is not understood, several ranges among it, is the whole; one that ends before it begins is refused, as
+/// the specification's conformance program has it.
 fn part(range: &str, size: u64) -> Part {
     let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else { return Part::Whole };
     let number = |text: &str| text.trim().parse::<u64>();
     match (number(first), number(last)) {
-        (Ok(first), Ok(last)) if first > last => Part::Whole,
+        (Ok(first), Ok(last)) if first > last => Part::Beyond,
         (Ok(first), _) if first >= size => Part::Beyond,
         (Ok(first), Ok(last)) => Part::Bytes { first, last: last.min(size - 1) },
         (Ok(first), Err(_)) if last.trim().is_empty() => Part::Bytes { first, last: size - 1 },
@@ -217,12 +234,12 @@ type Page<'a> = (Vec<&'a str>, Option<(&'a str, usize)>);
 
 /// One page of sorted names, and the last one on it if there are more.
 fn page<'a>(names: impl Iterator<Item = &'a str>, request: &Request<'_>) -> Result<Page<'a>, Problem> {
-    let count = match request.query.get("n").map(|text| text.parse::<usize>()) {
+    let count = match request.query("n").map(str::parse::<usize>) {
         None => PAGE_MAX,
         Some(Ok(count)) => count.min(PAGE_MAX),
         Some(Err(_)) => return Err(Problem::new(400, "PAGINATION_NUMBER_INVALID", "n is a number")),
     };
-    let last = request.query.get("last").map_or("", String::as_str);
+    let last = request.query("last").unwrap_or_default();
     let mut rest = names.skip_while(|name| *name <= last);
     let page: Vec<&str> = rest.by_ref().take(count).collect();
     let next = rest.next().and(page.last().copied()).map(|last| (last, count));
@@ -252,7 +269,7 @@ mod tests {
             ("bytes=9-9", bytes(9, 9)),
             ("bytes=10-", Part::Beyond),
             ("bytes=-0", Part::Beyond),
-            ("bytes=5-3", Part::Whole),
+            ("bytes=5-3", Part::Beyond),
             ("bytes=0-1,3-4", Part::Whole),
             ("lines=0-1", Part::Whole),
             ("bytes=-", Part::Whole),

@@ -15,6 +15,10 @@ const CHUNK_LINE_BYTES_MAX: u64 = 256;
 pub(super) trait Stream: BufRead {
     /// What answers are written to.
     fn writer(&mut self) -> &mut dyn Write;
+    /// Whether nobody on the way can read it.
+    fn is_encrypted(&self) -> bool;
+    /// The request's head is over: from now on its body comes.
+    fn begin_body(&mut self);
 }
 
 /// The methods that mean something here.
@@ -33,7 +37,7 @@ pub(super) struct Request<'a> {
     pub method: Method,
     /// Path without the query, percent signs as they came: no name of ours needs any.
     pub path: String,
-    pub query: BTreeMap<String, String>,
+    query: Vec<(String, String)>,
     /// By lower-case name; the first of each.
     headers: BTreeMap<String, String>,
     body: Length,
@@ -113,14 +117,30 @@ impl<'a> Request<'a> {
             }
             known.entry(name).or_insert(value);
         }
-        let (path, query) = parsed.path.unwrap_or_default().split_once('?').unwrap_or((parsed.path.unwrap_or_default(), ""));
+        let target = without_authority(parsed.path.unwrap_or_default());
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let body = length(&known)?;
         let expects_go_ahead = known.get("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
-        let query = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(name), decode(value))
-        });
-        Ok(Head::Request(Request { method, path: path.to_owned(), query: query.collect(), headers: known, body, expects_go_ahead, stream }))
+        let query = pairs(query);
+        let (path, query) = (path.to_owned(), query.collect());
+        stream.begin_body();
+        Ok(Head::Request(Request { method, path, query, headers: known, body, expects_go_ahead, stream }))
+    }
+
+    /// The first value of a parameter.
+    pub(super) fn query(&self, name: &str) -> Option<&str> {
+        self.queries(name).next()
+    }
+
+    /// All values of a parameter.
+    pub(super) fn queries(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.query.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// How the client reaches us: `https`, also where a proxy before us ends TLS and says so.
+    pub(super) fn scheme(&self) -> &'static str {
+        let by_proxy = self.header("x-forwarded-proto").is_some_and(|proto| proto.eq_ignore_ascii_case("https"));
+        if by_proxy || self.stream.is_encrypted() { "https" } else { "http" }
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {
@@ -229,6 +249,20 @@ fn bad(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
+/// The path of a target that proxies also write as a whole URL (RFC 9112, 3.2.2).
+fn without_authority(target: &str) -> &str {
+    let rest = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"));
+    rest.map_or(target, |rest| rest.find('/').map_or("/", |at| &rest[at..]))
+}
+
+/// The parameters of a query, or of a form (`application/x-www-form-urlencoded`).
+pub(super) fn pairs(text: &str) -> impl Iterator<Item = (String, String)> {
+    text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(name), decode(value))
+    })
+}
+
 /// Percent decoding of a query's parts; what is no escape stays.
 fn decode(text: &str) -> String {
     let mut bytes = Vec::new();
@@ -276,6 +310,12 @@ mod tests {
         fn writer(&mut self) -> &mut dyn Write {
             &mut self.1
         }
+
+        fn is_encrypted(&self) -> bool {
+            false
+        }
+
+        fn begin_body(&mut self) {}
     }
 
     fn given(text: &str) -> Given {
@@ -335,10 +375,20 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_url_is_a_path() {
+        for (target, path) in [("/v2/", "/v2/"), ("http://h:5000/v2/?a=b", "/v2/"), ("https://h", "/"), ("httpx://h/v2/", "httpx://h/v2/")]
+        {
+            let mut stream = given(&format!("GET {target} HTTP/1.1\r\n\r\n"));
+            let Ok(Head::Request(request)) = Request::read(&mut stream) else { panic!("a request: {target}") };
+            assert_eq!(request.path, path);
+        }
+    }
+
+    #[test]
     fn queries_and_the_go_ahead() {
         let mut stream = given("PUT /a?digest=sha256%3A00&n=1&empty HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx");
         let Ok(Head::Request(mut request)) = Request::read(&mut stream) else { panic!("a request") };
-        assert_eq!((request.path.as_str(), request.query["digest"].as_str(), request.query["empty"].as_str()), ("/a", "sha256:00", ""));
+        assert_eq!((request.path.as_str(), request.query("digest"), request.query("empty")), ("/a", Some("sha256:00"), Some("")));
         assert_eq!(request.small_body(9).map_err(|problem| problem.status), Ok(b"x".to_vec()));
         assert_eq!(stream.1, b"HTTP/1.1 100 Continue\r\n\r\n");
     }

@@ -1,5 +1,7 @@
 //! What a path means: the endpoints of the distribution specification. Pure.
 
+/// Where tokens are had.
+pub(super) const TOKEN_PATH: &str = "/token";
 /// Longest name of a repository the specification allows for with its host.
 const REPOSITORY_BYTES_MAX: usize = 255;
 /// Longest tag the specification allows.
@@ -8,6 +10,8 @@ const TAG_BYTES_MAX: usize = 128;
 /// An endpoint. Names, tags and digests are of the right form; whether they exist is another question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route {
+    /// `/token`
+    Token,
     /// `/v2/`
     Root,
     /// `/v2/_catalog`
@@ -23,12 +27,15 @@ pub(super) enum Route {
     /// `/v2/<repository>/blobs/uploads/<id>`
     Upload { repository: String, id: String },
     /// `/v2/<repository>/referrers/<digest>`
-    Referrers { digest: String },
+    Referrers { repository: String, digest: String },
 }
 
 impl Route {
     /// The endpoint of a path without its query.
     pub(super) fn of(path: &str) -> Option<Self> {
+        if path == TOKEN_PATH {
+            return Some(Self::Token);
+        }
         let rest = path.strip_prefix("/v2")?;
         match rest {
             "" | "/" => return Some(Self::Root),
@@ -52,10 +59,7 @@ impl Route {
             [_, .., "manifests", reference] if is_tag(reference) || reference.contains(':') => {
                 Some(Self::Manifest { repository: repository(2)?, reference: (*reference).to_owned() })
             }
-            [_, .., "referrers", digest] => {
-                repository(2)?;
-                Some(Self::Referrers { digest: (*digest).to_owned() })
-            }
+            [_, .., "referrers", digest] => Some(Self::Referrers { repository: repository(2)?, digest: (*digest).to_owned() }),
             _ => None,
         }
     }
@@ -90,6 +94,8 @@ mod tests {
         let text = str::to_owned;
         let cases = [
             ("/v2/", Some(Route::Root)),
+            ("/token", Some(Route::Token)),
+            ("/token/", None),
             ("/v2", Some(Route::Root)),
             ("/v2/_catalog", Some(Route::Catalog)),
             ("/v2/a/tags/list", Some(Route::Tags { repository: text("a") })),
@@ -100,7 +106,7 @@ mod tests {
             ("/v2/a/blobs/uploads/", Some(Route::Uploads { repository: text("a") })),
             ("/v2/a/blobs/uploads", Some(Route::Uploads { repository: text("a") })),
             ("/v2/a/blobs/uploads/7f", Some(Route::Upload { repository: text("a"), id: text("7f") })),
-            ("/v2/a/referrers/sha256:00", Some(Route::Referrers { digest: text("sha256:00") })),
+            ("/v2/a/referrers/sha256:00", Some(Route::Referrers { repository: text("a"), digest: text("sha256:00") })),
             ("/v2/A/tags/list", None),
             ("/v2//tags/list", None),
             ("/v2/a/../b/tags/list", None),

@@ -16,8 +16,10 @@ use std::time::{Duration, Instant};
 
 /// Most uploads at once; a client sends three to six.
 const UPLOADS_MAX: usize = 128;
-/// How long an upload may be left alone before another one may take its place.
+/// How long an upload may be left alone before it is given up.
 const IDLE_MAX: Duration = Duration::from_secs(3600);
+/// How long a blob that is whole waits for a manifest that names it: those of an image are named once the last of them is here.
+const STAGED_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Most bytes of a blob, compressed: larger than any layer in use.
 const BLOB_BYTES_MAX: u64 = 64 << 30;
 /// Bytes between two looks at the room that is left.
@@ -33,6 +35,7 @@ pub(super) struct Uploads {
 
 /// One upload. Whoever holds its lock writes.
 pub(super) struct Upload {
+    repository: String,
     path: PathBuf,
     file: File,
     sha256: Sha256,
@@ -50,29 +53,42 @@ impl Uploads {
     }
 
     /// Begins one; its id.
-    pub(super) fn begin(&self) -> Result<String, Problem> {
+    pub(super) fn begin(&self, repository: &str) -> Result<String, Problem> {
+        self.give_up_old_blobs();
         let mut under_way = self.under_way();
-        if under_way.len() >= UPLOADS_MAX {
-            under_way.retain(|_, upload| upload.try_lock().map_or(true, |upload| upload.touched.elapsed() < IDLE_MAX));
-        }
+        // One that is locked is written to.
+        under_way.retain(|_, upload| upload.try_lock().map_or(true, |upload| upload.touched.elapsed() < IDLE_MAX));
         if under_way.len() >= UPLOADS_MAX {
             return Err(Problem::new(429, "TOOMANYREQUESTS", format!("{UPLOADS_MAX} uploads are under way")));
         }
         let id = random_id().map_err(Problem::failed)?;
         let path = self.directory.path().join("uploads").join(&id);
         let file = File::create_new(&path).map_err(Problem::failed)?;
-        let upload = Upload { path, file, sha256: Sha256::new(), size: 0, touched: Instant::now() };
+        let upload = Upload { repository: repository.to_owned(), path, file, sha256: Sha256::new(), size: 0, touched: Instant::now() };
         under_way.insert(id.clone(), Arc::new(Mutex::new(upload)));
         Ok(id)
     }
 
-    pub(super) fn get(&self, id: &str) -> Result<Arc<Mutex<Upload>>, Problem> {
-        self.under_way().get(id).cloned().ok_or_else(Problem::upload_unknown)
+    /// Blobs that nobody named in time. What cannot be looked at or removed goes when the registry ends.
+    fn give_up_old_blobs(&self) {
+        let Ok(blobs) = fs::read_dir(self.directory.path().join("blobs")) else { return };
+        for blob in blobs.flatten() {
+            let age = blob.metadata().and_then(|found| found.modified()).map(|modified| modified.elapsed().unwrap_or_default());
+            if age.is_ok_and(|age| age > STAGED_MAX) {
+                let _ = fs::remove_file(blob.path());
+            }
+        }
     }
 
-    /// Takes one off the list; its file goes with the last who holds it.
-    pub(super) fn remove(&self, id: &str) -> Result<Arc<Mutex<Upload>>, Problem> {
-        self.under_way().remove(id).ok_or_else(Problem::upload_unknown)
+    pub(super) fn get(&self, repository: &str, id: &str) -> Result<Arc<Mutex<Upload>>, Problem> {
+        let upload = self.under_way().get(id).cloned().ok_or_else(Problem::upload_unknown)?;
+        let is_there = upload.lock().unwrap_or_else(PoisonError::into_inner).repository == repository;
+        if is_there { Ok(upload) } else { Err(Problem::upload_unknown()) }
+    }
+
+    /// Takes one off the list; its file goes with the last who holds it. Fine if it is not there any more.
+    pub(super) fn remove(&self, id: &str) {
+        self.under_way().remove(id);
     }
 
     /// Makes an upload a blob, if it is the one it was promised to be.
@@ -97,12 +113,10 @@ impl Uploads {
         self.directory.path().join("blobs").join(digest.hex())
     }
 
-    /// Drops blobs that are in the store now.
-    pub(super) fn forget<'a>(&self, digests: impl Iterator<Item = &'a Digest>) {
-        for digest in digests {
-            // Another push of the same blob may have been faster; what stays goes when the registry ends.
-            let _ = fs::remove_file(self.blob_path(digest));
-        }
+    /// Drops a blob that is kept elsewhere now, or that nobody wants.
+    pub(super) fn forget(&self, digest: &Digest) {
+        // Another push of the same blob may have been faster; what stays goes when the registry ends.
+        let _ = fs::remove_file(self.blob_path(digest));
     }
 
     fn under_way(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Mutex<Upload>>>> {
@@ -113,7 +127,8 @@ impl Uploads {
 
 impl Upload {
     /// Adds what a body has. What came before it broke off stays, and counts.
-    pub(super) fn append(&mut self, store: &ImageStore, body: &mut impl Read) -> Result<(), Problem> {
+    /// `room` says whether so many bytes more would fit.
+    pub(super) fn append(&mut self, room: &dyn Fn(u64) -> Result<(), Problem>, body: &mut impl Read) -> Result<(), Problem> {
         let mut buffer = vec![0; READ_BYTES];
         let mut unchecked = CHECK_BYTES;
         self.touched = Instant::now();
@@ -130,7 +145,7 @@ impl Upload {
             unchecked += count as u64;
             if unchecked >= CHECK_BYTES {
                 unchecked = 0;
-                store.check_room(CHECK_BYTES).map_err(|error| Problem { status: 507, code: "DENIED", ..Problem::failed(error) })?;
+                room(CHECK_BYTES)?;
             }
             if self.size + count as u64 > BLOB_BYTES_MAX {
                 return Err(Problem::new(413, "SIZE_INVALID", format!("a blob has at most {BLOB_BYTES_MAX} bytes")));

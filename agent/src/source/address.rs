@@ -1,6 +1,7 @@
 //! From what a user typed to a source. Pure: no I/O, no look at whether anything exists.
 
 use super::git::Access;
+use spec::value::Secret;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -76,10 +77,6 @@ pub enum Transport {
     File,
 }
 
-/// A text that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
 /// Why a text is not a source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
@@ -124,24 +121,6 @@ impl GitAddress {
         };
         let base = base.trim_end_matches('/');
         folder.map_or_else(|| base.to_owned(), |folder| format!("{base}//{folder}"))
-    }
-}
-
-impl Secret {
-    /// Hides a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, for the one place that sends it.
-    pub(super) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
     }
 }
 
@@ -216,7 +195,7 @@ fn http(tls: bool, userinfo: Option<&str>, authority: &str, path: &str, allow_pl
         return Err(refused(format!("{host} alone is not a repository"), "add its path: https://host/group/repo.git"));
     }
     let (user, password) = match userinfo.map(|info| info.split_once(':').map_or((info, None), |(user, password)| (user, Some(password)))) {
-        Some((user, password)) => (Some(percent_decoded(user)?), password.map(percent_decoded).transpose()?.map(Secret)),
+        Some((user, password)) => (Some(percent_decoded(user)?), password.map(percent_decoded).transpose()?.map(Secret::new)),
         None => (None, None),
     };
     let path = path.trim_end_matches('/').to_owned();

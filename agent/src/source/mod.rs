@@ -17,7 +17,7 @@ mod revision;
 mod time_limit;
 pub mod watch;
 
-pub use address::{AddressError, GitAddress, Secret, SourceOptions, SourceSpec, Transport};
+pub use address::{AddressError, GitAddress, SourceOptions, SourceSpec, Transport};
 pub use content::{content_digest, read_text, resolve_inside};
 pub use error::FetchError;
 pub use git::Access;

@@ -10,6 +10,7 @@ use super::manifest::{self, Descriptor, Document, Manifest, media_type};
 use super::store::{ImageStore, Lease, StoreError};
 use crate::store::FileError;
 use spec::value::Digest;
+use std::collections::BTreeSet;
 use std::io::Read;
 
 /// An image as others get it. While it lives nothing of it is collected.
@@ -45,11 +46,34 @@ pub enum Origin {
     },
 }
 
+/// Told of blobs that are there now.
+type Ready<'a, E> = &'a mut dyn FnMut(&Descriptor) -> Result<(), E>;
+
+/// The blobs that an image may be published with, as far as they are known before one is made.
+pub fn known_blobs(store: &ImageStore, id: &ImageId) -> Result<BTreeSet<Digest>, StoreError> {
+    let mut known = BTreeSet::from([*id]);
+    for diff_id in store.layers_of(id)? {
+        known.extend(store.layer(&diff_id)?.and_then(|record| record.blob).map(|blob| blob.digest));
+    }
+    if let Some((_, bytes)) = store.manifest_of(id)?
+        && let Ok(Document::Manifest(manifest)) = manifest::parse(&bytes, None)
+    {
+        known.extend(manifest.layers.iter().map(|layer| layer.digest));
+    }
+    Ok(known)
+}
+
 /// The manifest of an image and all that it names; blobs that are missing are made.
 ///
 /// The configuration is the image's own, unless a layer whose blob is gone could not be packed to the stream it came by: then it
 /// names the new stream, and [`Published::config`] has another digest than the image has here.
 pub fn manifest_of(store: &ImageStore, id: &ImageId) -> Result<Published, StoreError> {
+    manifest_with(store, id, &mut |_| Ok(()))
+}
+
+/// The same, telling of each blob as soon as it is there: while one layer is compressed others can be on their way. A blob may be
+/// told of twice. What `ready` fails with ends it.
+pub fn manifest_with<E: From<StoreError>>(store: &ImageStore, id: &ImageId, ready: Ready<'_, E>) -> Result<Published, E> {
     let lease = store.lease()?;
     let known = store.manifest_of(id)?;
     if let Some((digest, bytes)) = &known
@@ -58,22 +82,39 @@ pub fn manifest_of(store: &ImageStore, id: &ImageId) -> Result<Published, StoreE
     {
         let media_type = manifest.media_type.unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned());
         let (manifest, config, layers) = (bytes.clone(), manifest.config, manifest.layers);
+        let mut largest_first: Vec<_> = layers.iter().chain([&config]).collect();
+        largest_first.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+        largest_first.into_iter().try_for_each(ready)?;
         return Ok(Published { manifest, media_type, digest: *digest, config, layers, origin: Origin::Kept, _lease: lease });
     }
-    make(store, id, known.map(|(digest, _)| digest), lease)
+    make(store, id, known.map(|(digest, _)| digest), lease, ready)
 }
 
-fn make(store: &ImageStore, id: &ImageId, was: Option<Digest>, lease: Lease) -> Result<Published, StoreError> {
+fn make<E: From<StoreError>>(
+    store: &ImageStore,
+    id: &ImageId,
+    was: Option<Digest>,
+    lease: Lease,
+    ready: Ready<'_, E>,
+) -> Result<Published, E> {
     let mut layers = Vec::new();
     let mut diff_ids = Vec::new();
-    for diff_id in store.layers_of(id)? {
+    let all = store.layers_of(id)?;
+    for diff_id in &all {
+        if let Some(blob) = store.layer(diff_id)?.and_then(|record| record.blob).filter(|blob| store.has_blob(&blob.digest)) {
+            ready(&blob)?;
+        }
+    }
+    for diff_id in all {
         let record = store.ensure_layer_blob(&diff_id)?;
         diff_ids.push(record.blob_diff_id.unwrap_or(diff_id));
         let blob = record.blob.ok_or(StoreError::NoLayer(diff_id))?;
+        ready(&blob)?;
         layers.push(descriptor(layer_type(store, &blob.digest)?, blob.digest, blob.size));
     }
     let config_bytes = with_diff_ids(store.blob(id)?, &diff_ids).map_err(|source| store.broken(id, source))?;
     let config = descriptor(media_type::OCI_CONFIG, store.put_blob(&config_bytes)?, config_bytes.len() as u64);
+    ready(&config)?;
     let media_type = media_type::OCI_MANIFEST.to_owned();
     let manifest = Manifest { schema_version: 2, media_type: Some(media_type.clone()), config: config.clone(), layers: layers.clone() };
     let manifest = serde_json::to_vec(&manifest).map_err(|source| store.broken(id, source))?;

@@ -33,6 +33,7 @@ pub use name::{ContainerId, Name};
 pub use port::{PortMapping, PortRange, Protocol};
 pub use registry_location::{RegistryLocation, Scheme};
 pub use restart::RestartPolicy;
+pub use secret::Secret;
 pub use signal::Signal;
 pub use subnet::Subnet;
 pub use user::UserSpec;

@@ -1,7 +1,31 @@
-//! Values that are never shown: told by the names they go by, since nothing else tells them apart.
+//! Values that are never shown: those that are known to be one, and those told by the names they go by.
+
+use std::fmt;
 
 /// What stands where a secret would be shown.
 pub const HIDDEN: &str = "***";
+
+/// A password or token. It prints as [`HIDDEN`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the one place that sends or keeps it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
 
 /// Whether a value of this name, a variable's for instance, is likely to be a secret: `DB_PASSWORD`, `apiToken`, `SSH_KEY`.
 /// Rather one too many is hidden than one too few.

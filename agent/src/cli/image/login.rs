@@ -4,8 +4,9 @@ use crate::cli::{Failure, Outcome, Session, exit};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use runtime::image::registry::credentials::{self, Kept};
-use runtime::image::registry::{Credential, Secret, verify_login};
+use runtime::image::registry::{Credential, verify_login};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use spec::value::Secret;
 use std::io::{BufRead as _, IsTerminal as _, Read as _};
 
 /// Longest password or token that is read.

@@ -15,6 +15,9 @@ use spec::value::ImageReference;
 ///
 /// What the registry has already is not sent again. Layers that were pulled go as they came, byte for byte; others are compressed once,
 /// and that is kept. Prints the digest that the tag stands for afterwards.
+///
+/// A name stands for one image here, the one for this host's platform. Images for several platforms get one name in the registry: each
+/// host pushes its own with --index, and those of the others stay.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PushArgs {
     /// Name or id of the image

@@ -229,9 +229,8 @@ impl Transfer {
 
     fn push(&mut self, what: PushProgress<'_>, at: Instant) {
         match what {
-            // What `transfer` began with.
-            PushProgress::Preparing => {}
-            PushProgress::Prepared { blobs, .. } => self.expect(blobs.iter().copied()),
+            PushProgress::Ready { blob } => drop(self.blob(blob)),
+            PushProgress::Prepared { .. } => self.remark = None,
             PushProgress::Present { blob } => self.blob(blob).state = Course::Spared("already exists".to_owned()),
             PushProgress::Mounted { blob, from } => self.blob(blob).state = Course::Spared(format!("mounted from {from}")),
             PushProgress::Bytes { blob, done } => self.blob(blob).moves(done, at),

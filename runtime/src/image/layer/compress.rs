@@ -14,7 +14,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 const BLOCK_BYTES: usize = 1 << 20;
 /// More threads than this wait for the one that reads the files.
 const THREADS_MAX: usize = 8;
-/// Level of deflate: a Debian of 220 MB becomes 83 MB with 3 s of processor time, shared by all processors.
+/// Level of deflate. Of a Debian of 120 MB level 1 makes 51 MB with 0.9 s of processor time, level 3 makes 41 MB with 1.7 s, level 6
+/// makes 39 MB with 3.2 s (zlib-rs). On two processors 3 costs 0.4 s more than 1, which sending 11 MB less pays back on any link below
+/// 200 Mbit/s, again with each pull; 6 costs twice as much as 3 for 3 % less.
 const LEVEL: u32 = 3;
 
 /// Compresses what `produce` writes into `sink`. Returns what `produce` returned, and digest and size of what was written.

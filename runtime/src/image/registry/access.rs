@@ -2,6 +2,7 @@
 
 use super::credentials::CredentialFiles;
 use super::patience::Patience;
+use super::proxy::Proxies;
 use super::retry::Retry;
 use super::settings::Settings;
 use super::token::Authorizations;
@@ -13,6 +14,8 @@ pub struct Access {
     pub settings: Settings,
     /// Where passwords are kept.
     pub credentials: CredentialFiles,
+    /// What connections go through.
+    pub proxies: Proxies,
     /// How often to try again.
     pub retry: Retry,
     /// How long to wait.

@@ -1,7 +1,7 @@
 //! What a registry asks for (`WWW-Authenticate`, RFC 9110 §11.6.1) and how we answer (`Authorization`). Pure.
 
-use super::secret::Secret;
 use base64::Engine as _;
+use spec::value::Secret;
 use std::collections::BTreeMap;
 
 /// The value of an `Authorization` header.

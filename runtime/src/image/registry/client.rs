@@ -3,11 +3,11 @@
 use super::access::Access;
 use super::authentication::{Authorization, Challenge, parse_challenges};
 use super::credentials::Credential;
-use super::error::{RequestError, chain};
+use super::error::{RequestError, RequestFailed, Wish, chain};
 use super::http::{Answer, BodyReader, Fetched, Http, Message, accepted, resolve, without_query};
 use super::settings::Endpoint;
 use super::token::{self, Scope, Slot, TokenRequest};
-use super::{IsWanted, Progress, PullError};
+use super::{IsWanted, Progress};
 use crate::image::manifest::media_type;
 use spec::value::{Digest, Scheme};
 use std::io::Read as _;
@@ -40,7 +40,7 @@ pub(super) struct Client<'a> {
 
 impl<'a> Client<'a> {
     pub(super) fn new(endpoint: &'a Endpoint, scopes: Vec<Scope>, access: &'a Access, progress: &'a (dyn Fn(Progress<'_>) + Sync)) -> Self {
-        let http = Http::new(&access.settings, endpoint, access.patience);
+        let http = Http::new(access, endpoint);
         let authorization = access.authorizations.slot(&endpoint.registry, &scopes);
         Self { http, access, endpoint, scopes, given: None, progress, is_wanted: &|| true, scheme: Mutex::default(), authorization }
     }
@@ -75,23 +75,40 @@ impl<'a> Client<'a> {
     }
 
     /// Gets a document whole, with retries. `what` is for the error.
-    pub(super) fn document(&self, path: &str, what: &str, limit: u64) -> Result<Fetched, PullError> {
+    pub(super) fn document(&self, path: &str, what: &str, limit: u64) -> Result<Fetched, Box<RequestFailed>> {
+        self.retried(Wish::Get, what, || self.get(path, 0).and_then(|response| self.http.document(response, limit)))
+    }
+
+    /// What a tag stands for, if the registry says so without sending it.
+    pub(super) fn digest_of(&self, tag: &str) -> Result<Option<Digest>, RequestError> {
+        let mut message = Message::bare(Method::HEAD);
+        message.headers.push((header::ACCEPT, accepted_manifests()));
+        let response = accepted(self.request(&format!("manifests/{tag}"), &message)?)?;
+        Ok(response.headers().get("docker-content-digest").and_then(|digest| digest.to_str().ok()?.parse().ok()))
+    }
+
+    /// Asks again as often as makes sense. `wish` and `what` are for the error.
+    pub(super) fn retried<T>(
+        &self,
+        wish: Wish,
+        what: &str,
+        request: impl Fn() -> Result<T, RequestError>,
+    ) -> Result<T, Box<RequestFailed>> {
         let mut failures = 0;
         loop {
-            let outcome = match self.check_wanted().and_then(|()| self.fetch(path, limit)) {
-                Ok(fetched) => return Ok(fetched),
-                Err(error) => {
-                    failures += 1;
-                    self.wait_or_give_up(what, failures, error)
-                }
+            let error = match self.check_wanted().and_then(|()| request()) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
             };
-            outcome.map_err(|source| PullError::Request {
-                registry: self.endpoint.registry.clone(),
-                repository: self.endpoint.repository.clone(),
-                what: what.to_owned(),
-                source: Box::new(source),
-            })?;
+            failures += 1;
+            self.wait_or_give_up(what, failures, error).map_err(|source| self.failed(wish, what, source))?;
         }
+    }
+
+    /// An error for whoever wanted it.
+    pub(super) fn failed(&self, wish: Wish, what: &str, source: RequestError) -> Box<RequestFailed> {
+        let Endpoint { registry, repository, .. } = self.endpoint;
+        Box::new(RequestFailed { wish, what: what.to_owned(), repository: repository.clone(), registry: registry.clone(), source })
     }
 
     /// Begins to get a blob, from `position` if the server can; returns where the body really begins.
@@ -111,17 +128,23 @@ impl<'a> Client<'a> {
         Ok((self.http.body(response), begins_at))
     }
 
-    /// Waits before the next attempt, or returns the error if another one makes no sense. A mirror that does not answer is not
-    /// waited for, there is another place to ask; what has begun to come is.
+    /// Waits before the next attempt, or returns the error if another one makes no sense. Nobody is waited for who has never
+    /// answered, nor a mirror, there is another place to ask; what has begun to come is. Docker does the same: who tries again
+    /// later is whoever asked, a person or the watch.
     pub(super) fn wait_or_give_up(&self, what: &str, failures: u32, error: RequestError) -> Result<(), RequestError> {
         let has_begun = matches!(error, RequestError::Body(_));
         match self.access.retry.wait(failures, error.retry_after()) {
-            Some(wait) if error.is_passing() && (has_begun || !self.endpoint.is_mirror) => {
+            Some(wait) if error.is_passing() && (has_begun || self.is_waited_for(&error)) => {
                 self.tell(Progress::Retrying { what, reason: &chain(&error), wait });
                 self.pause(wait)
             }
             _ => Err(error),
         }
+    }
+
+    fn is_waited_for(&self, error: &RequestError) -> bool {
+        let has_answered = self.scheme.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        !self.endpoint.is_mirror && (has_answered || !error.is_nobody())
     }
 
     /// Waits so long, or until what is asked for is not wanted any more.
@@ -139,10 +162,8 @@ impl<'a> Client<'a> {
 
     /// One GET below the repository. Anything but success is an error.
     fn get(&self, path: &str, position: u64) -> Result<Response<ureq::Body>, RequestError> {
-        use media_type::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
-        let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST, "*/*"].join(", ");
         let mut message = Message::bare(Method::GET);
-        message.headers.push((header::ACCEPT, accept));
+        message.headers.push((header::ACCEPT, accepted_manifests()));
         if position > 0 {
             message.headers.push((header::RANGE, format!("bytes={position}-")));
         }
@@ -202,11 +223,6 @@ impl<'a> Client<'a> {
             return Err(RequestError::Authentication(what));
         }
         Ok(answer.response)
-    }
-
-    /// A small document, asked for once.
-    pub(super) fn fetch(&self, path: &str, limit: u64) -> Result<Fetched, RequestError> {
-        self.get(path, 0).and_then(|response| self.http.document(response, limit))
     }
 
     /// Where an answer to a request below the repository leads.
@@ -275,6 +291,12 @@ impl<'a> Client<'a> {
         let what = if challenges.is_empty() { "it refuses us without saying how to authenticate" } else { "it asks for a password" };
         Err(RequestError::Authentication(format!("{what}: log in (agent image login {registry})")))
     }
+}
+
+/// The media types of manifests that are read; `*/*` is for blobs.
+fn accepted_manifests() -> String {
+    use media_type::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
+    [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST, "*/*"].join(", ")
 }
 
 /// Whether an answer 400 is the complaint of a TLS server about plain HTTP: `None` if so, else the error that it is.

@@ -1,17 +1,19 @@
 //! Plain HTTP exchanges with registries: connections, redirects, limits. Knows nothing of images.
 
+use super::access::Access;
 use super::authentication::Authorization;
 use super::error::RequestError;
 use super::patience::{Patience, Steady};
-use super::settings::{Endpoint, Settings, Trust, is_loopback};
+use super::retry;
+use super::settings::{Endpoint, Identity, Proof, Trust, is_loopback};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt as _;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::SystemTime;
 use ureq::SendBody;
 use ureq::http::{HeaderName, Method, Request, Response, StatusCode, Uri, header};
-use ureq::tls::{RootCerts, TlsConfig};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 /// Redirects in a row; registries need one, to where the blobs are.
 pub(super) const REDIRECTS_MAX: usize = 5;
@@ -82,21 +84,18 @@ pub(super) struct Answer {
     pub(super) is_first_hand: bool,
 }
 
-/// Connections to an endpoint and the hosts it leads to.
+/// Connections to an endpoint and the hosts it leads to: token services, stores of blobs.
 pub(super) struct Http<'a> {
-    settings: &'a Settings,
+    access: &'a Access,
     endpoint: &'a Endpoint,
-    patience: Patience,
-    own: ureq::Agent,
-    /// To other hosts: token services, stores of blobs.
-    others: Mutex<Vec<(String, ureq::Agent)>>,
+    /// By scheme and host.
+    agents: Mutex<Vec<(String, ureq::Agent)>>,
 }
 
 impl<'a> Http<'a> {
-    pub(super) fn new(settings: &'a Settings, endpoint: &'a Endpoint, patience: Patience) -> Self {
+    pub(super) fn new(access: &'a Access, endpoint: &'a Endpoint) -> Self {
         super::install_crypto_provider();
-        let own = agent(&endpoint.host, &endpoint.trust, &patience);
-        Self { settings, endpoint, patience, own, others: Mutex::default() }
+        Self { access, endpoint, agents: Mutex::default() }
     }
 
     /// Sends and follows redirects by hand: credentials go to the first host only, and TLS is never left. A message with a body is
@@ -147,8 +146,8 @@ impl<'a> Http<'a> {
         if let Some(authorization) = authorization {
             request = request.header(header::AUTHORIZATION, authorization.header());
         }
-        let unusable = |error: ureq::http::Error| RequestError::transport(ureq::Error::Http(error));
-        let agent = self.agent_for(host_of(target));
+        let unusable = |error: ureq::http::Error| RequestError::transport(ureq::Error::Http(error), None);
+        let agent = self.agent_for(target);
         let answered = match message.body {
             Content::None => agent.run(request.body(()).map_err(unusable)?),
             Content::Bytes(bytes) => agent.run(request.body(bytes).map_err(unusable)?),
@@ -158,7 +157,7 @@ impl<'a> Http<'a> {
                 agent.run(request.header(header::CONTENT_LENGTH, length).body(body).map_err(unusable)?)
             }
         };
-        answered.map_err(RequestError::transport)
+        answered.map_err(|error| RequestError::transport(error, self.proof_for(host_of(target)).identity.as_ref()))
     }
 
     /// Plain HTTP is for loopback and for the registries that the operator named.
@@ -166,12 +165,12 @@ impl<'a> Http<'a> {
         let host = host_of(target);
         is_loopback(host)
             || (host == self.endpoint.host && self.endpoint.may_use_http())
-            || matches!(self.settings.trust_of_host(host), Trust::Nothing)
+            || matches!(self.access.settings.proof_of_host(host).trust, Trust::Nothing)
     }
 
     /// The body of an answer that counts.
     pub(super) fn body(&self, response: Response<ureq::Body>) -> BodyReader {
-        Steady::new(response.into_body().into_reader(), self.patience)
+        Steady::new(response.into_body().into_reader(), self.access.patience)
     }
 
     /// Reads a small document whole.
@@ -186,32 +185,35 @@ impl<'a> Http<'a> {
         Ok(Fetched { bytes, media_type })
     }
 
-    fn agent_for(&self, host: &str) -> ureq::Agent {
-        if host == self.endpoint.host {
-            return self.own.clone();
+    fn proof_for(&self, host: &str) -> Proof {
+        match self.access.settings.proof_of_host(host) {
+            _ if host == self.endpoint.host => self.endpoint.proof.clone(),
+            Proof { trust: Trust::System, identity } if is_loopback(host) => Proof { trust: Trust::Nothing, identity },
+            proof => proof,
         }
+    }
+
+    fn agent_for(&self, target: &Uri) -> ureq::Agent {
+        let (scheme, host) = (target.scheme_str().unwrap_or_default(), host_of(target));
+        let key = format!("{scheme}://{host}");
         // A thread that panicked has pushed a whole entry or none.
-        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, agent)) = others.iter().find(|(known, _)| known == host) {
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, agent)) = agents.iter().find(|(known, _)| *known == key) {
             return agent.clone();
         }
-        let trust = match self.settings.trust_of_host(host) {
-            Trust::System if is_loopback(host) => Trust::Nothing,
-            trust => trust,
-        };
-        let agent = agent(host, &trust, &self.patience);
-        others.push((host.to_owned(), agent.clone()));
+        let agent = agent(&self.proof_for(host), &self.access.patience, self.access.proxies.find(scheme, host));
+        agents.push((key, agent.clone()));
         agent
     }
 }
 
-fn agent(host: &str, trust: &Trust, patience: &Patience) -> ureq::Agent {
-    let tls = match trust {
+fn agent(proof: &Proof, patience: &Patience, proxy: Option<ureq::Proxy>) -> ureq::Agent {
+    let tls = match &proof.trust {
         Trust::System => TlsConfig::builder().root_certs(RootCerts::PlatformVerifier),
-        Trust::Authorities(authorities) => TlsConfig::builder().root_certs(RootCerts::new_with_certs(authorities)),
+        Trust::Authorities(own) => TlsConfig::builder().root_certs(RootCerts::new_with_certs(&with_system(own))),
         Trust::Nothing => TlsConfig::builder().disable_verification(true),
     };
-    let mut config = ureq::Agent::config_builder()
+    let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -221,11 +223,16 @@ fn agent(host: &str, trust: &Trust, patience: &Patience) -> ureq::Agent {
         .timeout_recv_response(Some(patience.silence))
         .user_agent(concat!("host-agent/", env!("CARGO_PKG_VERSION")))
         .accept_encoding("identity") // what is hashed must be what was sent
-        .tls_config(tls.build());
-    if is_loopback(host) {
-        config = config.proxy(None);
-    }
+        .proxy(proxy)
+        .tls_config(tls.client_cert(proof.identity.as_ref().map(Identity::certificate)).build());
     config.build().new_agent()
+}
+
+/// These authorities and the system's, as Docker takes them: a registry whose certificate changes to one that everybody trusts is
+/// still reached. What of the system's cannot be read vouches for nobody.
+fn with_system(own: &[Certificate<'static>]) -> Vec<Certificate<'static>> {
+    let system = rustls_native_certs::load_native_certs().certs;
+    system.iter().map(|it| Certificate::from_der(it).to_owned()).chain(own.iter().cloned()).collect()
 }
 
 /// `host[:port]` of a URL.
@@ -262,7 +269,7 @@ pub(super) fn accepted(mut response: Response<ureq::Body>) -> Result<Response<ur
     if status.is_success() {
         return Ok(response);
     }
-    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| retry::asked(value.to_str().ok()?, SystemTime::now()));
     let mut body = Vec::new();
     // The message is a courtesy; without it the status must do.
     let _ = response.body_mut().as_reader().take(ANSWER_BYTES_MAX).read_to_end(&mut body);
@@ -274,7 +281,7 @@ pub(super) fn accepted(mut response: Response<ureq::Body>) -> Result<Response<ur
         status if status.is_server_error() => "the registry has a problem: try again later",
         _ => "is this a container registry?",
     };
-    Err(RequestError::Status { status, message: message(&body), hint, retry_after: retry_after.map(Duration::from_secs) })
+    Err(RequestError::Status { status, message: message(&body), hint, retry_after })
 }
 
 /// What an error document says (distribution specification, "Error Codes").
@@ -307,10 +314,10 @@ mod tests {
 
     #[test]
     fn tls_is_never_left() {
-        let settings = Settings::default();
+        let access = Access::default();
         let reference: spec::value::ImageReference = "registry.example/a".parse().unwrap();
-        let endpoint = &settings.sources(&reference)[0];
-        let http = Http::new(&settings, endpoint, Patience::default());
+        let endpoint = &access.settings.sources(&reference)[0];
+        let http = Http::new(&access, endpoint);
         let leads = |first: &str, location: &str| {
             let response = Response::builder().status(307).header(header::LOCATION, location).body(ureq::Body::builder().data("")).unwrap();
             let first = first.parse().unwrap();

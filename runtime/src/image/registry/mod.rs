@@ -6,6 +6,7 @@
 mod access;
 mod authentication;
 mod blob;
+mod bundle;
 mod client;
 pub mod credentials;
 mod error;
@@ -13,9 +14,9 @@ mod http;
 mod login;
 mod patience;
 pub mod policy;
+mod proxy;
 mod push;
 mod retry;
-mod secret;
 pub mod settings;
 pub mod signature;
 mod token;
@@ -26,14 +27,14 @@ mod tests;
 
 pub use access::Access;
 pub use authentication::{Challenge, parse_challenges};
-pub use credentials::{Credential, CredentialFiles};
-pub use error::RequestError;
+pub use credentials::{Credential, CredentialFiles, CredentialPlaces};
+pub use error::{RequestError, RequestFailed, Wish};
 pub use login::{LoginError, verify_login};
 pub use patience::Patience;
 pub use policy::PolicyError;
+pub use proxy::{Proxies, ProxyError};
 pub use push::{PushError, PushOptions, PushProgress, Pushed, Tagged, push};
 pub use retry::Retry;
-pub use secret::Secret;
 pub use settings::Settings;
 
 use super::ImageId;
@@ -41,7 +42,7 @@ use super::config::ImageConfig;
 use super::layer::BYTES_MAX;
 use super::manifest::{self, CONFIG_BYTES_MAX, Descriptor, Document, MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use super::platform::Platform;
-use super::store::{ImageStore, StoreError};
+use super::store::{ImageStore, Origin, StoreError};
 use blob::BlobReader;
 use client::Client;
 use spec::value::{Digest, ImageReference};
@@ -125,18 +126,8 @@ pub enum Progress<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     /// The registry did not give it.
-    #[error("get {what} of {repository} from registry {registry}")]
-    Request {
-        /// The registry.
-        registry: String,
-        /// The repository.
-        repository: String,
-        /// What was asked for.
-        what: String,
-        /// Why not.
-        #[source]
-        source: Box<RequestError>,
-    },
+    #[error(transparent)]
+    Request(#[from] Box<RequestFailed>),
     /// There are mirrors, and no place has it.
     #[error("{reference} cannot be had at any of its {} places{}", tried.len(), list(tried))]
     Everywhere {
@@ -262,6 +253,9 @@ struct Pull<'a> {
 impl Pull<'_> {
     /// All of it, from one place.
     fn run(&self) -> Result<ImageId, PullError> {
+        if let Some(id) = self.unchanged()? {
+            return Ok(id);
+        }
         let (manifest, bytes, path) = self.resolve()?;
         let origin = policy::verify(&self.client, &self.options.access.settings, self.reference, &path)?;
         let id = manifest.config.digest;
@@ -278,6 +272,30 @@ impl Pull<'_> {
         self.layers(&manifest, &config.rootfs.diff_ids)?;
         self.store.put_origin(&id, &origin)?;
         Ok(self.store.put_image_bytes(&config_bytes, Some(&bytes))?)
+    }
+
+    /// The image that has the name here, if the registry says that its tag still stands for what it was pulled as. That is asked by
+    /// HEAD, which Docker Hub does not count against its limit of pulls.
+    fn unchanged(&self) -> Result<Option<ImageId>, PullError> {
+        let (Some(tag), None, true) = (self.reference.tag(), self.reference.digest(), self.options.platform == Platform::host()) else {
+            return Ok(None);
+        };
+        let Some(id) = self.store.find(&self.reference.to_string())?.filter(|id| self.store.has_image(id)) else { return Ok(None) };
+        let is_same = |origin: &Origin| origin.repository == policy::name_of(self.reference) && origin.tag.as_deref() == Some(tag);
+        let Some(origin) = self.store.origins(&id)?.into_iter().rfind(is_same) else { return Ok(None) };
+        let now = match self.client.digest_of(tag) {
+            Ok(now) => now,
+            Err(error) if error.is_nobody() => return Err(self.client.failed(Wish::Get, &format!("manifest {tag}"), error).into()),
+            // It goes wrong with the question that follows too, and is told there.
+            Err(_) => None,
+        };
+        if now.is_none() || now.as_ref() != origin.manifests.first() {
+            return Ok(None);
+        }
+        let origin = policy::verify(&self.client, &self.options.access.settings, self.reference, &origin.manifests)?;
+        self.store.put_origin(&id, &origin)?;
+        (self.options.progress)(Progress::UpToDate { manifest: origin.manifests.last().unwrap_or(&id) });
+        Ok(Some(id))
     }
 
     /// The manifest for the platform, with its exact bytes, and the digests of all documents on the way to it.

@@ -1,6 +1,7 @@
 //! Which images may be used: admitted by name before anything is asked, by signature before anything is kept.
 
 use super::PullError;
+use super::bundle::{self, BUNDLE_BYTES_MAX};
 use super::client::Client;
 use super::settings::{Policy, Settings};
 use super::signature::{self, PAYLOAD_BYTES_MAX, PublicKey, SignatureError};
@@ -8,7 +9,6 @@ use crate::image::ImageId;
 use crate::image::manifest::MANIFEST_BYTES_MAX;
 use crate::image::store::{ImageStore, Origin, StoreError};
 use spec::value::{Digest, ImageReference};
-use ureq::http::StatusCode;
 
 /// Why an image may not be used.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +116,13 @@ fn signer<'a>(
                 Err(error) => last = Some(error),
             }
         }
+        for bundle in bundles(client, manifest)? {
+            count += 1;
+            match bundle::verify(&bundle, policy.keys, manifests) {
+                Ok(key) => return Ok(key),
+                Err(error) => last = Some(error),
+            }
+        }
     }
     Err(refused(match last {
         None => PolicyError::NotSigned { prefix },
@@ -134,8 +141,8 @@ fn signatures(client: &Client<'_>, manifest: &Digest) -> Result<Vec<Signed>, Pul
     let tag = signature::tag(manifest);
     let list = match client.document(&format!("manifests/{tag}"), &format!("signatures {tag}"), MANIFEST_BYTES_MAX) {
         Ok(found) => found.bytes,
-        Err(PullError::Request { source, .. }) if source.status() == Some(StatusCode::NOT_FOUND) => return Ok(Vec::new()),
-        Err(error) => return Err(error),
+        Err(failed) if failed.is_absence() => return Ok(Vec::new()),
+        Err(failed) => return Err(failed.into()),
     };
     let mut found = Vec::new();
     for listed in signature::parse_list(&list).unwrap_or_default() {
@@ -148,6 +155,35 @@ fn signatures(client: &Client<'_>, manifest: &Digest) -> Result<Vec<Signed>, Pul
     Ok(found)
 }
 
-fn name_of(reference: &ImageReference) -> String {
+/// The bundles about a manifest, each verified by digest; none if it has none.
+fn bundles(client: &Client<'_>, manifest: &Digest) -> Result<Vec<Vec<u8>>, PullError> {
+    let mut found = Vec::new();
+    for listed in bundle::listed(&referrers(client, manifest)?) {
+        let what = format!("signature {listed}");
+        let about = client.document(&format!("manifests/{listed}"), &what, MANIFEST_BYTES_MAX)?.bytes;
+        let Some(digest) = bundle::bundle_of(&about).filter(|_| Digest::of(&about) == listed) else { continue };
+        let bundle = client.document(&format!("blobs/{digest}"), &what, BUNDLE_BYTES_MAX)?.bytes;
+        if Digest::of(&bundle) == digest {
+            found.push(bundle);
+        }
+    }
+    Ok(found)
+}
+
+/// The list of the artifacts about a manifest; empty if there is none. Registries that keep no such list have one that their clients
+/// keep, under a tag (distribution specification, "Referrers Tag Schema").
+fn referrers(client: &Client<'_>, manifest: &Digest) -> Result<Vec<u8>, PullError> {
+    let what = format!("what is about {manifest}");
+    for path in [format!("referrers/{manifest}"), format!("manifests/sha256-{}", manifest.hex())] {
+        match client.document(&path, &what, MANIFEST_BYTES_MAX) {
+            Ok(found) => return Ok(found.bytes),
+            Err(failed) if failed.is_absence() || failed.is_unsupported() => {}
+            Err(failed) => return Err(failed.into()),
+        }
+    }
+    Ok(Vec::new())
+}
+
+pub(super) fn name_of(reference: &ImageReference) -> String {
     format!("{}/{}", reference.registry(), reference.repository())
 }

@@ -1,12 +1,12 @@
 //! Images to registries: the push side of the distribution specification.
 //!
-//! Blobs first, [`BLOBS_AT_ONCE`] at a time, then the manifest that names them, last the tag: whoever pulls meanwhile gets the old
-//! image or the new one. Compressed layers that are kept go as they came, and what the registry has already does not go at all.
+//! Blobs first, [`BLOBS_AT_ONCE`] at a time and each as soon as it is compressed, then the manifest that names them, last the tag:
+//! whoever pulls meanwhile gets the old image or the new one. (Not while it is compressed: whether it is there is asked by its digest.) Compressed layers that are kept go as they came, and what the registry has already does not go at all.
 
 use super::Progress;
 use super::access::Access;
 use super::client::Client;
-use super::error::RequestError;
+use super::error::{RequestFailed, Wish};
 use super::http::{Content, Message, accepted};
 use super::policy::PolicyError;
 use super::token::Scope;
@@ -15,12 +15,11 @@ use crate::image::ImageId;
 use crate::image::config::ImageConfig;
 use crate::image::manifest::{self, Descriptor, Document, Index, MANIFEST_BYTES_MAX, media_type};
 use crate::image::platform::Platform;
-use crate::image::publish::{Origin, Published, manifest_of};
+use crate::image::publish::{Origin, Published, known_blobs, manifest_with};
 use crate::image::store::{ImageStore, StoreError};
 use spec::value::{Digest, ImageReference};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 use ureq::http::{Method, StatusCode, header};
 
@@ -52,14 +51,17 @@ pub enum Tagged {
 /// What a push is doing.
 #[derive(Debug, Clone, Copy)]
 pub enum PushProgress<'a> {
-    /// Layers that are not kept compressed are being compressed.
-    Preparing,
-    /// What is to be pushed is known, and compressed.
+    /// A blob is there to be sent, compressed; others may still be being made.
+    Ready {
+        /// The blob.
+        blob: &'a Descriptor,
+    },
+    /// What is to be pushed is known, and compressed; some of it may be there already.
     Prepared {
         /// Its digest.
         manifest: &'a Digest,
-        /// Its layers and its configuration, each once. Each is heard of again.
-        blobs: &'a [&'a Descriptor],
+        /// How many different layers it has.
+        layers: usize,
         /// Where the manifest comes from.
         origin: Origin,
     },
@@ -113,18 +115,8 @@ pub struct Pushed {
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
     /// The registry did not take it.
-    #[error("put {what} into {repository} of registry {registry}")]
-    Request {
-        /// The registry.
-        registry: String,
-        /// The repository.
-        repository: String,
-        /// What was put.
-        what: String,
-        /// Why not.
-        #[source]
-        source: Box<RequestError>,
-    },
+    #[error(transparent)]
+    Request(#[from] Box<RequestFailed>),
     /// The rules of this host are against it.
     #[error("image {reference}")]
     Policy {
@@ -180,7 +172,7 @@ pub fn push(store: &ImageStore, id: &ImageId, reference: &ImageReference, option
     }
     let first = push_once(store, id, reference, options);
     match first {
-        Err(PushError::Request { ref source, .. }) if source.status() == Some(StatusCode::BAD_REQUEST) => {
+        Err(PushError::Request(ref failed)) if failed.source.status() == Some(StatusCode::BAD_REQUEST) => {
             if drop_damaged_blobs(store, id)? { push_once(store, id, reference, options) } else { first }
         }
         other => other,
@@ -202,12 +194,7 @@ fn drop_damaged_blobs(store: &ImageStore, id: &ImageId) -> Result<bool, StoreErr
 }
 
 fn push_once(store: &ImageStore, id: &ImageId, reference: &ImageReference, options: &PushOptions<'_>) -> Result<Pushed, PushError> {
-    (options.progress)(PushProgress::Preparing);
-    let published = manifest_of(store, id)?;
-    let blobs: BTreeMap<Digest, &Descriptor> = published.layers.iter().chain([&published.config]).map(|blob| (blob.digest, blob)).collect();
-    let known_in = store.places_of(blobs.keys(), reference.registry(), reference.repository(), MOUNTS_MAX);
-    let blobs: Vec<&Descriptor> = blobs.into_values().collect();
-    (options.progress)(PushProgress::Prepared { manifest: &published.digest, blobs: &blobs, origin: published.origin });
+    let known_in = store.places_of(&known_blobs(store, id)?, reference.registry(), reference.repository(), MOUNTS_MAX);
     let sources: BTreeSet<&String> = known_in.values().flatten().collect();
     let scopes = [Scope::push(reference.repository())].into_iter().chain(sources.into_iter().map(|from| Scope::pull(from)));
     let endpoint = options.access.settings.origin(reference.registry(), reference.repository());
@@ -218,7 +205,8 @@ fn push_once(store: &ImageStore, id: &ImageId, reference: &ImageReference, optio
     };
     let client = Client::new(&endpoint, scopes.collect(), options.access, &tell);
     let push = Push { store, reference, options, client };
-    push.blobs(&blobs, &known_in)?;
+    push.find_registry()?;
+    let published = push.blobs(id, &known_in)?;
     push.manifests(&published)
 }
 
@@ -230,32 +218,55 @@ struct Push<'a> {
 }
 
 impl Push<'_> {
-    /// Sends what is missing, several blobs at a time, the largest first. After the first failure no new one is begun.
-    fn blobs(&self, blobs: &[&Descriptor], known_in: &BTreeMap<Digest, Vec<String>>) -> Result<(), PushError> {
-        let mut order = blobs.to_vec();
-        order.sort_by_key(|blob| std::cmp::Reverse(blob.size));
-        let next = AtomicUsize::new(0);
-        let cancelled = AtomicBool::new(false);
+    /// Whether anybody is there: asked before anything is compressed. What else may be wrong is told by what follows.
+    fn find_registry(&self) -> Result<(), PushError> {
+        let tag = self.tag();
+        match self.client.digest_of(tag) {
+            Err(error) if error.is_nobody() => Err(self.client.failed(Wish::Put, &format!("manifest {tag}"), error).into()),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    fn tag(&self) -> &str {
+        self.reference.tag().unwrap_or("latest")
+    }
+
+    /// Sends each blob as soon as it is there, several at a time. After the first failure no new one is begun, or made.
+    fn blobs(&self, id: &ImageId, known_in: &BTreeMap<Digest, Vec<String>>) -> Result<Published, PushError> {
+        let (queue, todo) = mpsc::channel::<Descriptor>();
+        let todo = Mutex::new(todo);
         let failure: Mutex<Option<PushError>> = Mutex::new(None);
-        std::thread::scope(|scope| {
-            for _ in 0..BLOBS_AT_ONCE.min(order.len()) {
+        let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = || todo.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+        let published = std::thread::scope(|scope| {
+            for _ in 0..BLOBS_AT_ONCE {
                 scope.spawn(|| {
-                    while !cancelled.load(Ordering::Relaxed) {
-                        let Some(blob) = order.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
-                        let known_in = known_in.get(&blob.digest).map(Vec::as_slice).unwrap_or_default();
-                        if let Err(error) = self.blob(blob, known_in)
-                            && !cancelled.swap(true, Ordering::Relaxed)
-                            && let Ok(mut failure) = failure.lock()
-                        {
-                            *failure = Some(error);
+                    while let Some(blob) = next() {
+                        let is_over = failed().is_some();
+                        if !is_over && let Err(error) = self.blob(&blob, known_in.get(&blob.digest).map_or(&[], Vec::as_slice)) {
+                            failed().get_or_insert(error);
                         }
                     }
                 });
             }
+            let mut queued = BTreeSet::new();
+            let published = manifest_with(self.store, id, &mut |blob| match failed().take() {
+                Some(error) => Err(error),
+                None if queued.insert(blob.digest) => {
+                    (self.options.progress)(PushProgress::Ready { blob });
+                    queue.send(blob.clone()).map_err(|_| PushError::Panicked)
+                }
+                None => Ok(()),
+            });
+            drop(queue); // the threads end when nothing more can come
+            published.inspect(|it| {
+                let (manifest, layers, origin) = (&it.digest, queued.len() - 1, it.origin);
+                (self.options.progress)(PushProgress::Prepared { manifest, layers, origin });
+            })
         });
         match failure.into_inner() {
-            Ok(None) => Ok(()),
             Ok(Some(error)) => Err(error),
+            Ok(None) => published,
             Err(_) => Err(PushError::Panicked),
         }
     }
@@ -264,7 +275,7 @@ impl Push<'_> {
         let file = self.store.open_blob(&blob.digest)?.ok_or(StoreError::NoBlob(blob.digest))?;
         let sent = |done| (self.options.progress)(PushProgress::Bytes { blob, done });
         let upload = Upload { client: &self.client, blob, file: &file, known_in, sent: &sent };
-        let arrival = upload.run().map_err(|source| self.failed(format!("blob {}", blob.digest), source))?;
+        let arrival = upload.run().map_err(|source| self.client.failed(Wish::Put, &format!("blob {}", blob.digest), source))?;
         (self.options.progress)(match &arrival {
             Arrival::Present => PushProgress::Present { blob },
             Arrival::Mounted(from) => PushProgress::Mounted { blob, from },
@@ -275,7 +286,7 @@ impl Push<'_> {
     }
 
     fn manifests(&self, published: &Published) -> Result<Pushed, PushError> {
-        let tag = self.reference.tag().unwrap_or("latest");
+        let tag = self.tag();
         let pushed = |digest, bytes: &[u8]| Pushed { digest, size: bytes.len() as u64, origin: published.origin };
         match self.options.tagged {
             Tagged::Image => {
@@ -295,7 +306,7 @@ impl Push<'_> {
         let what = format!("manifest {name}");
         let message =
             Message { method: Method::PUT, headers: vec![(header::CONTENT_TYPE, media_type.to_owned())], body: Content::Bytes(bytes) };
-        let response = self.retried(&what, || accepted(self.client.request(&format!("manifests/{name}"), &message)?))?;
+        let response = self.client.retried(Wish::Put, &what, || accepted(self.client.request(&format!("manifests/{name}"), &message)?))?;
         let expected = Digest::of(bytes);
         match response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok()) {
             Some(found) if found.starts_with("sha256:") && found != expected.to_string() => {
@@ -336,13 +347,13 @@ impl Push<'_> {
     /// What the tag stands for now.
     fn present(&self, tag: &str) -> Result<Option<(Document, Vec<u8>)>, PushError> {
         let what = format!("manifest {tag}");
-        match self.retried(&what, || self.client.fetch(&format!("manifests/{tag}"), MANIFEST_BYTES_MAX)) {
+        match self.client.document(&format!("manifests/{tag}"), &what, MANIFEST_BYTES_MAX) {
             Ok(fetched) => {
                 let document = manifest::parse(&fetched.bytes, fetched.media_type.as_deref());
                 Ok(Some((document.map_err(|error| self.no_index(error.to_string()))?, fetched.bytes)))
             }
-            Err(PushError::Request { source, .. }) if source.status() == Some(StatusCode::NOT_FOUND) => Ok(None),
-            Err(error) => Err(error),
+            Err(failed) if failed.is_absence() => Ok(None),
+            Err(failed) => Err(failed.into()),
         }
     }
 
@@ -353,7 +364,7 @@ impl Push<'_> {
     fn remote_platform(&self, config: &Descriptor) -> Result<Platform, PushError> {
         let path = format!("blobs/{}", config.digest);
         let what = format!("configuration {}", config.digest);
-        let bytes = self.retried(&what, || self.client.fetch(&path, manifest::CONFIG_BYTES_MAX))?.bytes;
+        let bytes = self.client.document(&path, &what, manifest::CONFIG_BYTES_MAX)?.bytes;
         if Digest::of(&bytes) != config.digest {
             return Err(self.no_index(format!("its {what} is not what the registry has under that digest")));
         }
@@ -363,23 +374,6 @@ impl Push<'_> {
     fn read_platform(&self, config: &[u8]) -> Result<Platform, PushError> {
         let config: ImageConfig = serde_json::from_slice(config).map_err(|error| self.no_index(error.to_string()))?;
         Ok(Platform { os: config.os, architecture: config.architecture, variant: config.variant })
-    }
-
-    fn retried<T>(&self, what: &str, request: impl Fn() -> Result<T, RequestError>) -> Result<T, PushError> {
-        let mut failures = 0;
-        loop {
-            let error = match request() {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            failures += 1;
-            self.client.wait_or_give_up(what, failures, error).map_err(|source| self.failed(what.to_owned(), source))?;
-        }
-    }
-
-    fn failed(&self, what: String, source: RequestError) -> PushError {
-        let (registry, repository) = (self.client.registry().to_owned(), self.reference.repository().to_owned());
-        PushError::Request { registry, repository, what, source: Box::new(source) }
     }
 
     fn no_index(&self, problem: String) -> PushError {

@@ -1,6 +1,7 @@
 //! When to try a request again. Pure: no I/O, no clock.
 
-use std::time::Duration;
+use crate::time::http_date;
+use std::time::{Duration, SystemTime};
 
 /// Longest wait that a registry may ask for: longer means "come back later", which is for the caller to decide.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -33,9 +34,34 @@ impl Retry {
     }
 }
 
+/// How long `Retry-After` asks to wait: in seconds, or until a date (RFC 9110, 10.2.3). One that is past asks for nothing.
+pub(super) fn asked(header: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = header.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(http_date(header.trim())?).ok()?);
+    Some(until.duration_since(now).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_registry_asks_in_seconds_or_until_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_770);
+        let cases = [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
+            ("Sun, 06 Nov 1994 08:49:07 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+        ];
+        for (header, expected) in cases {
+            assert_eq!(asked(header, now), expected.map(Duration::from_secs), "{header}");
+        }
+    }
 
     #[test]
     fn waits_double_and_respect_the_registry() {

@@ -4,10 +4,15 @@
 //! only adds a mirror leaves in force what `*` says about signatures.
 
 use super::signature::PublicKey;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use spec::value::{ImagePrefix, ImageReference, RegistryLocation, Scheme};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
-use ureq::tls::{Certificate, PemItem, parse_pem};
+use std::sync::Arc;
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, parse_pem};
 
 /// Where Docker Hub serves what is called `docker.io`.
 const HUB_HOST: &str = "registry-1.docker.io";
@@ -27,6 +32,8 @@ pub struct Rule {
     pub mirrors: Option<Vec<Mirror>>,
     /// How the registry proves who it is.
     pub trust: Option<Trust>,
+    /// How this host proves to it who it is, before any password.
+    pub identity: Option<Identity>,
     /// Nothing is pulled from it or pushed to it.
     pub blocked: Option<bool>,
     /// Which images may be used.
@@ -51,6 +58,8 @@ pub struct Mirror {
     pub location: RegistryLocation,
     /// How it proves who it is; `None`: as its own rule says, if it has one.
     pub trust: Option<Trust>,
+    /// How this host proves who it is; `None`: as its own rule says.
+    pub identity: Option<Identity>,
 }
 
 /// How a server proves who it is.
@@ -59,10 +68,21 @@ pub enum Trust {
     /// By a certificate that this host's authorities vouch for.
     #[default]
     System,
-    /// By a certificate that one of these authorities vouches for, and no other.
+    /// By a certificate that one of these authorities vouches for, or one of this host's.
     Authorities(Vec<Certificate<'static>>),
     /// Not at all: TLS without verification, else plain HTTP, as Docker's `insecure-registries`.
     Nothing,
+}
+
+/// A certificate of this host for TLS, with the key to it.
+#[derive(Clone)]
+pub struct Identity(ClientCert);
+
+/// How both ends of a connection prove who they are.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Proof {
+    pub(super) trust: Trust,
+    pub(super) identity: Option<Identity>,
 }
 
 /// What the policy says about one image.
@@ -87,7 +107,7 @@ pub(super) struct Endpoint {
     pub(super) host: String,
     /// The repository as it is called there.
     pub(super) repository: String,
-    pub(super) trust: Trust,
+    pub(super) proof: Proof,
     /// What to try, in order; the first that the server speaks is kept.
     pub(super) schemes: &'static [Scheme],
     /// Whether another place is asked if this one fails.
@@ -136,24 +156,26 @@ impl Settings {
     fn mirror(&self, mirror: &Mirror, rest: &str) -> Endpoint {
         let (host, path) = (mirror.location.host(), mirror.location.path());
         let repository = [path, rest].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
-        let trust = mirror.trust.clone().unwrap_or_else(|| self.trust(host, &repository));
-        Endpoint { is_mirror: true, ..Endpoint::new(host, host, &repository, trust, mirror.location.scheme()) }
+        let Proof { trust, identity } = self.proof(host, &repository);
+        let proof = Proof { trust: mirror.trust.clone().unwrap_or(trust), identity: mirror.identity.clone().or(identity) };
+        Endpoint { is_mirror: true, ..Endpoint::new(host, host, &repository, proof, mirror.location.scheme()) }
     }
 
     /// The registry itself: where to push to and log in at.
     pub(super) fn origin(&self, registry: &str, repository: &str) -> Endpoint {
-        let trust = self.trust(registry, repository);
         let host = if registry == HUB { HUB_HOST } else { registry };
-        Endpoint::new(registry, host, repository, trust, None)
+        Endpoint::new(registry, host, repository, self.proof(registry, repository), None)
     }
 
-    /// How a server beside the registry proves who it is: a token service, a store of blobs.
-    pub(super) fn trust_of_host(&self, host: &str) -> Trust {
-        self.trust(host, "")
+    /// How a server beside the registry proves who it is, and we to it: a token service, a store of blobs.
+    pub(super) fn proof_of_host(&self, host: &str) -> Proof {
+        self.proof(host, "")
     }
 
-    fn trust(&self, registry: &str, repository: &str) -> Trust {
-        self.stated(registry, repository, |rule| rule.trust.as_ref()).map(|(_, trust)| trust.clone()).unwrap_or_default()
+    fn proof(&self, registry: &str, repository: &str) -> Proof {
+        let trust = self.stated(registry, repository, |rule| rule.trust.as_ref());
+        let identity = self.stated(registry, repository, |rule| rule.identity.as_ref());
+        Proof { trust: trust.map(|(_, trust)| trust.clone()).unwrap_or_default(), identity: identity.map(|(_, it)| it.clone()) }
     }
 
     /// What the longest prefix says that covers the name and says anything.
@@ -169,8 +191,9 @@ impl Settings {
 }
 
 impl Endpoint {
-    fn new(registry: &str, host: &str, repository: &str, trust: Trust, scheme: Option<Scheme>) -> Self {
+    fn new(registry: &str, host: &str, repository: &str, proof: Proof, scheme: Option<Scheme>) -> Self {
         use Scheme::{Http, Https};
+        let Proof { trust, identity } = proof;
         let (trust, schemes): (_, &'static [Scheme]) = match (trust, scheme) {
             (trust, Some(Https)) => (trust, &[Https]),
             (trust, Some(Http)) => (trust, &[Http]),
@@ -180,7 +203,7 @@ impl Endpoint {
             (trust @ (Trust::System | Trust::Authorities(_)), None) => (trust, &[Https]),
         };
         let (registry, host, repository) = (registry.to_owned(), host.to_owned(), repository.to_owned());
-        Self { registry, host, repository, trust, schemes, is_mirror: false }
+        Self { registry, host, repository, proof: Proof { trust, identity }, schemes, is_mirror: false }
     }
 
     /// What it is called in messages.
@@ -203,6 +226,36 @@ pub enum CertificatesError {
     /// PEM of something else.
     #[error("there is no certificate in it")]
     None,
+    /// No key to a certificate.
+    #[error("there is no private key in it, or one in a form that is not read: PKCS #8, PKCS #1 and SEC 1 are, unencrypted")]
+    NoKey,
+    /// The key of another certificate, or a kind of key that TLS does not use.
+    #[error("the private key is not that of the certificate")]
+    OtherKey(#[source] rustls::Error),
+}
+
+impl Identity {
+    /// From a certificate with its chain and its key, both PEM; in one text or two.
+    pub fn from_pem(certificate: &str, key: &str) -> Result<Self, CertificatesError> {
+        let chain = certificates(certificate)?;
+        let no_key = |_| CertificatesError::NoKey;
+        let der = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(no_key)?;
+        // Here, for the connection would panic on it.
+        let first = chain.iter().map(|it| CertificateDer::from(it.der().to_owned())).collect();
+        CertifiedKey::from_der(first, der, &Arc::new(rustls::crypto::ring::default_provider())).map_err(CertificatesError::OtherKey)?;
+        let key = PrivateKey::from_pem(key.as_bytes()).map_err(|_| CertificatesError::NoKey)?;
+        Ok(Self(ClientCert::new_with_certs(&chain, key)))
+    }
+
+    pub(super) fn certificate(&self) -> ClientCert {
+        self.0.clone()
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity(***)")
+    }
 }
 
 /// The certificates of a PEM file.
@@ -234,7 +287,7 @@ mod tests {
     }
 
     fn mirror(location: &str) -> Mirror {
-        Mirror { location: location.parse().unwrap(), trust: None }
+        Mirror { location: location.parse().unwrap(), trust: None, identity: None }
     }
 
     fn places(settings: &Settings, reference: &str) -> Vec<String> {

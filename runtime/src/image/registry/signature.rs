@@ -86,7 +86,7 @@ impl PublicKey {
         &self.fingerprint
     }
 
-    fn verifies(&self, payload: &[u8], signature: &[u8]) -> bool {
+    pub(super) fn verifies(&self, payload: &[u8], signature: &[u8]) -> bool {
         let algorithm: &'static dyn VerificationAlgorithm = match self.kind {
             Kind::EcdsaP256 => &ECDSA_P256_SHA256_ASN1,
             Kind::Ed25519 => &ED25519,

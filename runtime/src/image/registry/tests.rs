@@ -3,6 +3,7 @@
 mod access;
 mod faults;
 mod push;
+mod server;
 mod signed;
 
 use super::{Access, CredentialFiles, PullError, PullOptions, Retry, pull};
@@ -12,120 +13,12 @@ use crate::image::manifest::media_type;
 use crate::image::platform::Platform;
 use crate::image::store::ImageStore;
 use crate::image::tests::{gzip, is_root, rootfs_tar, write_oci_layout};
+use server::{Answer, Request, Server};
 use spec::value::{Digest, ImageReference};
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read as _, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-/// A request as the server saw it.
-#[derive(Debug, Clone)]
-struct Request {
-    method: String,
-    path: String,
-    headers: BTreeMap<String, String>,
-    body: String,
-}
-
-impl Request {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(String::as_str)
-    }
-}
-
-/// What the server answers.
-#[derive(Debug, Clone)]
-struct Answer {
-    status: u16,
-    headers: Vec<(&'static str, String)>,
-    body: Vec<u8>,
-    /// Bytes of the body after which the connection is cut.
-    cut_after: Option<usize>,
-    /// Pause after each byte of the body.
-    drip: Option<Duration>,
-}
-
-impl Answer {
-    fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), cut_after: None, drip: None }
-    }
-
-    fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self
-    }
-}
-
-type Handler = Box<dyn Fn(&Request, usize) -> Answer + Send + Sync>;
-
-/// An HTTP server on loopback; it ends with the test process' threads, its requests are kept.
-struct Server {
-    address: String,
-    seen: Arc<Mutex<Vec<Request>>>,
-}
-
-impl Server {
-    /// The handler is told how many requests for the same path came before.
-    fn start(handler: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
-        let handler: Arc<Handler> = Arc::new(Box::new(handler));
-        let log = Arc::clone(&seen);
-        std::thread::spawn(move || {
-            for connection in listener.incoming().flatten() {
-                let (handler, log) = (Arc::clone(&handler), Arc::clone(&log));
-                std::thread::spawn(move || drop(serve(connection, &handler, &log)));
-            }
-        });
-        Self { address, seen }
-    }
-
-    fn seen(&self) -> Vec<Request> {
-        self.seen.lock().unwrap().clone()
-    }
-
-    fn reference(&self) -> ImageReference {
-        format!("{}/test/image:1", self.address).parse().unwrap()
-    }
-}
-
-/// Serves one request and closes.
-fn serve(mut connection: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>) -> std::io::Result<()> {
-    let mut reader = BufReader::new(connection.try_clone()?);
-    let mut lines = reader.by_ref().lines();
-    let first = lines.next().transpose()?.unwrap_or_default();
-    let word = |number: usize| first.split(' ').nth(number).unwrap_or_default().to_owned();
-    let mut headers = BTreeMap::new();
-    for line in lines {
-        let line = line?;
-        let Some((name, value)) = line.split_once(':') else { break };
-        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-    }
-    let length = headers.get("content-length").and_then(|length: &String| length.parse().ok()).unwrap_or(0);
-    let mut body = String::new();
-    reader.take(length).read_to_string(&mut body)?;
-    let request = Request { method: word(0), path: word(1), headers, body };
-    let before = {
-        let mut log = log.lock().unwrap();
-        log.push(request.clone());
-        log.iter().filter(|seen| seen.path == request.path).count() - 1
-    };
-    let answer = handler(&request, before);
-    let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\nContent-Length: {}\r\n", answer.status, answer.body.len());
-    for (name, value) in &answer.headers {
-        head += &format!("{name}: {value}\r\n");
-    }
-    connection.write_all((head + "\r\n").as_bytes())?;
-    let body = &answer.body[..answer.cut_after.unwrap_or(answer.body.len())];
-    let Some(pause) = answer.drip else { return connection.write_all(body) };
-    for byte in body {
-        connection.write_all(&[*byte])?;
-        std::thread::sleep(pause);
-    }
-    Ok(())
-}
 
 /// An image as a registry holds it.
 #[derive(Clone)]
@@ -262,6 +155,31 @@ fn an_image_is_pulled_named_and_not_fetched_twice() {
     let before = server.seen().len();
     assert_eq!(host.pull(&server).unwrap(), id);
     assert_eq!(server.seen().len(), before + 1, "only the manifest is asked for again");
+}
+
+#[test]
+fn a_tag_that_stands_for_what_is_here_costs_one_question_that_no_limit_counts() {
+    if !is_root() {
+        return;
+    }
+    let (fixture, host) = (Fixture::new(), Host::new());
+    let moved = Fixture::small();
+    let (served, later) = (fixture.clone(), moved.clone());
+    let has_moved = Arc::new(AtomicBool::new(false));
+    let tells = Arc::clone(&has_moved);
+    let server = Server::start(move |request, _| {
+        let fixture = if tells.load(Ordering::SeqCst) { &later } else { &served };
+        let answer = fixture.answer(request).with("Docker-Content-Digest", Digest::of(&fixture.manifest).to_string());
+        if request.method == "HEAD" { Answer { cut_after: Some(0), ..answer } } else { answer }
+    });
+    let id = host.pull(&server).unwrap();
+    host.store.tag(&server.reference().to_string(), &id).unwrap();
+    let before = server.seen().len();
+    assert_eq!(host.pull(&server).unwrap(), id);
+    let methods: Vec<_> = server.seen()[before..].iter().map(|request| request.method.clone()).collect();
+    assert_eq!(methods, ["HEAD"]);
+    has_moved.store(true, Ordering::SeqCst);
+    assert_eq!(host.pull(&server).unwrap(), moved.id());
 }
 
 #[test]

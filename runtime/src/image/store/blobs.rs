@@ -13,6 +13,8 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
+/// A layer takes about this share of its size once it is compressed; files of programs a little less, texts much less.
+const DEFLATED_SHARE: u64 = 3;
 /// Bytes read from a source at a time.
 const READ_BYTES: usize = 256 << 10;
 
@@ -116,6 +118,7 @@ impl ImageStore {
     }
 
     fn compress_layer(&self, mut record: LayerRecord) -> Result<LayerRecord, StoreError> {
+        self.check_room(record.size_bytes / DEFLATED_SHARE)?;
         let scratch: Scratch = self.scratch()?;
         let path = scratch.path().join("blob");
         let file = File::create(&path).map_err(FileError::of("create", &path))?;

@@ -82,6 +82,11 @@ impl ImageStore {
     /// Whether so many bytes more would fit. Errors: [`StoreError::NoRoom`].
     pub fn check_room(&self, need: u64) -> Result<(), StoreError> {
         self.check_floor(need)?;
+        self.check_budget(need)
+    }
+
+    /// The half of [`Self::check_room`] that is about the budget alone.
+    pub fn check_budget(&self, need: u64) -> Result<(), StoreError> {
         let Some(budget) = self.limits.budget else { return Ok(()) };
         let used = self.usage()?.total();
         if used.saturating_add(need) > budget { Err(NoRoom::Budget { need, used, budget }.into()) } else { Ok(()) }

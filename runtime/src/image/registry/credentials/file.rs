@@ -9,12 +9,12 @@
 
 use super::keeper::{self, HelperError};
 use super::{Credential, CredentialsError};
-use crate::image::registry::secret::Secret;
 use crate::store::{FileError, atomic};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use spec::value::Secret;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;

@@ -1,10 +1,10 @@
 //! Programs that keep passwords: `docker-credential-<name> get|store|erase`, what is asked on standard input, the answer on
 //! standard output (the protocol of docker-credential-helpers).
 
-use crate::image::registry::secret::Secret;
 use crate::process::pidfd;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
+use spec::value::Secret;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd as _;
 use std::process::{Child, Command, Stdio};

@@ -9,8 +9,8 @@ mod tests;
 pub use file::{Kept, erase, store};
 pub use keeper::HelperError;
 
-use super::secret::Secret;
 use crate::store::FileError;
+use spec::value::Secret;
 use std::path::PathBuf;
 
 /// What proves to a registry who we are.
@@ -54,17 +54,33 @@ pub enum CredentialsError {
     },
 }
 
+/// What the environment says of where passwords are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CredentialPlaces {
+    /// `$DOCKER_CONFIG`; `~/.docker` if not said.
+    pub docker_config: Option<PathBuf>,
+    /// `$REGISTRY_AUTH_FILE`, in place of podman's file of this boot.
+    pub auth_file: Option<PathBuf>,
+    /// `$XDG_RUNTIME_DIR`.
+    pub runtime_dir: Option<PathBuf>,
+    /// `$XDG_CONFIG_HOME`; `~/.config` if not said.
+    pub config_home: Option<PathBuf>,
+    /// `$HOME`.
+    pub home: Option<PathBuf>,
+}
+
 /// Files to look for passwords in, in order; those that are absent are passed over.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CredentialFiles(pub Vec<PathBuf>);
 
 impl CredentialFiles {
-    /// Docker's file, `$DOCKER_CONFIG/config.json` or `~/.docker/config.json`, then podman's,
-    /// `$XDG_RUNTIME_DIR/containers/auth.json`.
-    pub fn usual(docker_config: Option<PathBuf>, home: Option<PathBuf>, runtime_dir: Option<PathBuf>) -> Self {
-        let docker = docker_config.or_else(|| home.map(|home| home.join(".docker"))).map(|directory| directory.join("config.json"));
-        let podman = runtime_dir.map(|directory| directory.join("containers/auth.json"));
-        Self(docker.into_iter().chain(podman).collect())
+    /// Docker's file, then podman's two (containers-auth.json(5)): the one of this boot and the one that lasts.
+    pub fn usual(places: CredentialPlaces) -> Self {
+        let CredentialPlaces { docker_config, auth_file, runtime_dir, config_home, home } = places;
+        let docker = docker_config.or_else(|| home.as_ref().map(|home| home.join(".docker"))).map(|it| it.join("config.json"));
+        let podman = auth_file.or_else(|| runtime_dir.map(|it| it.join("containers/auth.json")));
+        let lasting = config_home.or_else(|| home.map(|home| home.join(".config"))).map(|it| it.join("containers/auth.json"));
+        Self(docker.into_iter().chain(podman).chain(lasting).collect())
     }
 
     /// What proves who we are to a registry, for one of its repositories; `None` if no file knows it.

@@ -1,6 +1,7 @@
 //! Passwords in files as Docker and podman write them.
 
-use super::{Credential, CredentialFiles, Kept, Secret, erase, store};
+use super::{Credential, CredentialFiles, CredentialPlaces, Kept, erase, store};
+use spec::value::Secret;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -36,6 +37,17 @@ fn the_longest_name_that_covers_a_repository_wins() {
     assert_eq!(find("id.example", "a"), Some(Credential::IdentityToken(Secret::new("idt"))));
     assert_eq!(find("token.example", ""), Some(Credential::RegistryToken(Secret::new("rt"))));
     assert_eq!(find("empty.example", "a"), None);
+}
+
+#[test]
+fn files_are_looked_for_where_docker_and_podman_keep_them() {
+    let files = |places: CredentialPlaces| CredentialFiles::usual(places).0.iter().map(|it| it.display().to_string()).collect::<Vec<_>>();
+    let home = CredentialPlaces { home: Some("/h".into()), ..CredentialPlaces::default() };
+    assert_eq!(files(home.clone()), ["/h/.docker/config.json", "/h/.config/containers/auth.json"]);
+    let all = CredentialPlaces { docker_config: Some("/d".into()), runtime_dir: Some("/r".into()), config_home: Some("/c".into()), ..home };
+    assert_eq!(files(all.clone()), ["/d/config.json", "/r/containers/auth.json", "/c/containers/auth.json"]);
+    let named = CredentialPlaces { auth_file: Some("/a.json".into()), ..all };
+    assert_eq!(files(named), ["/d/config.json", "/a.json", "/c/containers/auth.json"]);
 }
 
 #[test]

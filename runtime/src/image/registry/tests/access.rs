@@ -6,9 +6,9 @@ use crate::image::registry::client::Client;
 use crate::image::registry::http::{Content, Message};
 use crate::image::registry::settings::{Mirror, PolicyRule, Rule, Trust};
 use crate::image::registry::token::Scope;
-use crate::image::registry::{Access, Credential, PullOptions, Secret, Settings, pull, verify_login};
+use crate::image::registry::{Access, Credential, Progress, Proxies, PullOptions, Settings, pull, verify_login};
 use crate::image::tests::is_root;
-use spec::value::Digest;
+use spec::value::{Digest, Secret};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use ureq::http::Method;
 
@@ -21,7 +21,7 @@ fn settings(rules: Vec<(&str, Rule)>) -> Settings {
 }
 
 fn mirrors(servers: &[&Server]) -> Rule {
-    let mirror = |server: &&Server| Mirror { location: format!("{}/copy", server.address).parse().unwrap(), trust: None };
+    let mirror = |server: &&Server| Mirror { location: format!("{}/copy", server.address).parse().unwrap(), trust: None, identity: None };
     Rule { mirrors: Some(servers.iter().map(mirror).collect()), ..Rule::default() }
 }
 
@@ -249,4 +249,44 @@ fn a_part_of_a_file_is_sent_with_its_length() {
     for request in seen {
         assert_eq!((request.method.as_str(), request.header("content-length"), request.body.as_str()), ("PUT", Some("5"), "23456"));
     }
+}
+
+#[test]
+fn nobody_is_waited_for_who_never_answered() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (name, expected) in [(gone.to_string(), "nothing listens there"), ("registry.invalid".to_owned(), "check its name")] {
+        let host = Host::new();
+        let retries = AtomicUsize::new(0);
+        let progress = |event: Progress<'_>| {
+            if matches!(event, Progress::Retrying { .. }) {
+                retries.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        let access = host.access();
+        let options = PullOptions { progress: &progress, ..PullOptions::new(&access) };
+        let text = chain(&pull(&host.store, &format!("{name}/a:1").parse().unwrap(), &options).unwrap_err());
+        assert!(text.contains(expected), "{text}");
+        assert_eq!(retries.load(Ordering::SeqCst), 0, "{name}");
+    }
+}
+
+#[test]
+fn connections_go_through_the_proxy_that_the_environment_names() {
+    let proxy = Server::start(|_, _| Answer::new(407, ""));
+    let host = Host::new();
+    let address = format!("http://me:pw@{}", proxy.address);
+    let pulled = |direct: &str| {
+        let access = Access { proxies: Proxies::new(Some(&address), None, Some(direct)).unwrap(), ..host.access() };
+        chain(&pull(&host.store, &"registry.invalid/a:1".parse().unwrap(), &PullOptions::new(&access)).unwrap_err())
+    };
+    pulled("other.invalid");
+    let seen = proxy.seen();
+    assert!(
+        !seen.is_empty() && seen.iter().all(|request| request.method == "CONNECT" && request.path == "registry.invalid:443"),
+        "{seen:?}"
+    );
+    assert_eq!(seen[0].header("proxy-authorization"), Some("Basic bWU6cHc="));
+    let text = pulled("invalid");
+    assert!(text.contains("check its name"), "{text}");
+    assert_eq!(proxy.seen().len(), seen.len(), "reached directly");
 }

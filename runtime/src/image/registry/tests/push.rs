@@ -315,8 +315,14 @@ fn what_cannot_be_pushed_says_why() {
     let id = image(&store, 100, "amd64");
     let text = chain(&registry.push(&store, &id, Tagged::Image).unwrap_err());
     assert!(text.starts_with("put blob sha256:") && text.contains("of registry 127.0.0.1:") && text.contains("503"), "{text}");
+    let gone = format!("{}/a:1", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
     let access = Access::default();
-    let pinned = format!("{}/a@{id}", registry.address).parse().unwrap();
     let options = PushOptions { access: &access, tagged: Tagged::Image, progress: &|_| {} };
+    let unmade = image(&store, 200, "amd64");
+    let text = chain(&push(&store, &unmade, &gone.parse().unwrap(), &options).unwrap_err());
+    assert!(text.contains("nothing listens there"), "{text}");
+    let layer = store.layers_of(&unmade).unwrap()[0];
+    assert!(store.layer(&layer).unwrap().unwrap().blob.is_none(), "nothing is compressed for nobody");
+    let pinned = format!("{}/a@{id}", registry.address).parse().unwrap();
     assert!(matches!(push(&store, &id, &pinned, &options), Err(PushError::Pinned { .. })));
 }
