@@ -15,8 +15,6 @@
 //!
 //! Where COPY and ADD differ from BuildKit, and why:
 //! - Files of the context are dated by the build's fixed time, and bring no extended attributes: Git keeps neither.
-//! - A file replaces a directory of a tree that was copied earlier; BuildKit stops there.
-//! - Several files to a name that is neither a directory nor ends in `/` are an error; BuildKit keeps the last one.
 //! - `--exclude` also leaves out names that a wildcard brings in, as the documentation says and the code does not.
 //! - Sockets are left out; BuildKit fails.
 //! - Of repositories: no submodules, no `--keep-git-dir` (a tree is fetched, not a history), no unencrypted `git://`.

@@ -89,14 +89,14 @@ struct Taken {
 /// Replaces variables and checks what can be checked without looking at a file.
 pub(crate) fn prepare(state: &State, verb: Verb, transfer: &Transfer, parents: bool, escape: char) -> Result<Prepared, StepError> {
     let words = Lexer::new(escape);
-    // Quotes in paths are part of the name.
-    let paths = Lexer { quotes: Quotes::Literal, ..words };
+    // In a body quotes are text, and the escape character is \ whatever the directive says.
+    let body = Lexer { quotes: Quotes::Literal, ..Lexer::new('\\') };
     let mut sources = Vec::new();
     for source in &transfer.sources {
         sources.push(match source {
-            Source::Path(path) => wanted(&verb, state.word(&paths, path)?, transfer.sources.len())?,
+            Source::Path(path) => wanted(&verb, state.word(&words, path)?, transfer.sources.len())?,
             Source::Inline(heredoc) => {
-                let content = if heredoc.expand { state.word(&paths, &heredoc.content)? } else { heredoc.content.clone() };
+                let content = if heredoc.expand { state.word(&body, &heredoc.content)? } else { heredoc.content.clone() };
                 if heredoc.name.contains('/') || heredoc.name == "." || heredoc.name == ".." {
                     return Err(StepError::Invalid(format!("heredoc name {:?} is not a file name", heredoc.name)));
                 }
@@ -104,7 +104,7 @@ pub(crate) fn prepare(state: &State, verb: Verb, transfer: &Transfer, parents: b
             }
         });
     }
-    let written = state.word(&paths, &transfer.destination)?;
+    let written = state.word(&words, &transfer.destination)?;
     let destination = state.absolute(&written);
     let exclude_texts = transfer.exclude.iter().map(|text| state.word(&words, text)).collect::<Result<Vec<_>, _>>()?;
     let exclude = IgnoreRules::of_patterns(exclude_texts.iter().map(String::as_str));
@@ -312,11 +312,6 @@ pub(crate) fn execute(
     }
     let below = Overlay::mount(layers_below, Writing::No { empty })?;
     let mut draft = Draft::new(&below.root, time.time());
-    let files: usize = sources.iter().map(|(source, taken)| taken.files(source)).sum();
-    if files > 1 && !transfer.destination.ends_with('/') && !draft.is_directory(transfer.destination.as_bytes())? {
-        let destination = &transfer.destination;
-        return Err(StepError::Invalid(format!("with several sources the destination is a directory: write {destination}/")));
-    }
     for (source, taken) in sources {
         placing.place(&mut draft, source, taken)?;
     }
@@ -333,14 +328,6 @@ struct Placing<'a> {
     look: Look,
     owner: Option<Owner>,
     time: BuildTime,
-}
-
-impl Taken {
-    /// How many files there are: more than one need a directory to go to.
-    fn files(&self, source: &Wanted) -> usize {
-        let file = |found: &&Found| !matches!(found.entry.content, Content::Directory(_));
-        usize::from(matches!(source, Wanted::Inline { .. })) + self.found.iter().filter(file).count()
-    }
 }
 
 impl Placing<'_> {
