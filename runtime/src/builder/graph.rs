@@ -60,7 +60,7 @@ impl Graph {
     /// Cuts a file into stages. `target` is a stage's name or number; the last one if `None`.
     pub fn new(file: &Dockerfile, args: &BTreeMap<String, String>, target: Option<&str>) -> Result<Self, SyntaxError> {
         let lexer = Lexer::new(file.escape);
-        let mut globals = Globals::new(target);
+        let mut globals = Globals::new(target, args);
         let mut stages: Vec<Stage> = Vec::new();
         for statement in &file.statements {
             let failed = |problem: String| SyntaxError { place: statement.place.clone(), problem, hint: None };
@@ -144,6 +144,9 @@ impl Graph {
         }
         if let Some(stage) = named(&self.stages[..index], from) {
             return Ok(Origin::Stage(stage));
+        }
+        if named(&self.stages[index..], from).is_some() {
+            return Err(format!("stage {from} is not built before this one: move it above"));
         }
         match from.parse::<usize>() {
             Ok(number) if number < index => Ok(Origin::Stage(number)),
@@ -267,6 +270,9 @@ mod tests {
         assert!(refused.ends_with("not for \"plan9/z80\": there is no emulation"), "{refused}");
         assert_eq!(graph("FROM a AS x\nFROM b", None).origin(1, "X"), Ok(Origin::Stage(0)));
         assert!(graph("FROM a\nFROM b", None).origin(1, "1").is_err());
+        for from in ["y", "Z"] {
+            assert!(graph("FROM a AS x\nFROM b AS y\nFROM c AS z", None).origin(1, from).is_err(), "a stage that is not there yet");
+        }
         let file = parse("Dockerfile", "FROM $U").expect("parses");
         assert!(Graph::new(&file, &BTreeMap::new(), None).is_err());
         let file = parse("Dockerfile", "FROM a").expect("parses");

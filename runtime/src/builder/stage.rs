@@ -9,6 +9,7 @@ use super::event::{StepEvent, StepLabel};
 use super::file::{self, Instruction, Statement};
 use super::graph::Origin;
 use super::owner;
+use super::scope;
 use super::state::{Made, State};
 use super::step::{Layering, metadata, run, transfer};
 use super::tree::{Overlay, Owner, Root, Writing, Written, settle};
@@ -192,7 +193,7 @@ impl Stage<'_> {
         }
         let sources: Vec<_> = layers.iter().map(|layers| self.build.source(layers)).collect();
         let key = run::key(&self.state, &prepared, &sources)?;
-        let proxies = self.state.scope.proxies(&self.build.request.args);
+        let proxies = scope::proxies(&self.build.request.args);
         let made = self.layer(&key, &text, |this, layering| {
             let surroundings = run::Surroundings { layering, sources: &sources, proxies, build: this.build };
             run::execute(&this.state, &prepared, surroundings, &mut |line| this.tell(StepEvent::Output { line }))?;
@@ -225,9 +226,6 @@ impl Stage<'_> {
 
     fn workdir(&mut self, path: &str) -> Step<Note> {
         let path = self.state.word(&self.build.lexer, path)?;
-        if path.is_empty() {
-            return Err(StepError::Invalid("the working directory is empty".to_owned()));
-        }
         let absolute = self.state.absolute(&path);
         let absolute = if absolute.len() > 1 { absolute.trim_end_matches('/') } else { &absolute }.to_owned();
         // As every builder: an absolute path is kept as it is written, slash at the end included.
