@@ -164,6 +164,16 @@ pub enum BuildContextSource {
     },
 }
 
+impl BuildContextSource {
+    /// The image that it is, by name or reference.
+    pub fn image(&self) -> Option<&str> {
+        match self {
+            Self::Elsewhere { address } => address.strip_prefix("docker-image://"),
+            Self::Directory { .. } => None,
+        }
+    }
+}
+
 /// The three ways to come by an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -186,7 +196,7 @@ pub enum ImageSource {
         target: Option<String>,
         /// Digest of Dockerfile and context after `.dockerignore`: what decides whether to build again.
         content: Digest,
-        /// Images of this site that the Dockerfile's `FROM` and `COPY --from` name, by that name.
+        /// Images of this site that the Dockerfile's `FROM` and `COPY --from` and its contexts name, by that name.
         bases: BTreeSet<Name>,
     },
     /// Pulled from a registry.

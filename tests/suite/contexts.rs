@@ -88,3 +88,22 @@ fn a_manifest_may_hold_the_dockerfile_and_name_contexts() -> Result<()> {
     ensure!(first != ids()?);
     Ok(())
 }
+
+#[test]
+fn a_context_may_be_an_image_of_the_site() -> Result<()> {
+    if !is_root("a_context_may_be_an_image_of_the_site") {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    let base = "apiVersion: agent/v1\nkind: Image\nmetadata: {name: base}\nspec:\n  build: {context: ./base, inline: \"FROM scratch\\nCOPY a /\"}\n";
+    let web = "apiVersion: agent/v1\nkind: Image\nmetadata: {name: web}\nspec:\n  build: {context: ., inline: \"FROM below\\nLABEL a=b\", contexts: {below: \"docker-image://base\"}}\n";
+    let site = host.files(&[("site/base.yaml", base), ("site/web.yaml", web), ("site/base/a", "a")])?;
+    let site = site.to_str().context("a text")?;
+    host.agent(&["apply", site]).ok()?;
+    let id = || host.agent(&["image", "inspect", "web", "--json"]).ok();
+    let first = id()?;
+    fs::write(host.path().join("site/base/a"), "changed")?;
+    host.agent(&["apply", site]).ok()?;
+    ensure!(first != id()?, "what is built on it follows");
+    Ok(())
+}

@@ -84,7 +84,7 @@ impl Graph {
 
     /// The same with contexts by name: they come before stages and images, in FROM and in `--from`.
     pub fn with_contexts(mut self, contexts: &BTreeMap<String, NamedContext>) -> Self {
-        self.contexts = contexts.iter().map(|(name, context)| (name.to_lowercase(), context.clone())).collect();
+        self.contexts = contexts.iter().map(|(name, context)| (familiar(name), context.clone())).collect();
         for index in 0..self.stages.len() {
             let name = match &self.stages[index].base {
                 Origin::Image(name) => Some(name.clone()),
@@ -99,7 +99,7 @@ impl Graph {
     }
 
     fn named_context(&self, name: &str) -> Option<Origin> {
-        let name = name.to_lowercase();
+        let name = familiar(name);
         Some(match self.contexts.get(&name)? {
             NamedContext::Directory(_) => Origin::Context(name),
             NamedContext::Image(reference) => Origin::Image(reference.clone()),
@@ -215,6 +215,14 @@ fn base(from: &From, earlier: &[Stage], globals: &Globals, lexer: &Lexer) -> Res
         "scratch" => Ok(Origin::Scratch),
         _ => Ok(named(earlier, &image).map_or(Origin::Image(image), Origin::Stage)),
     }
+}
+
+/// The name of a context as it is looked up: of a stage in any case, of an image however much of its default parts is written.
+pub(super) fn familiar(name: &str) -> String {
+    let name = name.to_lowercase();
+    let name = name.strip_prefix("docker.io/").unwrap_or(&name);
+    let name = name.strip_prefix("library/").unwrap_or(name);
+    name.strip_suffix(":latest").unwrap_or(name).to_owned()
 }
 
 /// The last stage of a name, in any case.

@@ -18,7 +18,6 @@
 //! - `--exclude` also leaves out names that a wildcard brings in, as the documentation says and the code does not.
 //! - Sockets are left out; BuildKit fails.
 //! - Of repositories: no submodules, no `--keep-git-dir` (a tree is fetched, not a history), no unencrypted `git://`.
-//! - `FROM` of a named context that is a directory is refused; `COPY --from` of it works.
 
 mod build;
 pub mod cache;

@@ -48,10 +48,7 @@ pub(super) fn build(build: &Build<'_>, index: usize) -> Result<State, BuildError
     let steps = 1 + stage.statements.iter().filter(|statement| is_step(&statement.instruction)).count();
     let label = StepLabel { stage: index, stage_name: build.graph.label(index), number: 0, steps, instruction: String::new() };
     let mut under_way = Stage { build, index, label, state: State::scratch() };
-    under_way.told(&stage.from, &stage.from, |this| {
-        this.state = this.base(&stage.base)?;
-        Ok(())
-    })?;
+    under_way.told(&stage.from, &stage.from, |this| this.base(&stage.base))?;
     let triggers = std::mem::take(&mut under_way.state.config.config.on_build);
     let triggers = triggers.iter().map(|trigger| file::parse_trigger(trigger).map_err(StepError::Trigger));
     let triggers: Vec<_> = triggers.collect::<Result<_, _>>().map_err(|error| build.at(&stage.from, &stage.from.text, error))?;
@@ -124,15 +121,23 @@ impl Stage<'_> {
     }
 
     /// What FROM begins with.
-    fn base(&self, origin: &Origin) -> Step<State> {
-        match origin {
-            Origin::Scratch => Ok(State::scratch()),
-            Origin::Stage(index) => Ok(State::of_stage(&*self.build.stage(*index)?)),
-            Origin::Context(name) => {
-                Err(StepError::Unsupported(format!("FROM {name}: a context that is a directory; COPY --from={name} works")))
-            }
-            Origin::Image(reference) => Ok(State::of_image(self.build.image(reference, &self.label)?)),
-        }
+    fn base(&mut self, origin: &Origin) -> Step<()> {
+        self.state = match origin {
+            Origin::Scratch => State::scratch(),
+            Origin::Stage(index) => State::of_stage(&*self.build.stage(*index)?),
+            Origin::Context(name) => return self.tree(name),
+            Origin::Image(reference) => State::of_image(self.build.image(reference, &self.label)?),
+        };
+        Ok(())
+    }
+
+    /// A context that is a directory is a root file system.
+    fn tree(&mut self, name: &str) -> Step<()> {
+        let whole = file::Transfer::whole();
+        let prepared = transfer::prepare(&self.state, transfer::Verb::Copy, &whole, false, self.build.lexer.escape)?;
+        let note = self.transfer(&prepared, Some(name))?;
+        self.state.push_history(&self.build.time.rfc3339(), format!("FROM {name}"), note.made);
+        Ok(())
     }
 
     fn layers_of(&self, from: Option<&str>) -> Step<Option<Layers>> {

@@ -72,7 +72,8 @@ impl Resolver<'_> {
         let text = inline.as_deref().map_or(Dockerfile::File(&dockerfile), Dockerfile::Inline);
         match self.site.build_context(&context, text) {
             Ok(found) => {
-                let bases = found.references.iter().filter_map(|reference| reference.parse().ok());
+                let written = found.references.iter().map(String::as_str).filter(|reference| !contexts.contains_key(*reference));
+                let bases = written.chain(contexts.values().filter_map(BuildContextSource::image)).filter_map(|name| name.parse().ok());
                 let bases: BTreeSet<Name> = bases.filter(|name| self.index.contains(Kind::Image, name)).collect();
                 bases.iter().for_each(|base| self.site.image(&ImageKey::Named(base.clone())));
                 let target = long.and_then(|build| build.target.clone());
