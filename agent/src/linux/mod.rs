@@ -17,6 +17,7 @@ mod registries;
 mod repository;
 mod room;
 
+pub use build_cache::write_layout;
 pub use build_progress::{BuildLines, BuildLog};
 pub use config::ConfigError;
 pub use context::BuildContext;

@@ -36,6 +36,7 @@ pub mod ignore;
 mod index;
 mod learn;
 pub mod lint;
+mod output;
 mod owner;
 mod pattern;
 pub mod remote;
@@ -55,6 +56,7 @@ pub use download::DownloadError;
 pub use error::{BuildError, StepError};
 pub use event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
 pub use given::{Given, SECRET_BYTES_MAX, Secret};
+pub use output::{OutputError, export_directory, export_tar};
 pub use tree::TreeError;
 
 use crate::image::ImageId;
