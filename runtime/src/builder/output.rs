@@ -38,7 +38,7 @@ pub enum OutputError {
 /// this, as with BuildKit; modes, times and links are the image's.
 pub fn export_directory(store: &ImageStore, image: &ImageId, directory: &Path) -> Result<(), OutputError> {
     fs::create_dir_all(directory).map_err(FileError::of("create", directory))?;
-    let scratch = store.scratch().map_err(StoreError::from)?;
+    let scratch = store.scratch()?;
     let empty = scratch.subdirectory("empty")?;
     let files = Overlay::mount(&store.image(image)?.layers, Writing::No { empty: &empty })?;
     let target = Root::open(directory)?;
@@ -59,7 +59,7 @@ pub fn export_directory(store: &ImageStore, image: &ImageId, directory: &Path) -
 
 /// Writes an image's files as a tar, with their owners.
 pub fn export_tar(store: &ImageStore, image: &ImageId, sink: impl Write) -> Result<(), OutputError> {
-    let scratch = store.scratch().map_err(StoreError::from)?;
+    let scratch = store.scratch()?;
     let empty = scratch.subdirectory("empty")?;
     let files = Overlay::mount(&store.image(image)?.layers, Writing::No { empty: &empty })?;
     pack::pack(files.root.descriptor(), Times::Keep, pack::OnDisk::Leave, sink)?;
