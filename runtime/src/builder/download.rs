@@ -6,14 +6,16 @@
 //! ```
 
 use crate::image::registry::install_crypto_provider;
+use crate::store::usage::tree_bytes;
 use crate::store::{FileError, atomic};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use spec::value::Digest;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ureq::http::{Response, StatusCode, header};
 use ureq::tls::{RootCerts, TlsConfig};
 
@@ -48,6 +50,22 @@ pub(crate) struct Download {
     pub name: Option<String>,
     etag: Option<String>,
     last_modified: Option<String>,
+    /// Where it is from, without user and password.
+    #[serde(default)]
+    from: String,
+}
+
+/// A file that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptDownload {
+    /// Of its bytes.
+    pub digest: Digest,
+    /// Where it is from; nowhere, if the file there is another one by now.
+    pub urls: BTreeSet<String>,
+    /// Bytes of disk.
+    pub size_bytes: u64,
+    /// When a build last took it.
+    pub last_used: SystemTime,
 }
 
 /// Why a file could not be had.
@@ -100,6 +118,13 @@ pub enum DownloadError {
     File(#[from] FileError),
 }
 
+/// What is known of a URL, and when it last served.
+struct Record {
+    path: PathBuf,
+    download: Download,
+    used: SystemTime,
+}
+
 impl Downloads {
     /// Downloads kept below the build cache.
     pub(crate) fn of(build_cache: &Path) -> Self {
@@ -109,6 +134,51 @@ impl Downloads {
     /// The directory of the bytes and the name of a download in it.
     pub(crate) fn place(&self, download: &Download) -> (PathBuf, String) {
         (self.directory.join("blobs"), download.digest.hex())
+    }
+
+    /// The files that are kept, the one that has not served for the longest time first.
+    pub(crate) fn list(&self) -> Result<Vec<KeptDownload>, FileError> {
+        let mut kept = BTreeMap::new();
+        for (name, path) in self.files("blobs")? {
+            let Ok(digest) = format!("sha256:{name}").parse::<Digest>() else { continue };
+            let last_used = fs::metadata(&path).and_then(|found| found.modified()).unwrap_or(UNIX_EPOCH);
+            kept.insert(digest, KeptDownload { digest, urls: BTreeSet::new(), size_bytes: tree_bytes(&path), last_used });
+        }
+        for record in self.records()? {
+            if let Some(download) = kept.get_mut(&record.download.digest) {
+                download.urls.insert(record.download.from);
+                download.last_used = download.last_used.max(record.used);
+            }
+        }
+        let mut kept: Vec<_> = kept.into_values().collect();
+        kept.sort_by_key(|download| (download.last_used, download.digest));
+        Ok(kept)
+    }
+
+    /// Removes a file, and what is known of where it came from. No build runs meanwhile.
+    pub(crate) fn remove(&self, digest: &Digest) -> Result<(), FileError> {
+        for record in self.records()?.into_iter().filter(|record| record.download.digest == *digest) {
+            atomic::remove_file(&record.path)?;
+        }
+        atomic::remove_file(&self.directory.join("blobs").join(digest.hex()))
+    }
+
+    fn records(&self) -> Result<Vec<Record>, FileError> {
+        let read = |path: PathBuf| {
+            let download = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+            let used = fs::metadata(&path).and_then(|found| found.modified()).ok()?;
+            Some(Record { path, download, used })
+        };
+        Ok(self.files("")?.into_iter().filter_map(|(_, path)| read(path)).collect())
+    }
+
+    fn files(&self, part: &str) -> Result<Vec<(String, PathBuf)>, FileError> {
+        let path = self.directory.join(part);
+        let entries = match fs::read_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(FileError::of("list", &path))?,
+        };
+        Ok(entries.into_iter().map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())).collect())
     }
 
     /// Gets a file. With `expected` nothing is asked for that is here already, and nothing else is taken.
@@ -121,6 +191,8 @@ impl Downloads {
         if let (Some(known), Some(expected)) = (&known, expected)
             && known.digest == expected
         {
+            // When it last served; one that cannot be marked only goes sooner.
+            let _ = File::open(&record).and_then(|file| file.set_modified(SystemTime::now()));
             return Ok(known.clone());
         }
         let download = self.attempts(url, known.as_ref(), &blobs)?;
@@ -189,7 +261,7 @@ fn download(agent: &ureq::Agent, url: &str, known: Option<&Download>, blobs: &Pa
     let name = text(header::CONTENT_DISPOSITION).as_deref().and_then(file_name);
     let digest = keep(&mut response, url, blobs)?;
     let modified = last_modified.as_deref().and_then(http_date);
-    Ok(Download { digest, modified, name, etag, last_modified })
+    Ok(Download { digest, modified, name, etag, last_modified, from: shown(url) })
 }
 
 fn header_text(response: &Response<ureq::Body>, name: &header::HeaderName) -> Option<String> {
@@ -278,7 +350,8 @@ mod tests {
 
     #[test]
     fn names() {
-        let unnamed = Download { digest: Digest::of(b""), modified: None, name: None, etag: None, last_modified: None };
+        let unnamed =
+            Download { digest: Digest::of(b""), modified: None, name: None, etag: None, last_modified: None, from: String::new() };
         let named = Download { name: Some("given".to_owned()), ..unnamed.clone() };
         for (url, with, without) in [
             ("http://h/a/b.tar?x=/y#z", "b.tar", "b.tar"),

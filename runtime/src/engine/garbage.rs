@@ -2,7 +2,7 @@
 
 use super::{Engine, EngineError};
 use crate::builder::cache::{Cache, CachedStep};
-use crate::builder::{CacheMount, CacheMounts};
+use crate::builder::{CacheMount, CacheMounts, KeptDownload, downloads, remove_download};
 use crate::image::ImageId;
 use crate::image::store::{Alone, Freed, Garbage, Named, Roots, Travelled, Usage};
 use spec::value::{ContainerId, Digest, Name};
@@ -62,17 +62,23 @@ pub struct Collectable {
     pub steps: Vec<CachedStep>,
     /// Cache mounts.
     pub mounts: Vec<CacheMount>,
+    /// Files of the web that builds took.
+    pub downloads: Vec<KeptDownload>,
 }
 
 impl Collectable {
     /// Bytes of disk that would be free.
     pub fn bytes(&self) -> u64 {
-        self.store.bytes() + self.mounts.iter().map(|mount| mount.size_bytes).sum::<u64>()
+        self.store.bytes() + self.beside_store()
+    }
+
+    fn beside_store(&self) -> u64 {
+        self.mounts.iter().map(|mount| mount.size_bytes).chain(self.downloads.iter().map(|it| it.size_bytes)).sum()
     }
 
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.store.is_empty() && self.steps.is_empty() && self.mounts.is_empty()
+        self.store.is_empty() && self.steps.is_empty() && self.mounts.is_empty() && self.downloads.is_empty()
     }
 }
 
@@ -82,6 +88,7 @@ struct Ground {
     usage: Usage,
     steps: Vec<CachedStep>,
     mounts: Vec<CacheMount>,
+    downloads: Vec<KeptDownload>,
     roots: Roots,
 }
 
@@ -106,8 +113,11 @@ impl Engine {
         for mount in &collectable.mounts {
             CacheMounts::of(&self.images).remove(&mount.name)?;
         }
+        for download in &collectable.downloads {
+            remove_download(&self.images, &download.digest)?;
+        }
         let freed = self.images.sweep(alone, &roots)?;
-        Ok(Freed { bytes: freed.bytes + collectable.mounts.iter().map(|mount| mount.size_bytes).sum::<u64>(), ..freed })
+        Ok(Freed { bytes: freed.bytes + collectable.beside_store(), ..freed })
     }
 
     /// Frees at least so many bytes, going no further than it must: images without a name and what interrupted pulls left, then the
@@ -157,7 +167,7 @@ impl Engine {
             roots.layers.extend(config.layers.iter().filter_map(|path| self.images.layer_at(path)));
         }
         let (steps, mounts) = (cache.steps()?, CacheMounts::of(&self.images).list()?);
-        Ok(Ground { cache, usage: self.images.usage()?, steps, mounts, roots })
+        Ok(Ground { cache, usage: self.images.usage()?, steps, mounts, downloads: downloads(&self.images)?, roots })
     }
 
     /// What goes, and the roots that say so.
@@ -170,8 +180,11 @@ impl Engine {
         // What is garbage without a cache is what the cache holds alone.
         let alone = self.images.garbage_of(&roots, &ground.usage)?.layers;
         let (kept, steps, mounts) = within(reach.cache_bytes, &ground.steps, &ground.mounts, &alone);
+        let size = |mounts: &[CacheMount]| mounts.iter().map(|mount| mount.size_bytes).sum::<u64>();
+        let held = kept.iter().filter_map(|layer| alone.get(layer)).sum::<u64>() + size(&ground.mounts) - size(&mounts);
+        let downloads = beyond(reach.cache_bytes.saturating_sub(held), &ground.downloads);
         roots.layers.extend(kept);
-        Ok((Collectable { store: self.images.garbage_of(&roots, &ground.usage)?, steps, mounts }, roots))
+        Ok((Collectable { store: self.images.garbage_of(&roots, &ground.usage)?, steps, mounts, downloads }, roots))
     }
 
     /// Bytes the cache may keep so that so many are free.
@@ -240,6 +253,22 @@ fn within(
     (kept, old_steps, old_mounts)
 }
 
+/// The downloads for which the rest of a cache's limit is too small: what is on the web can be had again, so they come last.
+fn beyond(limit: u64, downloads: &[KeptDownload]) -> Vec<KeptDownload> {
+    let mut left = limit;
+    let mut gone = Vec::new();
+    for download in downloads.iter().rev() {
+        match left.checked_sub(download.size_bytes) {
+            Some(rest) if limit > 0 => left = rest,
+            Some(_) | None => {
+                left = 0;
+                gone.push(download.clone());
+            }
+        }
+    }
+    gone
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,5 +298,21 @@ mod tests {
         assert_eq!(gone(59), ("RUN 1".to_owned(), 1));
         assert_eq!(gone(40), ("RUN 4 RUN 1".to_owned(), 1));
         assert_eq!(gone(0), ("RUN 6 RUN 5 RUN 4 RUN 3 RUN 2 RUN 1".to_owned(), 1));
+    }
+
+    #[test]
+    fn downloads_get_what_the_rest_of_the_cache_leaves_the_newest_first() {
+        let downloads = [10, 20, 30].map(|size| KeptDownload {
+            digest: Digest::of(&[size]),
+            urls: BTreeSet::new(),
+            size_bytes: u64::from(size),
+            last_used: UNIX_EPOCH + Duration::from_secs(u64::from(size)),
+        });
+        let gone = |limit| beyond(limit, &downloads).iter().map(|it| it.size_bytes).collect::<Vec<_>>();
+        assert_eq!(gone(u64::MAX), [0; 0]);
+        assert_eq!(gone(60), [0; 0]);
+        assert_eq!(gone(59), [10]);
+        assert_eq!(gone(40), [20, 10], "nothing older is kept in its place");
+        assert_eq!(gone(0), [30, 20, 10]);
     }
 }

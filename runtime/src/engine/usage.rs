@@ -2,7 +2,7 @@
 
 use super::{Engine, EngineError, Needed, traffic};
 use crate::builder::cache::CachedStep;
-use crate::builder::{CacheMount, CacheMounts};
+use crate::builder::{CacheMount, CacheMounts, KeptDownload, downloads};
 use crate::image::store::ImageSummary;
 use crate::store::usage::tree_bytes;
 use serde::Serialize;
@@ -26,6 +26,8 @@ pub struct DiskUsage {
     pub steps: Vec<(CachedStep, u64)>,
     /// Cache mounts.
     pub mounts: Vec<CacheMount>,
+    /// Files of the web that builds took.
+    pub downloads: Vec<KeptDownload>,
     /// Layers in the form in which they travelled, and what interrupted pulls left.
     pub travelled_bytes: u64,
     /// Layers that neither an image nor the build cache holds: of builds that go on, or left by interrupted ones.
@@ -151,6 +153,7 @@ impl Engine {
             containers,
             steps: steps.into_iter().map(|step| (step.clone(), held_alone(step.record.layer))).collect(),
             mounts: CacheMounts::of(&self.images).list()?,
+            downloads: downloads(&self.images)?,
             travelled_bytes: store.blobs.iter().filter(|(digest, _)| !documents.contains(*digest)).map(|(_, bytes)| bytes).sum::<u64>()
                 + store.partial,
             loose_bytes: store.layers.iter().filter(|(layer, _)| !of_images(layer) && !cached.contains(*layer)).map(|(_, it)| it).sum(),

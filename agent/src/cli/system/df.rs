@@ -3,8 +3,8 @@
 use crate::cli::render::{Render, age, size};
 use crate::cli::{Outcome, Session, exit};
 use clap::Args;
-use runtime::builder::CacheMount;
 use runtime::builder::cache::CachedStep;
+use runtime::builder::{CacheMount, KeptDownload};
 use runtime::engine::{DiskUsage, ImageUsage};
 use runtime::store::usage::tree_bytes;
 use serde::Serialize;
@@ -15,7 +15,7 @@ use std::time::SystemTime;
 ///
 /// Images, containers and volumes are active if a container or a site uses them; the last generations of a site's images count as
 /// used, so that a step back finds them. The build cache counts what it holds alone: layers of steps that no image has, cache mounts,
-/// and layers kept in the form in which they travel.
+/// files that ADD took from the web, and layers kept in the form in which they travel.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DfArgs {
     /// Show every image, container, volume and cached step
@@ -55,7 +55,8 @@ pub(super) fn run(args: &DfArgs, session: &Session) -> Outcome {
 
 fn summary(usage: &DiskUsage, sources: u64) -> Vec<Row> {
     let steps: u64 = usage.steps.iter().map(|(_, bytes)| bytes).sum();
-    let cache = steps + usage.mounts.iter().map(|mount| mount.size_bytes).sum::<u64>() + usage.travelled_bytes + usage.loose_bytes;
+    let kept = usage.mounts.iter().map(|mount| mount.size_bytes).chain(usage.downloads.iter().map(|it| it.size_bytes));
+    let cache = steps + kept.sum::<u64>() + usage.travelled_bytes + usage.loose_bytes;
     vec![
         Row {
             kind: "Images",
@@ -80,7 +81,7 @@ fn summary(usage: &DiskUsage, sources: u64) -> Vec<Row> {
         },
         Row {
             kind: "Build Cache",
-            total: usage.steps.len() + usage.mounts.len(),
+            total: usage.steps.len() + usage.mounts.len() + usage.downloads.len(),
             active: usage.steps.iter().filter(|(step, bytes)| step.record.layer.is_some() && *bytes == 0).count(),
             size_bytes: cache,
             reclaimable_bytes: cache,
@@ -145,7 +146,14 @@ fn cached(usage: &DiskUsage) -> Vec<CacheRow> {
         used_s: seconds(mount.last_used),
         step: mount.id.clone(),
     };
-    usage.steps.iter().map(step).chain(usage.mounts.iter().map(mount)).collect()
+    let download = |download: &KeptDownload| CacheRow {
+        id: download.digest.short(),
+        kind: "download",
+        bytes: download.size_bytes,
+        used_s: seconds(download.last_used),
+        step: download.urls.first().cloned().unwrap_or_default(),
+    };
+    usage.steps.iter().map(step).chain(usage.mounts.iter().map(mount)).chain(usage.downloads.iter().map(download)).collect()
 }
 
 /// Everything, as one document.

@@ -135,6 +135,7 @@ fn show(render: Render, preview: &Preview) {
             "containers": containers, "volumes": volumes, "store": garbage.store,
             "steps": garbage.steps.iter().map(|step| &step.record.instruction).collect::<Vec<_>>(),
             "mounts": garbage.mounts.iter().map(|mount| &mount.id).collect::<Vec<_>>(),
+            "downloads": garbage.downloads.iter().flat_map(|download| &download.urls).collect::<Vec<_>>(),
             "bytes": preview.bytes(),
         }));
     }
@@ -158,6 +159,7 @@ fn show(render: Render, preview: &Preview) {
     sum(usize::from(garbage.store.partial > 0), "interrupted pull", garbage.store.partial);
     sum(garbage.steps.len(), "cached build step", 0);
     sum(garbage.mounts.len(), "cache mount", garbage.mounts.iter().map(|it| it.size_bytes).sum());
+    sum(garbage.downloads.len(), "download", garbage.downloads.iter().map(|it| it.size_bytes).sum());
     render.line(format_args!("In all: {}", size(preview.bytes())));
 }
 
