@@ -13,11 +13,17 @@
 //! writes the new upper directory and the layer's stream in one pass, hashed beside (`tree::write`); what the same instruction's layer
 //! of last time has already is hard-linked (`earlier`).
 //!
-//! Where COPY and ADD differ from BuildKit, and why:
+//! Where this differs from BuildKit, and why:
 //! - Files of the context are dated by the build's fixed time, and bring no extended attributes: Git keeps neither.
 //! - `--exclude` also leaves out names that a wildcard brings in, as the documentation says and the code does not.
+//! - A name in `--chown` that the image does not know is an error; BuildKit makes it root.
+//! - An archive that breaks off is an error; BuildKit keeps what came before.
 //! - Sockets are left out; BuildKit fails.
-//! - Of repositories: no submodules, no `--keep-git-dir` (a tree is fetched, not a history), no unencrypted `git://`.
+//! - A repository's `.git` holds the commit and nothing else, without times, so that it is the same every time; no `git://`, which
+//!   anybody on the way can change.
+//! - A file of the web without a name in its URL is called what the server says; BuildKit's word for it is `__unnamed__`.
+//! - ONBUILD reads its trigger when it is written, STOPSIGNAL takes only signals that there are: BuildKit leaves both to whoever runs it.
+//! - `--target` takes a stage's number too, as the builders before BuildKit.
 
 mod build;
 pub mod cache;

@@ -159,11 +159,8 @@ impl Stage<'_> {
                 return self.transfer(&prepared, from.as_deref());
             }
             Instruction::Add { transfer, unpack, checksum, keep_git_dir } => {
-                if *keep_git_dir {
-                    return Err(StepError::Unsupported("--keep-git-dir: what is fetched is a tree without history".to_owned()));
-                }
                 let checksum = checksum.as_ref().map(|text| state.word(lexer, text)).transpose()?;
-                let verb = transfer::Verb::Add { unpack: *unpack, checksum };
+                let verb = transfer::Verb::Add { unpack: *unpack, checksum, keep_git_dir: *keep_git_dir };
                 let prepared = transfer::prepare(state, verb, transfer, false, lexer.escape)?;
                 return self.transfer(&prepared, None);
             }

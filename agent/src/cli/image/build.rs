@@ -5,7 +5,7 @@ use super::given;
 use super::output::Output;
 use crate::cli::{Failure, Outcome, Session, exit};
 use crate::linux::build_cache::{self, CacheSource, CacheTarget};
-use crate::linux::{Bases, BuildContext, BuildLog, build_request, build_with, with_room};
+use crate::linux::{Bases, BuildContext, BuildLog, GitDirectory, GivenContext, build_request, build_with, with_room};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use runtime::builder::file::RunNetwork;
@@ -123,7 +123,8 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
     let targets = args.cache_to.iter().map(|text| build_cache::target(text)).collect::<Result<Vec<_>, _>>()?;
     let (outputs, names) = outputs(args)?;
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| anyhow::Error::from_boxed(error).context("open the build context");
-    let mut context = BuildContext::open(&engine, &args.context, &args.file, &mut std::io::stdin().lock()).map_err(failed)?;
+    let given_context = GivenContext { context: &args.context, dockerfile: &args.file, git_directory: git_directory(args) };
+    let mut context = BuildContext::open(&engine, &given_context, &mut std::io::stdin().lock()).map_err(failed)?;
     for pair in &args.build_context {
         context.add(&engine, pair).map_err(failed)?;
     }
@@ -202,6 +203,14 @@ fn metadata(manifest: Option<Digest>, image: &ImageId, names: &[String]) -> serd
     known.extend(manifest.map(|digest| ("containerimage.digest".to_owned(), digest.to_string().into())));
     known.extend((!names.is_empty()).then(|| ("image.name".to_owned(), names.join(",").into())));
     known.into()
+}
+
+/// A build argument that BuildKit takes as an option.
+fn git_directory(args: &BuildArgs) -> GitDirectory {
+    match pairs(&args.build_arg).get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").map(String::as_str) {
+        Some("1" | "true") => GitDirectory::Keep,
+        Some(_) | None => GitDirectory::Omit,
+    }
 }
 
 fn caching(args: &BuildArgs) -> Caching {
