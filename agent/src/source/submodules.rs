@@ -27,33 +27,32 @@ pub fn urls(text: &str) -> BTreeMap<String, String> {
 
 /// The address of a submodule of the repository at `parent`; `./` and `../` are relative to that. Errors: it is none that may be fetched.
 pub fn address(parent: &str, url: &str) -> Result<String, String> {
-    let mut base = parent.trim_end_matches('/').to_owned();
+    if url.starts_with("./") || url.starts_with("../") {
+        return relative(parent, url).ok_or_else(|| format!("submodule {url:?} lies above {parent}"));
+    }
+    let is_path = !url.contains(':');
+    // As Git: what comes from elsewhere names no repository of this host.
+    if (is_path || url.starts_with("file://")) && !parent.starts_with("file://") {
+        return Err(format!("submodule {url:?} of {parent} is a path of this host"));
+    }
+    if is_path { Err(format!("submodule {url:?} is no address: write file://, https:// or ssh://")) } else { Ok(url.to_owned()) }
+}
+
+fn relative(parent: &str, url: &str) -> Option<String> {
+    let mut base = parent.trim_end_matches('/');
     // What is cut off behind a colon is joined there again: host:repo.
-    let mut separator = "/".to_owned();
+    let mut separator = "/";
     let mut rest = url;
-    let relative = rest.starts_with("./") || rest.starts_with("../");
-    while relative {
+    loop {
         if let Some(below) = rest.strip_prefix("../") {
-            let cut = base.rfind(['/', ':']).filter(|cut| base[..*cut].contains(['/', ':', '@']));
-            let cut = cut.ok_or_else(|| format!("submodule {url:?} lies above {parent}"))?;
-            base[cut..=cut].clone_into(&mut separator);
-            base.truncate(cut);
-            rest = below;
+            let cut = base.rfind(['/', ':']).filter(|cut| base[..*cut].contains(['/', ':', '@']))?;
+            (base, separator, rest) = (&base[..cut], &base[cut..=cut], below);
         } else if let Some(here) = rest.strip_prefix("./") {
             rest = here;
         } else {
-            return Ok(format!("{base}{separator}{rest}"));
+            return Some(format!("{base}{separator}{rest}"));
         }
     }
-    let of_this_host = |address: &str| address.starts_with("file://") || !(address.contains("://") || address.contains(':'));
-    // As Git: what comes from elsewhere names no repository of this host.
-    if of_this_host(url) && !parent.starts_with("file://") {
-        return Err(format!("submodule {url:?} of {parent} is a path of this host"));
-    }
-    if !url.contains("://") && of_this_host(url) {
-        return Err(format!("submodule {url:?} is no address: write file://, https:// or ssh://"));
-    }
-    Ok(url.to_owned())
 }
 
 #[cfg(test)]

@@ -10,11 +10,12 @@ use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use runtime::builder::file::RunNetwork;
 use runtime::builder::{BuildRequest, Caching, InlineCache};
+use runtime::engine::Engine;
 use runtime::image::ImageId;
 use runtime::image::platform::Platform;
 use spec::value::Digest;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Build an image from a Dockerfile.
 #[derive(Debug, Args)]
@@ -173,13 +174,7 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
         build_cache::export(&engine, &built, target, &say).context("leave the build cache behind")?;
     }
     outputs.iter().try_for_each(|output| output.write(&engine, &built.image, &names, session))?;
-    if let Some(path) = &args.iidfile {
-        std::fs::write(path, built.image.to_string()).with_context(|| format!("write {}", path.display()))?;
-    }
-    if let Some(path) = &args.metadata_file {
-        let text = format!("{:#}\n", metadata(engine.images().manifest_digest(&built.image)?, &built.image, &names));
-        std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
-    }
+    describe(args, &engine, &built.image, &names)?;
     if !outputs.iter().any(Output::takes_stdout) {
         session.render.line(built.image);
     }
@@ -194,6 +189,21 @@ fn outputs(args: &BuildArgs) -> anyhow::Result<(Vec<Output>, Vec<String>)> {
     let names: Vec<String> = args.tag.iter().chain(outputs.iter().flat_map(Output::names)).cloned().collect();
     Output::check(&outputs, &names)?;
     Ok((outputs, names))
+}
+
+/// Writes down what came of it, where that is asked for.
+fn describe(args: &BuildArgs, engine: &Engine, image: &ImageId, names: &[String]) -> anyhow::Result<()> {
+    if let Some(path) = &args.iidfile {
+        write(path, &image.to_string())?;
+    }
+    if let Some(path) = &args.metadata_file {
+        write(path, &format!("{:#}\n", metadata(engine.images().manifest_digest(image)?, image, names)))?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
 
 /// What is known of a result, under buildx's names. The manifest's digest is known once the image was published or came from elsewhere.

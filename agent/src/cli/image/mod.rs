@@ -29,7 +29,7 @@ pub(super) enum ImageCommand {
     /// List images
     Ls(ls::LsArgs),
     /// Build an image from a Dockerfile
-    Build(build::BuildArgs),
+    Build(Box<build::BuildArgs>),
     /// List and remove cache mounts of builds
     #[command(subcommand)]
     Cache(cache::CacheCommand),
