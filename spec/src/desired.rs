@@ -157,7 +157,7 @@ pub enum BuildContextSource {
         /// Relative to the site's root.
         path: String,
     },
-    /// `docker-image://reference`, or a repository.
+    /// `docker-image://reference`, or a repository; the commit that it stands for is in the build's digest.
     Elsewhere {
         /// As written.
         address: String,

@@ -90,6 +90,34 @@ fn a_manifest_may_hold_the_dockerfile_and_name_contexts() -> Result<()> {
 }
 
 #[test]
+fn an_image_follows_the_commit_that_its_context_stands_for() -> Result<()> {
+    let test = "an_image_follows_the_commit_that_its_context_stands_for";
+    if !is_root(test) || !Repository::is_possible(test) {
+        return Ok(());
+    }
+    let (host, repository) = scene()?;
+    let manifest = format!(
+        "apiVersion: agent/v1\nkind: Image\nmetadata: {{name: web}}\nspec:\n  build: {{context: ., inline: \"FROM scratch\\nCOPY --from=other page /\", contexts: {{other: \"{}#main\"}}}}\n",
+        repository.url()
+    );
+    let site = host.files(&[("site/site.yaml", &manifest)])?;
+    let site = site.to_str().context("a text")?;
+    let id = || host.agent(&["image", "inspect", "web", "--json"]).ok();
+    host.agent(&["apply", site]).ok()?;
+    ensure!(host.agent(&["plan", site]).code == 0);
+    let first = id()?;
+    put(&repository.work().join("page"), "another")?;
+    repository.push("another page")?;
+    ensure!(host.agent(&["plan", site]).code == 2, "the branch has moved");
+    host.agent(&["apply", site]).ok()?;
+    ensure!(first != id()?);
+    // Out of reach it is what it was.
+    fs::rename(repository.bare(), host.path().join("away"))?;
+    ensure!(host.agent(&["plan", site]).code == 0);
+    Ok(())
+}
+
+#[test]
 fn a_context_may_be_an_image_of_the_site() -> Result<()> {
     if !is_root("a_context_may_be_an_image_of_the_site") {
         return Ok(());

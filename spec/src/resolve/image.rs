@@ -92,7 +92,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// Contexts by name, and what their directories hold: their digests in the order of the names.
+    /// Contexts by name, and what they hold: digests of directories and of commits, in the order of the names.
     fn build_contexts(
         &mut self,
         document: &Document,
@@ -106,7 +106,13 @@ impl Resolver<'_> {
         for (name, value) in written {
             let elsewhere = value.contains("://") || value.starts_with("git@");
             let source = if elsewhere {
-                BuildContextSource::Elsewhere { address: value }
+                let source = BuildContextSource::Elsewhere { address: value };
+                if let (BuildContextSource::Elsewhere { address }, None) = (&source, source.image())
+                    && let Some(commit) = self.site.repository(address)
+                {
+                    digests.extend_from_slice(Digest::of(commit.as_bytes()).as_bytes());
+                }
+                source
             } else {
                 let path = self.site_path(document, &value, spot.key(&name))?;
                 match self.site.content(&path) {
