@@ -18,6 +18,8 @@
 //! - `--exclude` also leaves out names that a wildcard brings in, as the documentation says and the code does not.
 //! - A name in `--chown` that the image does not know is an error; BuildKit makes it root.
 //! - An archive that breaks off is an error; BuildKit keeps what came before.
+//! - A later tree wins over an earlier one, also a file over a directory and the reverse, as with the builders before BuildKit, which
+//!   stops there.
 //! - Sockets are left out; BuildKit fails.
 //! - A repository's `.git` holds the commit and nothing else, without times, so that it is the same every time; no `git://`, which
 //!   anybody on the way can change.

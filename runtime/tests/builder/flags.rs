@@ -135,7 +135,7 @@ fn the_layer_on_disk_is_the_one_that_was_hashed() {
     site.file(&format!("src/{}/{}", "n".repeat(120), "m".repeat(130)), "long").file("src/a.b", "").file("src/a-b", "");
     for chown in ["", "--chown=5:6 "] {
         let text = format!(
-            "FROM scratch AS one\nCOPY {chown}. /s/\nADD {chown}one.txt /src\nFROM scratch\nCOPY one.txt /t/src/a.b\nCOPY --from=one /s /t\nCOPY one.txt src/b /t/src/\nCOPY --from=one /s/src/b /s/src/a /u/"
+            "FROM scratch AS one\nCOPY {chown}. /s/\nADD {chown}one.txt /src\nFROM scratch\nCOPY one.txt /t/src/b\nCOPY --from=one /s /t\nCOPY one.txt src/b /t/src/\nCOPY --from=one /s/src/b /s/src/a /u/"
         );
         let built = site.build(&text);
         for diff_id in &built.config.rootfs.diff_ids {

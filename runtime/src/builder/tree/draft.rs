@@ -15,9 +15,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-/// Why something cannot be laid over what is there.
-const FILE_OVER_DIRECTORY: &str = "cannot replace a directory with a file";
-const DIRECTORY_OVER_FILE: &str = "cannot replace a file or link with a directory";
 /// Most symbolic links in one resolution, as in the kernel.
 const LINKS_MAX: usize = 40;
 
@@ -36,6 +33,8 @@ pub(super) struct Directory {
     pub(super) owner: Owner,
     pub(super) modified: Time,
     pub(super) extended: Extended,
+    /// Whether it hides the directory of this name below; else what is there shows through.
+    pub(super) opaque: bool,
     /// By name: the order of the stream.
     pub(super) children: BTreeMap<Vec<u8>, Node>,
 }
@@ -205,7 +204,14 @@ impl Look {
 impl<'a> Draft<'a> {
     /// An empty layer on top of what `below` shows.
     pub(crate) fn new(below: &'a Root, made: Time) -> Self {
-        let top = Directory { mode: 0o755, owner: Owner::ROOT, modified: made, extended: Extended::None, children: BTreeMap::new() };
+        let top = Directory {
+            mode: 0o755,
+            owner: Owner::ROOT,
+            modified: made,
+            extended: Extended::None,
+            opaque: false,
+            children: BTreeMap::new(),
+        };
         Self { below, top, made }
     }
 
@@ -257,11 +263,17 @@ impl<'a> Draft<'a> {
             place.names
         };
         let path = names.join(&b'/');
-        let name = names.pop().ok_or_else(|| TreeError::refused(&path, FILE_OVER_DIRECTORY))?;
+        let refused = || TreeError::refused(&path, "cannot replace a directory with a file");
+        let name = names.pop().ok_or_else(refused)?;
         let made = self.made;
         let (directory, below) = self.directory_at(&names, owner)?;
-        if directory.kind_of(&name, below.as_ref()) == Some(Kind::Directory) {
-            return Err(TreeError::refused(&path, FILE_OVER_DIRECTORY));
+        let hides_directory = match directory.children.get(&name) {
+            Some(Node::Directory(_)) => true,
+            Some(Node::Leaf(_)) => false,
+            None => below.is_some_and(|below| kind_in(&below, &name) == Some(Kind::Directory)),
+        };
+        if hides_directory {
+            return Err(refused());
         }
         directory.modified = made;
         directory.children.insert(name, Node::Leaf(leaf));
@@ -273,7 +285,7 @@ impl<'a> Draft<'a> {
         let place = self.resolve(destination, LastLink::Follow)?;
         match place.found {
             None | Some(Kind::Directory) => Ok(place.names),
-            Some(Kind::Link | Kind::Other) => Err(TreeError::refused(destination, DIRECTORY_OVER_FILE)),
+            Some(Kind::Link | Kind::Other) => Err(TreeError::refused(destination, "cannot replace a file with a directory")),
         }
     }
 
@@ -315,7 +327,10 @@ impl<'a> Draft<'a> {
     fn kind(&self, names: &[Vec<u8>]) -> Result<Option<Kind>, Errno> {
         match self.node(names) {
             Drafted::Node(Node::Directory(_)) => Ok(Some(Kind::Directory)),
-            Drafted::Node(Node::Leaf(leaf)) => Ok(Some(leaf.kind())),
+            Drafted::Node(Node::Leaf(leaf)) => Ok(Some(match leaf.kind {
+                LeafKind::Link(_) => Kind::Link,
+                LeafKind::File { .. } | LeafKind::Bytes(_) | LeafKind::Special { .. } => Kind::Other,
+            })),
             Drafted::Hidden => Ok(None),
             Drafted::Below => match open_beneath(self.below.descriptor(), &names.join(&b'/'), OFlags::PATH | OFlags::NOFOLLOW) {
                 Ok(found) => rustix::fs::fstat(&found).map(|stat| Some(Kind::of(&stat))),
@@ -338,14 +353,20 @@ impl<'a> Draft<'a> {
     fn node(&self, names: &[Vec<u8>]) -> Drafted<'_> {
         let Some((last, parents)) = names.split_last() else { return Drafted::Below };
         let mut here = &self.top;
+        let mut hidden = false;
         for name in parents {
             match here.children.get(name) {
                 Some(Node::Directory(directory)) => here = directory,
                 Some(Node::Leaf(_)) => return Drafted::Hidden,
-                None => return Drafted::Below,
+                None => return if hidden || here.opaque { Drafted::Hidden } else { Drafted::Below },
             }
+            hidden |= here.opaque;
         }
-        here.children.get(last).map_or(Drafted::Below, Drafted::Node)
+        match here.children.get(last) {
+            Some(node) => Drafted::Node(node),
+            None if hidden => Drafted::Hidden,
+            None => Drafted::Below,
+        }
     }
 
     /// The directory at a path without links, with the one below that it shows, if any. Missing ones are made, mode 0755, and belong to
@@ -371,6 +392,9 @@ impl<'a> Draft<'a> {
                 Some(Node::Directory(directory)) => directory,
                 Some(Node::Leaf(_)) | None => return Err(failed(Errno::NOTDIR)),
             };
+            if here.opaque {
+                below = None;
+            }
         }
         Ok((here, below))
     }
@@ -397,7 +421,7 @@ impl Kind {
 
 impl Directory {
     fn new(mode: u32, owner: Owner, modified: Time) -> Self {
-        Self { mode, owner, modified, extended: Extended::None, children: BTreeMap::new() }
+        Self { mode, owner, modified, extended: Extended::None, opaque: false, children: BTreeMap::new() }
     }
 
     /// As one below is.
@@ -410,28 +434,10 @@ impl Directory {
         Ok(Self { extended, ..Self::new(stat.st_mode & 0o7777, owner, modified) })
     }
 
-    /// What has this name here, or shows through from below.
-    fn kind_of(&self, name: &[u8], below: Option<&OwnedFd>) -> Option<Kind> {
-        match self.children.get(name) {
-            Some(Node::Directory(_)) => Some(Kind::Directory),
-            Some(Node::Leaf(leaf)) => Some(leaf.kind()),
-            None => below.and_then(|below| kind_in(below, name)),
-        }
-    }
-
     fn look(&mut self, look: &Look, stat: &Stat, source: &Arc<SourceDirectory>, made: Time) {
         (self.mode, self.owner, self.modified) = (look.mode(stat), look.owner(stat), look.modified(stat, made));
         if look.extended {
             self.extended = Extended::Of(Arc::clone(source));
-        }
-    }
-}
-
-impl Leaf {
-    fn kind(&self) -> Kind {
-        match self.kind {
-            LeafKind::Link(_) => Kind::Link,
-            LeafKind::File { .. } | LeafKind::Bytes(_) | LeafKind::Special { .. } => Kind::Other,
         }
     }
 }
@@ -449,7 +455,8 @@ fn leaf(source: &Arc<SourceDirectory>, entry: Entry, look: &Look, made: Time) ->
     Leaf { mode: look.mode(&stat), owner: look.owner(&stat), modified: look.modified(&stat, made), kind }
 }
 
-/// Lays a directory's content over what is there. Files replace files and links; a directory is neither replaced nor does it replace.
+/// Lays a directory's content over what is there. A later tree wins over an earlier one, whatever the kinds, as with the builders
+/// before BuildKit, which stops there.
 fn merge_children(
     into: &mut Directory,
     below: Option<&OwnedFd>,
@@ -460,30 +467,29 @@ fn merge_children(
 ) -> Result<(), TreeError> {
     for child in children {
         let Entry { name, stat, content } = child;
-        let there = into.kind_of(&name, below);
-        let refused = |problem| TreeError::refused(&[source.path(), &name].join(&b'/'), problem);
         let Content::Directory(grandchildren) = content else {
-            if there == Some(Kind::Directory) {
-                return Err(refused(FILE_OVER_DIRECTORY));
-            }
             let leaf = leaf(source, Entry { name: name.clone(), stat, content }, look, made);
             into.children.insert(name, Node::Leaf(leaf));
             continue;
         };
-        if there.is_some_and(|there| there != Kind::Directory) {
-            return Err(refused(DIRECTORY_OVER_FILE));
-        }
         let source = source.below(&name);
-        let below = subdirectory(below, &name).map_err(TreeError::of("look at", &name))?;
-        if !into.children.contains_key(&name) {
-            let directory = match &below {
-                Some(below) => Directory::of(below, source.path())?,
-                None => Directory::new(0o755, Owner::ROOT, made),
+        let mut below = subdirectory(below, &name).map_err(TreeError::of("look at", &name))?;
+        let existed = matches!(into.children.get(&name), Some(Node::Directory(_)));
+        if !existed {
+            let replaces = into.children.contains_key(&name);
+            let mut directory = match &below {
+                Some(below) if !replaces => Directory::of(below, source.path())?,
+                Some(_) | None => Directory::new(0o755, Owner::ROOT, made),
             };
+            // A file of an earlier source hid what is below for good.
+            directory.opaque = replaces && below.is_some();
             into.children.insert(name.clone(), Node::Directory(directory));
         }
         let Some(Node::Directory(directory)) = into.children.get_mut(&name) else { continue };
-        if look.existing == Existing::Overwrite || there.is_none() {
+        if directory.opaque {
+            below = None;
+        }
+        if look.existing == Existing::Overwrite || (!existed && below.is_none()) {
             directory.look(look, &stat, &source, made);
         } else if !grandchildren.is_empty() {
             directory.modified = made;

@@ -4,12 +4,12 @@
 
 use super::TreeError;
 use super::draft::{Directory, Draft, Extended, Leaf, LeafKind, Node, SourceDirectory, open_beneath};
-use super::root::{Owner, chown, modified as times, open_directory, open_file};
+use super::root::{Owner, chown, is_directory, modified as times, open_directory, open_file};
 use super::scan::enter;
-use crate::image::layer::DEPTH_MAX;
 use crate::image::layer::hashing::HashingSink;
 use crate::image::layer::header::{Attribute, Entry, EntryKind, Time};
 use crate::image::layer::pack::{self, LayerStream, Packed};
+use crate::image::layer::{DEPTH_MAX, OPAQUE_ATTRIBUTE, OPAQUE_MARKER};
 use crate::store::remove::remove_tree_at;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, XattrFlags};
 use rustix::io::Errno;
@@ -141,11 +141,18 @@ impl<'a> Writer<'a> {
     }
 
     fn directory(&mut self, directory: Directory, to: &OwnedFd, name: &[u8], path: &mut Vec<u8>, depth: usize) -> Result<(), TreeError> {
-        match rustix::fs::mkdirat(to, name, Mode::RWXU) {
-            Ok(()) => {}
-            // The draft took care that it is a directory: what is opened next is one or nothing.
-            Err(Errno::EXIST) if self.onto == Onto::Tree => {}
-            Err(error) => return Err(TreeError::of("create", path)(error)),
+        loop {
+            match rustix::fs::mkdirat(to, name, Mode::RWXU) {
+                Ok(()) => break,
+                Err(Errno::EXIST) if self.onto == Onto::Tree => {
+                    let stat = rustix::fs::statat(to, name, AtFlags::SYMLINK_NOFOLLOW).map_err(TreeError::of("stat", path))?;
+                    if is_directory(&stat) {
+                        break;
+                    }
+                    rustix::fs::unlinkat(to, name, AtFlags::empty()).map_err(TreeError::of("replace", path))?;
+                }
+                Err(error) => return Err(TreeError::of("create", path)(error)),
+            }
         }
         let made = open_directory(to, name).map_err(TreeError::of("open", path))?;
         let extended = match &directory.extended {
@@ -153,8 +160,15 @@ impl<'a> Writer<'a> {
             Extended::Known(attributes) => attributes.clone(),
             Extended::Of(source) => pack::attributes(&source.open().map_err(TreeError::of("open", path))?, path)?.portable,
         };
-        let (mode, owner, modified) = (directory.mode, directory.owner, directory.modified);
+        let (mode, owner, modified, opaque) = (directory.mode, directory.owner, directory.modified, directory.opaque);
         self.entry(&[path, &b"/"[..]].concat(), EntryKind::Directory, mode, owner, modified, extended.clone())?;
+        if opaque && self.onto == Onto::Upper {
+            rustix::fs::fsetxattr(&made, OPAQUE_ATTRIBUTE, b"y", XattrFlags::empty())
+                .map_err(TreeError::of("set an attribute of", path))?;
+            if let Some(stream) = &mut self.stream {
+                stream.entry(&pack::marker([path, &b"/"[..], OPAQUE_MARKER].concat()))?;
+            }
+        }
         self.children(directory, &made, path, depth + 1)?;
         self.own(&made, owner, path)?;
         rustix::fs::fchmod(&made, Mode::from_raw_mode(mode)).map_err(TreeError::of("set the mode of", path))?;
