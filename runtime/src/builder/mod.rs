@@ -21,6 +21,7 @@
 //! - A later tree wins over an earlier one, also a file over a directory and the reverse, as with the builders before BuildKit, which
 //!   stops there.
 //! - Sockets are left out; BuildKit fails.
+//! - A directory made for a mount of RUN goes with it, as in BuildKit since 0.11; the one in Docker 20.10 leaves it empty.
 //! - A repository's `.git` holds the commit and nothing else, without times, so that it is the same every time; no `git://`, which
 //!   anybody on the way can change.
 //! - A file of the web without a name in its URL is called what the server says; BuildKit's word for it is `__unnamed__`.
