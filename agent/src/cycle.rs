@@ -90,7 +90,7 @@ impl Turns {
         {
             return problems.clone();
         }
-        match site::load(checkout.clone()) {
+        match site::load(checkout.clone(), &self.engine.places().state) {
             Ok(site) => {
                 info!(revision = %site.revision(), containers = site.desired.containers.len(), "site read");
                 self.refused = None;
@@ -135,7 +135,7 @@ impl Turns {
     fn fall_back(&mut self, id: &SiteId) {
         let Some(good) = self.last_good(id) else { return };
         let loaded = match self.source.checkout_of(&good) {
-            Ok(Some(checkout)) => site::load(checkout),
+            Ok(Some(checkout)) => site::load(checkout, &self.engine.places().state),
             Ok(None) => return warn!(commit = %good, "the last good revision is not here any more"),
             Err(error) => Err(error.into()),
         };

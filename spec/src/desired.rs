@@ -158,7 +158,7 @@ pub enum BuildContextSource {
         /// Relative to the site's root.
         path: String,
     },
-    /// `docker-image://reference`, or a repository.
+    /// `docker-image://reference`, or a repository; the commit that it stands for is in the build's digest.
     Elsewhere {
         /// As written.
         address: String,
@@ -181,6 +181,16 @@ pub enum BuildNetwork {
 impl BuildNetwork {
     fn is_default(&self) -> bool {
         *self == Self::Default
+    }
+}
+
+impl BuildContextSource {
+    /// The image that it is, by name or reference.
+    pub fn image(&self) -> Option<&str> {
+        match self {
+            Self::Elsewhere { address } => address.strip_prefix("docker-image://"),
+            Self::Directory { .. } => None,
+        }
     }
 }
 
@@ -209,7 +219,7 @@ pub enum ImageSource {
         network: BuildNetwork,
         /// Digest of Dockerfile and context after `.dockerignore`: what decides whether to build again.
         content: Digest,
-        /// Images of this site that the Dockerfile's `FROM` and `COPY --from` name, by that name.
+        /// Images of this site that the Dockerfile's `FROM` and `COPY --from` and its contexts name, by that name.
         bases: BTreeSet<Name>,
     },
     /// Pulled from a registry.

@@ -15,6 +15,9 @@ pub trait SiteFiles {
     /// What a build depends on. `context` is relative to the site's root.
     fn build_context(&self, context: &str, dockerfile: Dockerfile<'_>) -> Result<BuildContext, SiteFileError>;
 
+    /// The commit that the address of a repository stands for now. `None` if that cannot be told: its address alone then says what it is.
+    fn repository(&self, address: &str) -> Option<String>;
+
     /// The site's directory on this host, where it is one that lasts and may be written to: a directory source has one,
     /// a Git source (a checkout that is replaced as a whole) has none.
     fn live_root(&self) -> Option<&Path>;

@@ -177,6 +177,10 @@ impl SiteFiles for AnyFiles {
         Ok(BuildContext { content: Digest::of(b""), references: vec!["scratch".to_owned()] })
     }
 
+    fn repository(&self, _address: &str) -> Option<String> {
+        None
+    }
+
     fn live_root(&self) -> Option<&Path> {
         None
     }

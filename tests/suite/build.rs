@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use tests::host::{Host, eventually, is_root};
 use tests::sample;
 
@@ -129,4 +130,37 @@ fn the_network_of_a_step_is_nobodys_drift_and_gone_with_its_build() -> Result<()
     let refused = host.agent(&["image", "build", "--ssh", &format!("default={context}/page"), &context]);
     refused.err_with("it is no private key as ssh-keygen writes it")?;
     Ok(())
+}
+
+#[test]
+fn a_result_goes_where_output_says() -> Result<()> {
+    if !is_root("a_result_goes_where_output_says") {
+        return Ok(());
+    }
+    let (host, context) = host()?;
+    fs::write(host.path().join("context/Dockerfile"), "FROM scratch\nCOPY --chown=3:4 --chmod=640 Dockerfile /d/f\nLABEL a=b\n")?;
+    let path = |name: &str| host.path().join(name).display().to_string();
+    let build = |arguments: &[&str]| host.agent(&[&["image", "build", "-q", &context], arguments].concat());
+    let id = build(&["-o", &path("files"), "-t", "one", "-t", "two:2"]).ok()?;
+    let file = fs::metadata(path("files/d/f"))?;
+    assert_eq!((file.mode() & 0o7777, file.uid()), (0o640, 0), "the files are the caller's");
+    fs::write(path("files/mine"), "mine")?;
+    build(&["-o", &format!("type=local,dest={}", path("files"))]).ok()?;
+    assert!(host.path().join("files/mine").exists(), "what was there stays");
+    build(&["-o", &format!("type=tar,dest={}", path("tar"))]).ok()?;
+    let listed = host.run("tar", &["--numeric-owner", "-tvf", &path("tar")]).ok()?;
+    assert!(listed.lines().any(|line| line.starts_with("-rw-r----- 3/4") && line.ends_with(" d/f")), "{listed}");
+    assert_eq!(build(&["-o", "-"]).ok()?.as_bytes(), fs::read(path("tar"))?, "nothing but the archive");
+    let (oci, docker, layout) = (path("oci"), path("docker"), path("layout"));
+    let outputs = [format!("type=oci,dest={oci}"), format!("type=docker,dest={docker}"), format!("type=oci,tar=false,dest={layout}")];
+    build(&["-t", "three", "-o", &outputs[0], "-o", &outputs[1], "-o", &outputs[2], "--metadata-file", &path("metadata")]).ok()?;
+    for archive in [&oci, &docker, &layout] {
+        assert_eq!(host.agent(&["image", "import", archive]).ok()?, id, "{archive}");
+    }
+    assert!(host.run("tar", &["-xOf", &docker, "manifest.json"]).ok()?.contains("\"three:latest\""));
+    assert!(fs::read_to_string(path("metadata"))?.contains(id.trim()));
+    let inspect = |name: &str| host.agent(&["image", "inspect", name]).ok();
+    assert_eq!(inspect("one")?, inspect("two:2")?);
+    build(&["-o", "type=zip,dest=x"]).err_with("there is no type \"zip\"")?;
+    build(&["--push"]).err_with("--tag registry.example/shop/web:1")
 }

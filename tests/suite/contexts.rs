@@ -65,7 +65,7 @@ fn every_way_to_a_context_gives_the_same_image() -> Result<()> {
     build_from(&host, checked.as_bytes(), &["-"])?;
     let wrong = format!("FROM scratch\nADD --checksum={} {url}#v1 /t/\n", "0".repeat(40));
     let refused = build_from(&host, wrong.as_bytes(), &["-"]).unwrap_or_else(|error| error.to_string());
-    ensure!(refused.contains("as --checksum says"), "{refused}");
+    ensure!(refused.contains("as its checksum says"), "{refused}");
     Ok(())
 }
 
@@ -86,5 +86,108 @@ fn a_manifest_may_hold_the_dockerfile_and_name_contexts() -> Result<()> {
     ensure!(host.agent(&["plan", site]).code == 2);
     host.agent(&["apply", site]).ok()?;
     ensure!(first != ids()?);
+    Ok(())
+}
+
+#[test]
+fn an_image_follows_the_commit_that_its_context_stands_for() -> Result<()> {
+    let test = "an_image_follows_the_commit_that_its_context_stands_for";
+    if !is_root(test) || !Repository::is_possible(test) {
+        return Ok(());
+    }
+    let (host, repository) = scene()?;
+    let manifest = format!(
+        "apiVersion: agent/v1\nkind: Image\nmetadata: {{name: web}}\nspec:\n  build: {{context: ., inline: \"FROM scratch\\nCOPY --from=other page /\", contexts: {{other: \"{}#main\"}}}}\n",
+        repository.url()
+    );
+    let site = host.files(&[("site/site.yaml", &manifest)])?;
+    let site = site.to_str().context("a text")?;
+    let id = || host.agent(&["image", "inspect", "web", "--json"]).ok();
+    host.agent(&["apply", site]).ok()?;
+    ensure!(host.agent(&["plan", site]).code == 0);
+    let first = id()?;
+    put(&repository.work().join("page"), "another")?;
+    repository.push("another page")?;
+    ensure!(host.agent(&["plan", site]).code == 2, "the branch has moved");
+    host.agent(&["apply", site]).ok()?;
+    ensure!(first != id()?);
+    // Out of reach it is what it was.
+    fs::rename(repository.bare(), host.path().join("away"))?;
+    ensure!(host.agent(&["plan", site]).code == 0);
+    Ok(())
+}
+
+#[test]
+fn a_context_may_be_an_image_of_the_site() -> Result<()> {
+    if !is_root("a_context_may_be_an_image_of_the_site") {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    let base = "apiVersion: agent/v1\nkind: Image\nmetadata: {name: base}\nspec:\n  build: {context: ./base, inline: \"FROM scratch\\nCOPY a /\"}\n";
+    let web = "apiVersion: agent/v1\nkind: Image\nmetadata: {name: web}\nspec:\n  build: {context: ., inline: \"FROM below\\nLABEL a=b\", contexts: {below: \"docker-image://base\"}}\n";
+    let site = host.files(&[("site/base.yaml", base), ("site/web.yaml", web), ("site/base/a", "a")])?;
+    let site = site.to_str().context("a text")?;
+    host.agent(&["apply", site]).ok()?;
+    let id = || host.agent(&["image", "inspect", "web", "--json"]).ok();
+    let first = id()?;
+    fs::write(host.path().join("site/base/a"), "changed")?;
+    host.agent(&["apply", site]).ok()?;
+    ensure!(first != id()?, "what is built on it follows");
+    Ok(())
+}
+
+#[test]
+fn a_repository_comes_with_its_submodules_and_its_git_directory_if_asked_for() -> Result<()> {
+    let test = "a_repository_comes_with_its_submodules_and_its_git_directory_if_asked_for";
+    if !is_root(test) || !Repository::is_possible(test) {
+        return Ok(());
+    }
+    let (host, repository) = scene()?;
+    let library = repository.git(&["rev-parse", "HEAD"])?;
+    repository.git(&["init", "-q", "--bare", "-b", "main", "../library.git"])?;
+    repository.git(&["push", "-q", "../library.git", "HEAD:main"])?;
+    put(&repository.work().join(".gitmodules"), "[submodule \"library\"]\n\tpath = vendor/library\n\turl = ../library.git\n")?;
+    fs::create_dir_all(repository.work().join("vendor/library"))?;
+    repository.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{library},vendor/library")])?;
+    repository.push("with a submodule")?;
+    let url = repository.url();
+    let out = host.path().join("out");
+    let build = |add: &str| {
+        let _ = fs::remove_dir_all(&out);
+        build_from(&host, format!("FROM scratch\nADD {add} /\n").as_bytes(), &["--no-cache", "-o", &out.display().to_string(), "-"])
+    };
+    build(&url)?;
+    ensure!(fs::read_to_string(out.join("vendor/library/page"))? == "one");
+    ensure!(!out.join(".git").exists());
+    build(&format!("{url}?submodules=false"))?;
+    ensure!(fs::read_dir(out.join("vendor/library"))?.count() == 0);
+    let from_context = "FROM scratch\nCOPY vendor/library/page /page\n";
+    put(&repository.work().join("Dockerfile"), from_context)?;
+    repository.push("uses it")?;
+    build_from(&host, b"", &[&url])?;
+    // The commit, and nothing that differs from one time to the next.
+    let kept = build(&format!("--keep-git-dir=true {url}"))?;
+    let git = |arguments: &[&str]| {
+        let place = out.display().to_string();
+        let all = [&["-c", "safe.directory=*", "-C", &place], arguments].concat();
+        host.run("git", &all).ok()
+    };
+    ensure!(git(&["log", "--format=%s"])? == "uses it\n");
+    ensure!(git(&["status", "--porcelain", "--ignore-submodules"])?.is_empty());
+    ensure!(git(&["remote", "get-url", "origin"])? == format!("{url}\n"));
+    ensure!(build(&format!("--keep-git-dir {url}"))? == kept, "it is not the same the next time");
+    build(&format!("{url}?keep-git-dir=1"))?;
+    ensure!(out.join(".git").exists());
+    let context = format!("{url}#main");
+    put(&repository.work().join("Dockerfile"), "FROM scratch\nCOPY .git/HEAD /head\n")?;
+    let commit = repository.push("wants it")?;
+    let destination = out.display().to_string();
+    build_from(&host, b"", &["--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", "-o", &destination, &context])?;
+    ensure!(fs::read_to_string(out.join("head"))?.trim() == commit);
+    // A submodule that is not where .gitmodules says.
+    put(&repository.work().join(".gitmodules"), "[submodule \"library\"]\n\tpath = vendor/library\n\turl = ../nowhere.git\n")?;
+    repository.push("broken")?;
+    let refused = build(&url).expect_err("a submodule that is nowhere").to_string();
+    ensure!(refused.contains("submodule vendor/library"), "{refused}");
     Ok(())
 }

@@ -111,7 +111,7 @@ fn the_hand_that_fails() -> Result<()> {
     let places = Places { state: place("AGENT_STATE_DIR")?, run: place("AGENT_RUN_DIR")?, config: place("AGENT_CONFIG_DIR")? };
 
     let source = Source::open(SourceSpec::parse(site, SourceOptions::default())?, &places.state)?;
-    let mut site = agent::site::load(source.fetch()?)?;
+    let mut site = agent::site::load(source.fetch()?, &places.state)?;
     let volumes = if verb == "destroy" { Volumes::Remove } else { Volumes::Keep };
     if verb == "destroy" {
         site.desired = Desired::default();

@@ -58,7 +58,7 @@ impl SiteArgs {
 
 /// Fetches, reads and checks a site; prints every problem of it.
 pub(super) fn load(source: &Source, session: &Session) -> Result<Site, Failure> {
-    match source.fetch().map_err(SiteError::from).and_then(crate::site::load) {
+    match source.fetch().map_err(SiteError::from).and_then(|checkout| crate::site::load(checkout, &session.places.state)) {
         Ok(site) => {
             print_all(&site.warnings, session);
             Ok(site)

@@ -128,7 +128,7 @@ fn cache_image(store: &ImageStore, built: &Built, mode: Mode) -> anyhow::Result<
 }
 
 /// An OCI layout of one image: blobs that are there already stay as they are.
-fn write_layout(store: &ImageStore, image: &ImageId, path: &Path) -> anyhow::Result<()> {
+pub fn write_layout(store: &ImageStore, image: &ImageId, path: &Path) -> anyhow::Result<()> {
     let published = publish::manifest_of(store, image)?;
     let blobs = path.join("blobs/sha256");
     fs::create_dir_all(&blobs)?;

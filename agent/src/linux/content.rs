@@ -56,7 +56,7 @@ fn stage(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Copies a file, symlink or tree with its permission bits. Other kinds of files are refused by [`content_digest`] before.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(from)?;
     if metadata.is_symlink() {
         return symlink(fs::read_link(from)?, to);

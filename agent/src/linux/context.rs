@@ -27,10 +27,31 @@ pub struct BuildContext {
     trees: Vec<GitTree>,
 }
 
+/// What was typed.
+#[derive(Debug, Clone, Copy)]
+pub struct GivenContext<'a> {
+    /// The context.
+    pub context: &'a str,
+    /// The Dockerfile.
+    pub dockerfile: &'a Path,
+    /// Whether a repository's `.git` comes along.
+    pub git_directory: GitDirectory,
+}
+
+/// Whether a repository's `.git` comes along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GitDirectory {
+    /// Yes.
+    Keep,
+    /// No, unless its address says so.
+    Omit,
+}
+
 impl BuildContext {
     /// Opens what was typed: a directory, `https://host/repo.git#ref:directory` and the like, or `-`, which is an archive or a
     /// Dockerfile on `input`. `dockerfile` is `-` if the Dockerfile comes on `input` instead.
-    pub fn open(engine: &Engine, context: &str, dockerfile: &Path, input: &mut dyn Read) -> Result<Self, BoxError> {
+    pub fn open(engine: &Engine, given: &GivenContext<'_>, input: &mut dyn Read) -> Result<Self, BoxError> {
+        let GivenContext { context, dockerfile, .. } = *given;
         let mut opened = Self::default();
         if dockerfile == Path::new("-") {
             if context == "-" {
@@ -41,7 +62,7 @@ impl BuildContext {
         if context == "-" {
             opened.pipe(engine, input)?;
         } else {
-            opened.directory = opened.directory_of(engine, context)?;
+            opened.directory = opened.directory_of(engine, context, given.git_directory)?;
         }
         Ok(opened)
     }
@@ -61,13 +82,15 @@ impl BuildContext {
             Some(_) if git_reference(value).is_none() => {
                 Err(format!("{value}: a context is a directory, docker-image://reference or a repository").into())
             }
-            Some(_) | None => Ok(NamedContext::Directory(self.directory_of(engine, value)?)),
+            Some(_) | None => Ok(NamedContext::Directory(self.directory_of(engine, value, GitDirectory::Omit)?)),
         }
     }
 
-    fn directory_of(&mut self, engine: &Engine, text: &str) -> Result<PathBuf, BoxError> {
+    fn directory_of(&mut self, engine: &Engine, text: &str, keep: GitDirectory) -> Result<PathBuf, BoxError> {
         let Some(git) = git_reference(text) else { return Ok(PathBuf::from(text)) };
-        let tree = Repositories { state: engine.places().state.clone() }.fetch(&git)?;
+        let mut git = git?;
+        git.keep_git_dir |= keep == GitDirectory::Keep;
+        let tree = Repositories { state: engine.places().state.clone(), images: engine.images().clone() }.fetch(&git)?;
         let root = tree.root.clone();
         let directory = match &git.subdirectory {
             None => root.clone(),

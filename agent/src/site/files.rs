@@ -1,6 +1,7 @@
 //! The files of a checkout, for the checks of the manifests that name them.
 
-use crate::source::{Checkout, content_digest, read_text, resolve_inside};
+use crate::source::{Checkout, Source, SourceOptions, SourceSpec, content_digest, read_text, resolve_inside};
+use runtime::builder::remote::git_reference;
 use runtime::builder::{self, ContextError};
 use spec::{BuildContext, Dockerfile, SiteContent, SiteFileError, SiteFileKind, SiteFiles};
 use std::collections::BTreeMap;
@@ -15,12 +16,14 @@ const ENV_FILE_BYTES_MAX: u64 = 1 << 20;
 pub struct CheckoutFiles<'a> {
     root: &'a Path,
     live: bool,
+    /// The agent's state directory, where repositories are kept; without it none is asked.
+    state: Option<&'a Path>,
 }
 
 impl<'a> CheckoutFiles<'a> {
     /// Those below a checkout's root.
-    pub fn new(checkout: &'a Checkout) -> Self {
-        Self { root: &checkout.root, live: checkout.live }
+    pub fn new(checkout: &'a Checkout, state: Option<&'a Path>) -> Self {
+        Self { root: &checkout.root, live: checkout.live, state }
     }
 
     fn find(&self, path: &str) -> Result<PathBuf, SiteFileError> {
@@ -68,6 +71,15 @@ impl SiteFiles for CheckoutFiles<'_> {
         };
         let content = content.map_err(|error| context_error(context, error))?;
         Ok(BuildContext { content, references: references.into_iter().collect() })
+    }
+
+    fn repository(&self, address: &str) -> Option<String> {
+        let git = git_reference(address)?.ok()?;
+        let options = SourceOptions { branch: git.reference, ..SourceOptions::default() };
+        let source = Source::open(SourceSpec::parse(&git.remote, options).ok()?, self.state?).ok()?;
+        // Out of reach, it is what it was last: the build says why, if it comes to one.
+        let checkout = source.fetch().ok().or_else(|| source.kept().ok().flatten())?;
+        Some(checkout.revision.commit()?.to_string())
     }
 
     fn live_root(&self) -> Option<&Path> {

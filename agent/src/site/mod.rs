@@ -10,7 +10,7 @@ use crate::source::{Checkout, FetchError, Revision};
 use spec::Diagnostic;
 use spec::desired::Desired;
 use spec::value::Digest;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a site says, and where it was read.
 #[derive(Debug)]
@@ -46,16 +46,17 @@ pub enum SiteError {
     Empty(PathBuf),
 }
 
-/// Reads and checks the site of a checkout.
+/// Reads and checks the site of a checkout. Repositories that its builds name are asked what they stand for; `state` is where they are
+/// kept.
 ///
 /// A site without a single manifest is refused: it is far more often a wrong path than the wish to remove everything,
 /// and `destroy` is there for that.
-pub fn load(checkout: Checkout) -> Result<Site, SiteError> {
+pub fn load(checkout: Checkout, state: &Path) -> Result<Site, SiteError> {
     let manifests = manifest_files(&checkout.root)?;
     if manifests.files.is_empty() {
         return Err(SiteError::Empty(checkout.root));
     }
-    let files = CheckoutFiles::new(&checkout);
+    let files = CheckoutFiles::new(&checkout, Some(state));
     let texts = manifests.files.iter().map(|(path, text)| (path.as_str(), text.as_bytes()));
     let resolved = spec::load(texts, &files).map_err(SiteError::Invalid)?;
     let notes = checkout.notes.iter().cloned().chain(manifests.ignored.iter().map(|path| format!("{path} is no manifest"))).collect();
@@ -66,7 +67,7 @@ pub fn load(checkout: Checkout) -> Result<Site, SiteError> {
 /// A site of one manifest that lies in no file.
 pub fn single(id: SiteId, manifest: &serde_json::Value) -> Result<Site, Vec<Diagnostic>> {
     let checkout = Checkout::nowhere(id.clone(), Digest::of(manifest.to_string().as_bytes()));
-    let resolved = spec::load([("command line", manifest.to_string().as_bytes())], &CheckoutFiles::new(&checkout))?;
+    let resolved = spec::load([("command line", manifest.to_string().as_bytes())], &CheckoutFiles::new(&checkout, None))?;
     Ok(Site { id, root: checkout.root.clone(), desired: resolved.desired, warnings: resolved.warnings, notes: Vec::new(), checkout })
 }
 

@@ -28,7 +28,15 @@ pub(super) fn checkout(root: &Path, site: &SiteId) -> Result<Checkout, FetchErro
     scan(root, Path::new(""), 0, &mut lines)?;
     lines.sort_unstable();
     let revision = Revision::Directory { fingerprint: Digest::of(&lines.concat()) };
-    Ok(Checkout { root: root.to_owned(), revision, site: site.clone(), live: true, notes: Vec::new(), _hold: None })
+    Ok(Checkout {
+        root: root.to_owned(),
+        revision,
+        site: site.clone(),
+        live: true,
+        notes: Vec::new(),
+        submodules: std::collections::BTreeMap::new(),
+        _hold: None,
+    })
 }
 
 /// One line for each entry: its path and whatever the kernel changes when someone changes the entry.

@@ -14,6 +14,7 @@ mod error;
 mod git;
 pub mod manifests;
 mod revision;
+pub mod submodules;
 mod time_limit;
 pub mod watch;
 
@@ -26,7 +27,7 @@ pub use revision::{CommitId, Revision};
 use crate::plan::actual::SiteId;
 use address::Place;
 use git::Hold;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -56,6 +57,8 @@ pub struct Checkout {
     pub live: bool,
     /// What was left out, for people: submodules.
     pub notes: Vec<String>,
+    /// The same for programs: by path, the commits they are at.
+    pub submodules: BTreeMap<String, CommitId>,
     /// A shared flock on the root, which keeps [`Source::prune`] of any process away while a clone of this value lives.
     _hold: Option<Arc<Hold>>,
 }
@@ -64,7 +67,15 @@ impl Checkout {
     /// A site that lies nowhere: a manifest made from a command line. Relative paths in it are those of the working directory.
     pub fn nowhere(site: SiteId, fingerprint: spec::value::Digest) -> Self {
         let root = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-        Self { root, revision: Revision::Directory { fingerprint }, site, live: true, notes: Vec::new(), _hold: None }
+        Self {
+            root,
+            revision: Revision::Directory { fingerprint },
+            site,
+            live: true,
+            notes: Vec::new(),
+            submodules: BTreeMap::new(),
+            _hold: None,
+        }
     }
 }
 
@@ -130,6 +141,15 @@ impl Source {
         match &self.kind {
             Kind::Directory(_) => Ok(None),
             Kind::Git(remote) => remote.checkout_of(&self.site, commit),
+        }
+    }
+
+    /// Makes `work/.git` of a commit that was fetched, beside its files: the commit without its history, nothing secret, nothing that is
+    /// another one the next time. A directory has none.
+    pub fn write_git_directory(&self, commit: &CommitId, work: &Path) -> Result<(), FetchError> {
+        match &self.kind {
+            Kind::Directory(_) => Ok(()),
+            Kind::Git(remote) => remote.write_git_directory(commit, work),
         }
     }
 

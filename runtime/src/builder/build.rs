@@ -7,7 +7,7 @@ use super::download::Downloads;
 use super::error::{BuildError, StepError};
 use super::event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
 use super::file::{self, Statement};
-use super::graph::{Graph, Origin};
+use super::graph::{Graph, Origin, familiar};
 use super::lint;
 use super::schedule::Schedule;
 use super::share::{self, Steps};
@@ -145,7 +145,7 @@ fn contexts(request: &BuildRequest, cache: &Cache) -> Result<BTreeMap<String, Co
     let mut contexts = BTreeMap::new();
     for (name, context) in &request.contexts {
         if let NamedContext::Directory(directory) = context {
-            contexts.insert(name.to_lowercase(), Context::open_named(name, directory, &cache.index(directory))?);
+            contexts.insert(familiar(name), Context::open_named(name, directory, &cache.index(directory))?);
         }
     }
     Ok(contexts)

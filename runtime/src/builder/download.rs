@@ -12,7 +12,7 @@ use crate::store::{FileError, atomic};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use spec::value::Digest;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -46,6 +46,8 @@ pub struct Downloads {
 pub struct KeptDownload {
     /// Of its bytes.
     pub digest: Digest,
+    /// Where it is from; nowhere, if the file there is another one by now.
+    pub urls: BTreeSet<String>,
     /// Bytes of disk, with what is known of it.
     pub bytes: u64,
     /// When a build last asked for it.
@@ -66,6 +68,9 @@ pub(crate) struct Download {
     pub name: Option<String>,
     etag: Option<String>,
     last_modified: Option<String>,
+    /// Where it is from, without user and password.
+    #[serde(default)]
+    from: String,
 }
 
 /// Why a file could not be had.
@@ -127,21 +132,25 @@ impl Downloads {
     /// All that is kept, what nobody has asked for for the longest time first. Bytes that nothing is known of were of an interrupted one.
     pub fn list(&self) -> Vec<KeptDownload> {
         let mut kept: BTreeMap<Digest, KeptDownload> = BTreeMap::new();
-        let mut add = |digest: Digest, path: PathBuf| {
+        let mut add = |digest: Digest, url: Option<String>, path: PathBuf| {
             let found = fs::metadata(&path).and_then(|found| found.modified());
-            let nothing = || KeptDownload { digest, bytes: 0, used: SystemTime::UNIX_EPOCH, files: Vec::new() };
+            let nothing = || KeptDownload { digest, urls: BTreeSet::new(), bytes: 0, used: SystemTime::UNIX_EPOCH, files: Vec::new() };
             let download = kept.entry(digest).or_insert_with(nothing);
+            download.urls.extend(url);
             download.bytes += tree_bytes(&path);
             download.used = download.used.max(found.unwrap_or(SystemTime::UNIX_EPOCH));
             download.files.push(path);
         };
         for path in files_in(&self.directory) {
             let record = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Download>(&bytes).ok());
-            add(record.map_or_else(|| Digest::of(path.as_os_str().as_encoded_bytes()), |record| record.digest), path);
+            match record {
+                Some(record) => add(record.digest, Some(record.from), path),
+                None => add(Digest::of(path.as_os_str().as_encoded_bytes()), None, path),
+            }
         }
         for path in files_in(&self.directory.join("blobs")) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            add(format!("sha256:{name}").parse().unwrap_or_else(|_| Digest::of(name.as_bytes())), path);
+            add(format!("sha256:{name}").parse().unwrap_or_else(|_| Digest::of(name.as_bytes())), None, path);
         }
         let mut kept: Vec<KeptDownload> = kept.into_values().collect();
         kept.sort_by_key(|download| (download.used, download.digest));
@@ -210,7 +219,7 @@ impl Downloads {
         let name = text(header::CONTENT_DISPOSITION).as_deref().and_then(file_name);
         let digest = self.keep(&mut response, url)?;
         let modified = last_modified.as_deref().and_then(crate::time::http_date);
-        Ok(Download { digest, modified, name, etag, last_modified })
+        Ok(Download { digest, modified, name, etag, last_modified, from: shown(url) })
     }
 
     /// Writes the body under its digest.
@@ -325,7 +334,8 @@ mod tests {
 
     #[test]
     fn names() {
-        let unnamed = Download { digest: Digest::of(b""), modified: None, name: None, etag: None, last_modified: None };
+        let unnamed =
+            Download { digest: Digest::of(b""), modified: None, name: None, etag: None, last_modified: None, from: String::new() };
         let named = Download { name: Some("given".to_owned()), ..unnamed.clone() };
         for (url, with, without) in [
             ("http://h/a/b.tar?x=/y#z", "b.tar", "b.tar"),

@@ -125,9 +125,6 @@ pub enum StepError {
     /// An argument that makes no sense.
     #[error("{0}")]
     Invalid(String),
-    /// Something the builder does not do yet.
-    #[error("not supported yet: {0}")]
-    Unsupported(String),
     /// Another stage failed; that failure is the one to tell.
     #[error("stopped because another stage failed")]
     Stopped,

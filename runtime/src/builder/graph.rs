@@ -60,7 +60,7 @@ impl Graph {
     /// Cuts a file into stages. `target` is a stage's name or number; the last one if `None`.
     pub fn new(file: &Dockerfile, args: &BTreeMap<String, String>, target: Option<&str>) -> Result<Self, SyntaxError> {
         let lexer = Lexer::new(file.escape);
-        let mut globals = Globals::new(target);
+        let mut globals = Globals::new(target, args);
         let mut stages: Vec<Stage> = Vec::new();
         for statement in &file.statements {
             let failed = |problem: String| SyntaxError { place: statement.place.clone(), problem, hint: None };
@@ -84,7 +84,7 @@ impl Graph {
 
     /// The same with contexts by name: they come before stages and images, in FROM and in `--from`.
     pub fn with_contexts(mut self, contexts: &BTreeMap<String, NamedContext>) -> Self {
-        self.contexts = contexts.iter().map(|(name, context)| (name.to_lowercase(), context.clone())).collect();
+        self.contexts = contexts.iter().map(|(name, context)| (familiar(name), context.clone())).collect();
         for index in 0..self.stages.len() {
             let name = match &self.stages[index].base {
                 Origin::Image(name) => Some(name.clone()),
@@ -99,7 +99,7 @@ impl Graph {
     }
 
     fn named_context(&self, name: &str) -> Option<Origin> {
-        let name = name.to_lowercase();
+        let name = familiar(name);
         Some(match self.contexts.get(&name)? {
             NamedContext::Directory(_) => Origin::Context(name),
             NamedContext::Image(reference) => Origin::Image(reference.clone()),
@@ -144,6 +144,9 @@ impl Graph {
         }
         if let Some(stage) = named(&self.stages[..index], from) {
             return Ok(Origin::Stage(stage));
+        }
+        if named(&self.stages[index..], from).is_some() {
+            return Err(format!("stage {from} is not built before this one: move it above"));
         }
         match from.parse::<usize>() {
             Ok(number) if number < index => Ok(Origin::Stage(number)),
@@ -215,6 +218,14 @@ fn base(from: &From, earlier: &[Stage], globals: &Globals, lexer: &Lexer) -> Res
     }
 }
 
+/// The name of a context as it is looked up: of a stage in any case, of an image however much of its default parts is written.
+pub(super) fn familiar(name: &str) -> String {
+    let name = name.to_lowercase();
+    let name = name.strip_prefix("docker.io/").unwrap_or(&name);
+    let name = name.strip_prefix("library/").unwrap_or(name);
+    name.strip_suffix(":latest").unwrap_or(name).to_owned()
+}
+
 /// The last stage of a name, in any case.
 fn named(stages: &[Stage], name: &str) -> Option<usize> {
     stages.iter().rposition(|stage| stage.name.as_ref().is_some_and(|known| known.eq_ignore_ascii_case(name)))
@@ -268,6 +279,9 @@ mod tests {
         assert!(refused.ends_with("not for \"plan9/z80\": there is no emulation"), "{refused}");
         assert_eq!(graph("FROM a AS x\nFROM b", None).origin(1, "X"), Ok(Origin::Stage(0)));
         assert!(graph("FROM a\nFROM b", None).origin(1, "1").is_err());
+        for from in ["y", "Z"] {
+            assert!(graph("FROM a AS x\nFROM b AS y\nFROM c AS z", None).origin(1, from).is_err(), "a stage that is not there yet");
+        }
         let file = parse("Dockerfile", "FROM $U").expect("parses");
         assert!(Graph::new(&file, &BTreeMap::new(), None).is_err());
         let file = parse("Dockerfile", "FROM a").expect("parses");

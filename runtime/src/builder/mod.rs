@@ -14,23 +14,25 @@
 //! writes the new upper directory and the layer's stream in one pass, hashed beside (`tree::write`); what the same instruction's layer
 //! of last time has already is hard-linked (`earlier`).
 //!
-//! Where COPY and ADD differ from BuildKit, and why:
+//! Where this differs from BuildKit, and why:
 //! - Files of the context are dated by the build's fixed time, and bring no extended attributes: Git keeps neither.
-//! - A file replaces a directory of a tree that was copied earlier; BuildKit stops there.
-//! - Several files to a name that is neither a directory nor ends in `/` are an error; BuildKit keeps the last one.
 //! - `--exclude` also leaves out names that a wildcard brings in, as the documentation says and the code does not.
+//! - A later tree wins over an earlier one, also a file over a directory and the reverse, as with the builders before BuildKit, which
+//!   stops there.
 //! - Sockets are left out; BuildKit fails.
-//! - Of repositories: no submodules, no `--keep-git-dir` (a tree is fetched, not a history), no unencrypted `git://`.
-//! - `FROM` of a named context that is a directory is refused; `COPY --from` of it works.
-//!
-//! Where RUN differs, and why:
-//! - `--network=host` is allowed by `--allow network.host`, or by being the network of the whole build.
-//! - `--security=insecure` and `--device` are refused: a build's commands never get more than a container's.
-//! - A bound directory of the context is the directory itself where all of it belongs to root. What changes there while a command runs
-//!   is seen by it, and then the step is not remembered; BuildKit has copied the context before.
-//! - A cache that is `locked` keeps those out that would share it; BuildKit gives them another one.
-//! - Keys for ssh mounts are read as OpenSSH writes them, without a passphrase; for others there is `ssh-agent`.
-//! - `z`, `Z` and `relabel` of bind and cache mounts, podman's, are taken and mean nothing.
+//! - What is wrong is an error where BuildKit goes on: a name in `--chown` that the image does not know (root there), an archive that
+//!   breaks off (what came before stays), an ONBUILD that cannot be read or a STOPSIGNAL that there is none (left to whoever runs it).
+//! - A repository's `.git` holds the commit and nothing else, without times, so that it is the same every time; no `git://`, which
+//!   anybody on the way can change.
+//! - A file of the web without a name in its URL is called what the server says; BuildKit's word for it is `__unnamed__`.
+//! - `--target` takes a stage's number too, as the builders before BuildKit.
+//! - RUN never gets more than a container: `--security=insecure` and `--device` are refused. `--network=host` is allowed by `--allow
+//!   network.host`, or by being the network of the whole build.
+//! - A directory of the context that RUN binds is the directory itself where all of it belongs to root. What changes there while a
+//!   command runs is seen by it, and then the step is not remembered; BuildKit has copied the context before.
+//! - A cache mount that is `locked` keeps those out that would share it; BuildKit gives them another one.
+//! - Keys for ssh mounts are read as OpenSSH writes them, without a passphrase; for others there is `ssh-agent`. podman's `z`, `Z` and
+//!   `relabel` of mounts are taken and mean nothing.
 
 mod build;
 pub mod cache;
@@ -49,6 +51,7 @@ pub mod ignore;
 mod index;
 mod learn;
 pub mod lint;
+mod output;
 mod owner;
 mod pattern;
 pub mod remote;
@@ -69,6 +72,7 @@ pub use download::{DownloadError, Downloads, KeptDownload};
 pub use error::{BuildError, StepError};
 pub use event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
 pub use given::{Given, SECRET_BYTES_MAX, Secret};
+pub use output::{OutputError, export_directory, export_tar};
 pub use ssh::{KEY_BYTES_MAX, KeyError, PrivateKey, SshAgent};
 pub use tree::TreeError;
 

@@ -6,7 +6,8 @@ use super::tree::{Owner, Root};
 /// Largest passwd or group file read: a directory service's full dump stays below.
 const ACCOUNTS_BYTES_MAX: u64 = 16 << 20;
 
-/// Looks up `user[:group]` beneath a root. A user's group is its own by name; a number alone is both user and group.
+/// Looks up `user[:group]` beneath a root. A user's group is its own by name; a number alone is both user and group. As in BuildKit
+/// `root` is 0 whatever the image's files say, and so is what is left out beside the colon.
 pub(crate) fn lookup(root: &Root, text: &str) -> Result<Owner, StepError> {
     let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
     let by_user = match number(user)? {
@@ -35,8 +36,8 @@ pub(crate) fn lookup(root: &Root, text: &str) -> Result<Owner, StepError> {
 
 /// The number that a text is; `None` if it is a name.
 fn number(text: &str) -> Result<Option<u32>, StepError> {
-    if text.is_empty() {
-        return Err(StepError::Invalid("a user or group is empty".to_owned()));
+    if matches!(text, "" | "root") {
+        return Ok(Some(0));
     }
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(None);

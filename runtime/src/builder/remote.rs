@@ -13,6 +13,12 @@ pub struct GitReference {
     pub reference: Option<String>,
     /// Directory of the repository; all of it if `None`.
     pub subdirectory: Option<String>,
+    /// The commit that it has to be, or the beginning of its id.
+    pub commit: Option<String>,
+    /// Whether `.git` comes along, with the commit and without its history.
+    pub keep_git_dir: bool,
+    /// Whether submodules are fetched into their directories.
+    pub submodules: bool,
 }
 
 /// A tree of a repository, on this host.
@@ -43,8 +49,9 @@ pub(crate) fn is_url(source: &str) -> bool {
 }
 
 /// Reads a reference to a repository: `https://host/repo.git[#ref[:directory]]`, `git://…`, `ssh://…`, `git@host:repo`, or a URL with
-/// `?ref=…&subdir=…`. `None` for all else: an http URL is a repository only if its path ends with `.git`.
-pub fn git_reference(source: &str) -> Option<GitReference> {
+/// `?ref=…&branch=…&tag=…&subdir=…&checksum=…&keep-git-dir=…&submodules=…`. `None` for all else: an http URL is a repository only if its
+/// path ends with `.git`. Errors: what is wrong with its query.
+pub fn git_reference(source: &str) -> Option<Result<GitReference, String>> {
     let (whole, fragment) = source.split_once('#').map_or((source, ""), |(whole, fragment)| (whole, fragment));
     let (remote, query) = match whole.split_once("://") {
         Some(_) => whole.split_once('?').map_or((whole, ""), |(remote, query)| (remote, query)),
@@ -61,15 +68,56 @@ pub fn git_reference(source: &str) -> Option<GitReference> {
     }
     let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let (reference, subdirectory) = fragment.split_once(':').unwrap_or((fragment, ""));
-    let mut found = GitReference { remote: remote.to_owned(), reference: given(reference), subdirectory: given(subdirectory) };
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        match pair.split_once('=')? {
-            ("ref" | "branch" | "tag" | "commit" | "checksum", value) => found.reference = given(value),
-            ("subdir", value) => found.subdirectory = given(value),
-            _ => return None,
+    let mut found = GitReference {
+        remote: remote.to_owned(),
+        reference: given(reference),
+        subdirectory: given(subdirectory),
+        commit: None,
+        keep_git_dir: false,
+        submodules: true,
+    };
+    let read = query.split('&').filter(|pair| !pair.is_empty()).try_for_each(|pair| found.query(pair));
+    if found.reference.is_none() {
+        found.reference.clone_from(&found.commit);
+    }
+    Some(read.map(|()| found).map_err(|problem| format!("{source}: {problem}")))
+}
+
+impl GitReference {
+    /// One `name=value` of a URL's query.
+    fn query(&mut self, pair: &str) -> Result<(), String> {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let on = || match value {
+            "" | "1" | "true" => Ok(true),
+            "0" | "false" => Ok(false),
+            _ => Err(format!("{name} is true or false, not {value:?}")),
+        };
+        let once = |slot: &mut Option<String>, value: String| match slot.replace(value.clone()) {
+            Some(before) if before != value => Err(format!("it names both {before} and {value}")),
+            Some(_) | None => Ok(()),
+        };
+        match name {
+            "keep-git-dir" => self.keep_git_dir = on()?,
+            "submodules" => self.submodules = on()?,
+            "ref" | "branch" | "tag" | "subdir" | "checksum" | "commit" if value.is_empty() => return Err(format!("{name} has no value")),
+            "ref" | "branch" => once(&mut self.reference, value.to_owned())?,
+            "tag" => once(&mut self.reference, format!("refs/tags/{}", value.trim_start_matches("refs/tags/")))?,
+            "subdir" => once(&mut self.subdirectory, value.to_owned())?,
+            "checksum" | "commit" => once(&mut self.commit, value.to_ascii_lowercase())?,
+            _ => return Err(format!("there is no {name:?} in a repository's query")),
+        }
+        Ok(())
+    }
+
+    /// Whether a commit is the one that it has to be.
+    pub fn check(&self, commit: &str) -> Result<(), String> {
+        match &self.commit {
+            Some(expected) if !commit.starts_with(expected.as_str()) => {
+                Err(format!("it is at commit {commit}, not {expected} as its checksum says"))
+            }
+            Some(_) | None => Ok(()),
         }
     }
-    Some(found)
 }
 
 /// `user@host:path`, as scp writes it.
@@ -85,7 +133,7 @@ mod tests {
 
     #[test]
     fn repositories_and_what_is_none() {
-        let read = |text: &str| git_reference(text).map(|git| (git.remote, git.reference, git.subdirectory));
+        let read = |text: &str| git_reference(text).and_then(Result::ok).map(|git| (git.remote, git.reference, git.subdirectory));
         let git = |remote: &str, reference: &str, directory: &str| {
             let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
             Some((remote.to_owned(), given(reference), given(directory)))
@@ -108,6 +156,15 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(read(text), expected, "{text}");
+        }
+        let query = |query: &str| git_reference(&format!("https://h/r.git?{query}")).expect("a repository");
+        let full = query("tag=v1&keep-git-dir&submodules=false&checksum=ABC").expect("a query");
+        assert_eq!((full.reference.as_deref(), full.commit.as_deref()), (Some("refs/tags/v1"), Some("abc")));
+        assert!(full.keep_git_dir && !full.submodules);
+        assert!(full.check("abcdef").is_ok() && full.check("def").is_err());
+        assert_eq!(query("commit=abc").expect("a query").reference.as_deref(), Some("abc"));
+        for bad in ["ref=a&branch=b", "x=y", "ref=", "submodules=maybe"] {
+            assert!(query(bad).is_err(), "{bad}");
         }
         assert!(is_url("https://h/r.tar.gz") && !is_url("https://h/r.git") && !is_url("r"));
     }

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 
 /// Arguments that RUN sees without being declared, and that are in no history and no cache key: they say how to reach the network,
 /// not what to build.
-const PROXIES: [&str; 10] =
-    ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "FTP_PROXY", "ftp_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"];
+const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
 /// The arguments before the first FROM.
 #[derive(Debug, Clone, Default)]
@@ -20,13 +19,13 @@ pub struct Globals {
 pub(crate) struct Scope {
     /// Environment of the image, in order.
     pub environment: Vec<(String, String)>,
-    /// Declared arguments; `None` is declared without a value.
+    /// Declared arguments; `None` is declared and has no value, or one that an ENV after it took over.
     arguments: BTreeMap<String, Option<String>>,
 }
 
 impl Globals {
-    /// The platform arguments of this host, and the given ones where the file declares them.
-    pub fn new(target: Option<&str>) -> Self {
+    /// The platform arguments: this host's, or as given.
+    pub fn new(target: Option<&str>, given: &BTreeMap<String, String>) -> Self {
         let platform = Platform::host();
         let mut values = BTreeMap::new();
         for side in ["TARGET", "BUILD"] {
@@ -36,6 +35,11 @@ impl Globals {
             values.insert(format!("{side}VARIANT"), platform.variant.clone().unwrap_or_default());
         }
         values.insert("TARGETSTAGE".to_owned(), target.unwrap_or("default").to_owned());
+        for (name, value) in &mut values {
+            if let Some(given) = given.get(name) {
+                value.clone_from(given);
+            }
+        }
         Self { values }
     }
 
@@ -66,10 +70,10 @@ impl Globals {
 }
 
 impl Scope {
-    /// What a name stands for: the environment wins.
+    /// What a name stands for: ARG and ENV are one scope, the later instruction wins.
     pub(crate) fn get(&self, name: &str) -> Option<String> {
-        let environment = self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-        environment.or_else(|| self.arguments.get(name).cloned().flatten())
+        let environment = || self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        self.arguments.get(name).cloned().flatten().or_else(environment)
     }
 
     /// Whether a name is declared as an argument, with or without a value.
@@ -83,7 +87,7 @@ impl Scope {
         self.environment.iter().map(|(name, _)| name.as_str()).chain(arguments)
     }
 
-    /// `ARG name[=default]`: the given value, else the default, else the global value.
+    /// `ARG name[=default]`: the given value, else the default, else the global value, else what the name stood for before.
     pub(crate) fn declare(
         &mut self,
         name: &str,
@@ -98,29 +102,39 @@ impl Scope {
             (None, Some(text)) => Some(lexer.word(text, &|name| self.get(name))?),
             (None, None) => globals.get(&name),
         };
-        self.arguments.insert(name, value);
+        let declared = self.arguments.entry(name).or_default();
+        *declared = value.or_else(|| declared.take());
         Ok(())
     }
 
     /// Sets an environment variable in its old place, or at the end.
     pub(crate) fn set(&mut self, name: String, value: String) {
+        if let Some(argument) = self.arguments.get_mut(&name) {
+            *argument = None;
+        }
         match self.environment.iter_mut().find(|(known, _)| *known == name) {
             Some((_, old)) => *old = value,
             None => self.environment.push((name, value)),
         }
     }
 
-    /// What a RUN step's result may depend on: arguments and, over them, the environment.
+    /// What a RUN step's result may depend on: the environment and, over it, the arguments declared after it.
     pub(crate) fn run_environment(&self) -> BTreeMap<String, String> {
         let arguments = self.arguments.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
-        arguments.chain(self.environment.iter().cloned()).collect()
+        self.environment.iter().cloned().chain(arguments).collect()
     }
+}
 
-    /// Proxy arguments that were given but not declared.
-    pub(crate) fn proxies(&self, given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-        let undeclared = PROXIES.iter().filter(|name| self.get(name).is_none());
-        undeclared.filter_map(|name| Some(((*name).to_owned(), given.get(*name)?.clone()))).collect()
+/// Proxies that were given, declared or not, in both spellings: programs look for the one or the other.
+pub(crate) fn proxies(given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut proxies = BTreeMap::new();
+    for (name, value) in given.iter().filter(|(_, value)| !value.is_empty()) {
+        if let Some(name) = PROXIES.iter().find(|known| name.eq_ignore_ascii_case(known)) {
+            proxies.insert((*name).to_owned(), value.clone());
+            proxies.insert(name.to_ascii_lowercase(), value.clone());
+        }
     }
+    proxies
 }
 
 #[cfg(test)]
@@ -135,7 +149,7 @@ mod tests {
     fn who_wins() {
         let lexer = Lexer::new('\\');
         let args = given(&[("A", "given"), ("HTTP_PROXY", "p")]);
-        let mut globals = Globals::new(None);
+        let mut globals = Globals::new(None, &given(&[("TARGETARCH", "z80")]));
         for (name, default) in [("A", Some("ga")), ("B", Some("gb")), ("C", Some("$B-c")), ("D", None)] {
             globals.declare(name, default, &args, &lexer).expect("global");
         }
@@ -150,11 +164,20 @@ mod tests {
         }
         let seen = ["A", "B", "C", "D", "E"].map(|name| scope.get(name));
         assert_eq!(seen, [Some("given"), Some("gb"), Some("sc"), None, Some("gbx")].map(|v| v.map(str::to_owned)));
-        scope.set("A".to_owned(), "env".to_owned());
-        assert_eq!(scope.get("A").as_deref(), Some("env"));
-        assert_eq!(scope.run_environment().get("A").map(String::as_str), Some("env"));
-        assert_eq!(scope.proxies(&args), given(&[("HTTP_PROXY", "p")]));
+        scope.declare("E", None, &args, &globals, &lexer).expect("again");
+        assert_eq!(scope.get("E").as_deref(), Some("gbx"), "declared once more without a value it keeps the one it has");
+        for (value, argument) in [("env", None), ("env", Some("arg"))] {
+            scope.set("F".to_owned(), value.to_owned());
+            scope.declare("F", argument, &args, &globals, &lexer).expect("stage");
+            assert_eq!(scope.get("F").as_deref(), argument.or(Some(value)), "the later of ENV and ARG");
+            assert_eq!(scope.run_environment().get("F").map(String::as_str), argument.or(Some(value)));
+        }
+        scope.set("F".to_owned(), "last".to_owned());
+        assert_eq!(scope.get("F").as_deref(), Some("last"));
+        assert!(scope.is_declared("F"));
+        assert_eq!(proxies(&args), given(&[("HTTP_PROXY", "p"), ("http_proxy", "p")]));
         assert!(globals.get("TARGETOS").is_some());
+        assert_eq!(globals.get("TARGETARCH").as_deref(), Some("z80"));
         let required = Some("${NOPE:?say which}");
         assert_eq!(globals.declare("A", required, &args, &lexer), Ok(()), "a default that is not needed is not looked at");
         assert!(globals.declare("Z", required, &args, &lexer).is_err());

@@ -9,6 +9,7 @@ use super::event::{StepEvent, StepLabel};
 use super::file::{self, Instruction, Statement};
 use super::graph::Origin;
 use super::owner;
+use super::scope;
 use super::state::{Made, State};
 use super::step::source::Identity;
 use super::step::{Layering, metadata, run, transfer};
@@ -60,10 +61,7 @@ pub(super) fn build(build: &Build<'_>, index: usize) -> Result<State, BuildError
     let steps = 1 + stage.statements.iter().filter(|statement| is_step(&statement.instruction)).count();
     let label = StepLabel { stage: index, stage_name: build.graph.label(index), number: 0, steps, instruction: String::new() };
     let mut under_way = Stage { build, index, label, state: State::scratch(), runs: count_runs(&stage.statements) };
-    under_way.told(&stage.from, &stage.from, |this| {
-        this.state = this.base(&stage.base)?;
-        Ok(())
-    })?;
+    under_way.told(&stage.from, &stage.from, |this| this.base(&stage.base))?;
     let triggers = std::mem::take(&mut under_way.state.config.config.on_build);
     let triggers = triggers.iter().map(|trigger| file::parse_trigger(trigger).map_err(StepError::Trigger));
     let triggers: Vec<_> = triggers.collect::<Result<_, _>>().map_err(|error| build.at(&stage.from, &stage.from.text, error))?;
@@ -141,15 +139,23 @@ impl Stage<'_> {
     }
 
     /// What FROM begins with.
-    fn base(&self, origin: &Origin) -> Step<State> {
-        match origin {
-            Origin::Scratch => Ok(State::scratch()),
-            Origin::Stage(index) => Ok(State::of_stage(&*self.build.stage(*index)?)),
-            Origin::Context(name) => {
-                Err(StepError::Unsupported(format!("FROM {name}: a context that is a directory; COPY --from={name} works")))
-            }
-            Origin::Image(reference) => Ok(State::of_image(self.build.image(reference, &self.label)?)),
-        }
+    fn base(&mut self, origin: &Origin) -> Step<()> {
+        self.state = match origin {
+            Origin::Scratch => State::scratch(),
+            Origin::Stage(index) => State::of_stage(&*self.build.stage(*index)?),
+            Origin::Context(name) => return self.tree(name),
+            Origin::Image(reference) => State::of_image(self.build.image(reference, &self.label)?),
+        };
+        Ok(())
+    }
+
+    /// A context that is a directory is a root file system.
+    fn tree(&mut self, name: &str) -> Step<()> {
+        let whole = file::Transfer::whole();
+        let prepared = transfer::prepare(&self.state, transfer::Verb::Copy, &whole, false, self.build.lexer.escape)?;
+        let note = self.transfer(&prepared, Some(name))?;
+        self.state.push_history(&self.build.time.rfc3339(), format!("FROM {name}"), note.made);
+        Ok(())
     }
 
     fn layers_of(&self, from: Option<&str>) -> Step<Option<Layers>> {
@@ -171,11 +177,8 @@ impl Stage<'_> {
                 return self.transfer(&prepared, from.as_deref());
             }
             Instruction::Add { transfer, unpack, checksum, keep_git_dir } => {
-                if *keep_git_dir {
-                    return Err(StepError::Unsupported("--keep-git-dir: what is fetched is a tree without history".to_owned()));
-                }
                 let checksum = checksum.as_ref().map(|text| state.word(lexer, text)).transpose()?;
-                let verb = transfer::Verb::Add { unpack: *unpack, checksum };
+                let verb = transfer::Verb::Add { unpack: *unpack, checksum, keep_git_dir: *keep_git_dir };
                 let prepared = transfer::prepare(state, verb, transfer, false, lexer.escape)?;
                 return self.transfer(&prepared, None);
             }
@@ -222,7 +225,7 @@ impl Stage<'_> {
         if let Some(record) = by_content.and_then(|key| self.cached(&key)) {
             self.build.cache.put(&key, &record)?;
         }
-        let proxies = self.state.scope.proxies(&self.build.request.args);
+        let proxies = scope::proxies(&self.build.request.args);
         let made = self.layer(&key, &text, |this, layering| {
             let surroundings = run::Surroundings { layering, sources: &sources, proxies, build: this.build };
             run::execute(&this.state, &prepared, surroundings, &mut |line| this.tell(StepEvent::Output { line }))?;
@@ -264,9 +267,6 @@ impl Stage<'_> {
 
     fn workdir(&mut self, path: &str) -> Step<Note> {
         let path = self.state.word(&self.build.lexer, path)?;
-        if path.is_empty() {
-            return Err(StepError::Invalid("the working directory is empty".to_owned()));
-        }
         let absolute = self.state.absolute(&path);
         let absolute = if absolute.len() > 1 { absolute.trim_end_matches('/') } else { &absolute }.to_owned();
         // As every builder: an absolute path is kept as it is written, slash at the end included.

@@ -38,7 +38,8 @@ pub(crate) enum Made {
 impl State {
     /// Nothing yet: `FROM scratch`.
     pub(crate) fn scratch() -> Self {
-        let config = ImageConfig::empty(&Platform::host());
+        let mut config = ImageConfig::empty(&Platform::host());
+        config.config.working_dir = "/".to_owned();
         let mut state = Self { config, layers: Vec::new(), scope: Scope::default(), command_is_own: false };
         state.ensure_path();
         state

@@ -22,7 +22,7 @@ pub enum Quotes {
     Remove,
     /// They group and stay.
     Keep,
-    /// They are characters like any other: paths of COPY and ADD.
+    /// They are characters like any other: bodies of heredocs.
     Literal,
 }
 

@@ -113,6 +113,11 @@ fn a_context_with_a_name_comes_before_stages_and_images() {
     assert_eq!(site.build(text).cached(), 2);
     fs::write(other.join("seen"), "t").expect("file");
     assert!(site.build(text).id != built.id);
+    // As a base it is a root file system, whatever of the image's name it stands for is written.
+    let root = "FROM docker.io/library/other:latest\nCOPY one.txt /t/";
+    let expected = ["/.dockerignore 0644 0:0 f hidden\n", "/seen 0644 0:0 f t", "/t 0755 0:0 d", "/t/one.txt 0644 0:0 f 1"];
+    assert_eq!(site.build(root).below("/"), expected);
+    assert_eq!(site.build(root).cached(), 2);
 }
 
 #[test]

@@ -72,7 +72,8 @@ impl Resolver<'_> {
         let text = inline.as_deref().map_or(Dockerfile::File(&dockerfile), Dockerfile::Inline);
         match self.site.build_context(&context, text) {
             Ok(found) => {
-                let bases = found.references.iter().filter_map(|reference| reference.parse().ok());
+                let written = found.references.iter().map(String::as_str).filter(|reference| !contexts.contains_key(*reference));
+                let bases = written.chain(contexts.values().filter_map(BuildContextSource::image)).filter_map(|name| name.parse().ok());
                 let bases: BTreeSet<Name> = bases.filter(|name| self.index.contains(Kind::Image, name)).collect();
                 bases.iter().for_each(|base| self.site.image(&ImageKey::Named(base.clone())));
                 let target = long.and_then(|build| build.target.clone());
@@ -96,7 +97,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// Contexts by name, and what their directories hold: their digests in the order of the names.
+    /// Contexts by name, and what they hold: digests of directories and of commits, in the order of the names.
     fn build_contexts(
         &mut self,
         document: &Document,
@@ -110,7 +111,13 @@ impl Resolver<'_> {
         for (name, value) in written {
             let elsewhere = value.contains("://") || value.starts_with("git@");
             let source = if elsewhere {
-                BuildContextSource::Elsewhere { address: value }
+                let source = BuildContextSource::Elsewhere { address: value };
+                if let (BuildContextSource::Elsewhere { address }, None) = (&source, source.image())
+                    && let Some(commit) = self.site.repository(address)
+                {
+                    digests.extend_from_slice(Digest::of(commit.as_bytes()).as_bytes());
+                }
+                source
             } else {
                 let path = self.site_path(document, &value, spot.key(&name))?;
                 match self.site.content(&path) {

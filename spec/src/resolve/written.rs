@@ -67,6 +67,10 @@ impl SiteFiles for Witness<'_> {
         })
     }
 
+    fn repository(&self, address: &str) -> Option<String> {
+        self.site.repository(address).inspect(|commit| self.see(address, commit))
+    }
+
     fn live_root(&self) -> Option<&Path> {
         let root = self.site.live_root();
         self.see("root", &root.map(Path::to_string_lossy).unwrap_or_default());

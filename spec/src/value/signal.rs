@@ -41,7 +41,7 @@ const SIGNALS: [(&str, u8); 31] = [
 /// First and last real-time signal as glibc numbers them.
 const REAL_TIME: std::ops::RangeInclusive<u8> = 34..=64;
 
-/// A signal number, read as `SIGTERM`, `TERM`, `15` or `SIGRTMIN+3`.
+/// A signal number, read as `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3` or `SIGRTMAX-2`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signal(u8);
 
@@ -72,6 +72,11 @@ impl FromStr for Signal {
             let offset: u8 = if offset.is_empty() { 0 } else { offset.strip_prefix('+').and_then(digits).ok_or_else(unknown)? };
             let number = REAL_TIME.start().checked_add(offset).ok_or_else(unknown)?;
             return if known(number) { Ok(Self(number)) } else { Err(unknown()) };
+        }
+        if let Some(offset) = name.strip_prefix("RTMAX") {
+            let offset: u8 = if offset.is_empty() { 0 } else { offset.strip_prefix('-').and_then(digits).ok_or_else(unknown)? };
+            let number = REAL_TIME.end().checked_sub(offset).filter(|number| REAL_TIME.contains(number));
+            return number.map(Self).ok_or_else(unknown);
         }
         SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| Self(*number)).ok_or_else(unknown)
     }

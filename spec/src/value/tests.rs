@@ -249,8 +249,25 @@ fn signals() {
         ("SIGRTMIN", "SIGRTMIN+0"),
         ("sigrtmin+3", "SIGRTMIN+3"),
         ("64", "SIGRTMIN+30"),
+        ("RTMAX", "SIGRTMIN+30"),
+        ("SIGRTMAX-2", "SIGRTMIN+28"),
     ]);
-    refused::<Signal>(&["", "0", "32", "33", "65", "+9", "SIG", "SIGNOPE", "SIGRTMIN+31", "SIGRTMIN++3", "RTMIN-1", "-9"]);
+    refused::<Signal>(&[
+        "",
+        "0",
+        "32",
+        "33",
+        "65",
+        "+9",
+        "SIG",
+        "SIGNOPE",
+        "SIGRTMIN+31",
+        "SIGRTMIN++3",
+        "RTMIN-1",
+        "RTMAX+1",
+        "RTMAX-31",
+        "-9",
+    ]);
     assert_eq!(Signal::KILL.number(), 9);
 }
 

@@ -56,6 +56,10 @@ impl SiteFiles for Site {
         Ok(BuildContext { content: self.tree(context), references })
     }
 
+    fn repository(&self, _address: &str) -> Option<String> {
+        None
+    }
+
     fn live_root(&self) -> Option<&Path> {
         self.live_root.as_deref()
     }

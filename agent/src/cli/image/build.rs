@@ -2,18 +2,22 @@
 
 use super::find::name;
 use super::given;
+use super::output::Output;
 use crate::cli::view::{Kind, Teller};
 use crate::cli::{Failure, Outcome, Session, exit};
 use crate::linux::build_cache::{self, CacheSource, CacheTarget};
-use crate::linux::{Bases, BuildContext, BuildLog, build_request, build_with, image_key, with_room};
+use crate::linux::{Bases, BuildContext, BuildLog, GitDirectory, GivenContext, build_request, build_with, image_key, with_room};
 use crate::progress::Progress;
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use runtime::builder::file::RunNetwork;
 use runtime::builder::{BuildRequest, Caching, HostNetwork, InlineCache};
+use runtime::engine::Engine;
+use runtime::image::ImageId;
 use runtime::image::platform::Platform;
+use spec::value::Digest;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Build an image from a Dockerfile.
 #[derive(Debug, Args)]
@@ -70,9 +74,22 @@ pub(in crate::cli) struct BuildArgs {
     /// Leave the build cache behind: an image, type=registry,ref=IMAGE[,mode=max], type=local,dest=DIR[,mode=max] or type=inline
     #[arg(long, value_name = "CACHE")]
     cache_to: Vec<String>,
+    /// Where the result goes besides the store: a directory for its files, - for them as a tar, or type=local|tar|oci|docker,dest=PATH,
+    /// type=image[,name=NAME][,push=true] or type=registry
+    #[arg(short, long, value_name = "OUTPUT")]
+    output: Vec<String>,
+    /// Publish the result under its names: type=registry
+    #[arg(long)]
+    push: bool,
+    /// Keep the result in the store, where it is in any case: type=docker
+    #[arg(long)]
+    load: bool,
     /// Write the image's id to a file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
+    /// Write what is known of the result to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
     /// How much is said meanwhile, and in which form
     #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS", hide_env_values = true)]
     progress: Kind,
@@ -111,8 +128,10 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
     let sources = args.cache_from.iter().map(|text| build_cache::source(text)).collect::<Result<Vec<_>, _>>()?;
     let targets = args.cache_to.iter().map(|text| build_cache::target(text)).collect::<Result<Vec<_>, _>>()?;
+    let (outputs, names) = outputs(args)?;
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| anyhow::Error::from_boxed(error).context("open the build context");
-    let mut context = BuildContext::open(&engine, &args.context, &args.file, &mut std::io::stdin().lock()).map_err(failed)?;
+    let given_context = GivenContext { context: &args.context, dockerfile: &args.file, git_directory: git_directory(args) };
+    let mut context = BuildContext::open(&engine, &given_context, &mut std::io::stdin().lock()).map_err(failed)?;
     for pair in &args.build_context {
         context.add(&engine, pair).map_err(failed)?;
     }
@@ -121,7 +140,7 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
         inline: context.inline.clone(),
         contexts: context.contexts.clone(),
         args: pairs(&args.build_arg),
-        labels: pairs(&args.label),
+        labels: labels(&args.label),
         target: args.target.clone(),
         caching: caching(args),
         network: match args.network {
@@ -148,7 +167,7 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
         let _lease = engine.images().lease()?;
         sources.iter().zip(&args.cache_from).for_each(|(source, text)| import(source, text));
         let built = build_with(&engine, &request, bases, &log, &tell)?;
-        name(&engine, built.image, &args.tag).map(|()| built)
+        name(&engine, built.image, &names).map(|()| built)
     });
     let exported = built.as_ref().map_or(Ok(()), |built| targets.iter().try_for_each(|it| build_cache::export(&engine, built, it, &tell)));
     teller.end();
@@ -157,11 +176,54 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
         hint: log.path().map(|path| format!("all that the build said is in {}", path.display())),
     })?;
     exported.context("leave the build cache behind")?;
-    if let Some(path) = &args.iidfile {
-        std::fs::write(path, built.image.to_string()).with_context(|| format!("write {}", path.display()))?;
+    outputs.iter().try_for_each(|output| output.write(&engine, &built.image, &names, session))?;
+    describe(args, &engine, &built.image, &names)?;
+    if !outputs.iter().any(Output::takes_stdout) {
+        session.render.answer("id", built.image);
     }
-    session.render.answer("id", built.image);
     Ok(exit::DONE)
+}
+
+/// Where the result goes, and all its names.
+fn outputs(args: &BuildArgs) -> anyhow::Result<(Vec<Output>, Vec<String>)> {
+    let mut outputs = args.output.iter().map(|text| Output::parse(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    outputs.extend(args.push.then(Output::push));
+    outputs.extend(args.load.then(Output::load));
+    let names: Vec<String> = args.tag.iter().chain(outputs.iter().flat_map(Output::names)).cloned().collect();
+    Output::check(&outputs, &names)?;
+    Ok((outputs, names))
+}
+
+/// Writes down what came of it, where that is asked for.
+fn describe(args: &BuildArgs, engine: &Engine, image: &ImageId, names: &[String]) -> anyhow::Result<()> {
+    if let Some(path) = &args.iidfile {
+        write(path, &image.to_string())?;
+    }
+    if let Some(path) = &args.metadata_file {
+        write(path, &format!("{:#}\n", metadata(engine.images().manifest_digest(image)?, image, names)))?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
+}
+
+/// What is known of a result, under buildx's names. The manifest's digest is known once the image was published or came from elsewhere.
+fn metadata(manifest: Option<Digest>, image: &ImageId, names: &[String]) -> serde_json::Value {
+    let mut known = serde_json::Map::new();
+    known.insert("containerimage.config.digest".to_owned(), image.to_string().into());
+    known.extend(manifest.map(|digest| ("containerimage.digest".to_owned(), digest.to_string().into())));
+    known.extend((!names.is_empty()).then(|| ("image.name".to_owned(), names.join(",").into())));
+    known.into()
+}
+
+/// A build argument that BuildKit takes as an option.
+fn git_directory(args: &BuildArgs) -> GitDirectory {
+    match pairs(&args.build_arg).get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").map(String::as_str) {
+        Some("1" | "true") => GitDirectory::Keep,
+        Some(_) | None => GitDirectory::Omit,
+    }
 }
 
 fn caching(args: &BuildArgs) -> Caching {
@@ -170,6 +232,13 @@ fn caching(args: &BuildArgs) -> Caching {
         (false, true) => Caching::Use,
         (false, false) => Caching::IgnoreStages(args.no_cache_filter.iter().map(|name| name.to_ascii_lowercase()).collect()),
     }
+}
+
+/// `KEY=value`; as with docker a bare `KEY` is a label without a value.
+fn labels(texts: &[String]) -> BTreeMap<String, String> {
+    let pair =
+        |text: &String| text.split_once('=').map_or((text.clone(), String::new()), |(key, value)| (key.to_owned(), value.to_owned()));
+    texts.iter().map(pair).collect()
 }
 
 /// `KEY=value`; as with docker a bare `KEY` takes the value from the environment, and nothing if there is none.

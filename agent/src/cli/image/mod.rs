@@ -12,6 +12,7 @@ mod load;
 mod login;
 mod logout;
 mod ls;
+mod output;
 mod prune;
 mod pull;
 mod push;

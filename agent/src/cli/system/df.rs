@@ -150,7 +150,7 @@ fn cached(usage: &DiskUsage) -> Vec<CacheRow> {
         kind: "download",
         bytes: download.bytes,
         used_s: seconds(download.used),
-        step: String::new(),
+        step: download.urls.first().cloned().unwrap_or_default(),
     };
     let (steps, mounts) = (usage.steps.iter().map(step), usage.mounts.iter().map(mount));
     steps.chain(mounts).chain(usage.downloads.iter().map(download)).collect()

@@ -150,7 +150,7 @@ fn show(render: Render, preview: &Preview) {
             "containers": containers, "volumes": volumes, "snapshotBytes": snapshot_bytes, "store": garbage.store,
             "steps": garbage.steps.iter().map(|step| &step.record.instruction).collect::<Vec<_>>(),
             "mounts": garbage.mounts.iter().map(|mount| &mount.id).collect::<Vec<_>>(),
-            "downloads": garbage.downloads.iter().map(|download| download.digest).collect::<Vec<_>>(),
+            "downloads": garbage.downloads.iter().flat_map(|download| &download.urls).collect::<Vec<_>>(),
             "bytes": preview.bytes(),
         }));
     }

@@ -11,7 +11,7 @@
 //! Whoever uses a checkout holds a shared flock on its directory; [`Checkouts::prune`] leaves those alone. Changes happen under the
 //! source's lock, which the caller holds.
 
-use super::export::{LIMITS, export};
+use super::export::{Exported, LIMITS, export};
 use super::hold::Hold;
 use crate::plan::actual::SiteId;
 use crate::source::time_limit::TimeLimit;
@@ -20,7 +20,7 @@ use git2::{Oid, Repository};
 use runtime::container::state::Timestamp;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, syncfs};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -42,6 +42,8 @@ struct Record {
     summary: String,
     author_time: Timestamp,
     notes: Vec<String>,
+    #[serde(default)]
+    submodules: BTreeMap<String, CommitId>,
 }
 
 impl Checkouts {
@@ -94,6 +96,7 @@ impl Checkouts {
             site: site.clone(),
             live: false,
             notes: record.notes,
+            submodules: record.submodules,
             _hold: Some(Arc::new(hold)),
         }))
     }
@@ -108,15 +111,15 @@ impl Checkouts {
     ) -> Result<(), FetchError> {
         let staging = self.home.join("staging");
         remove_tree(&staging)?;
-        let notes = match export(repository, commit, folder, &staging, (LIMITS, limit)) {
-            Ok(notes) => notes,
+        let exported = match export(repository, commit, folder, &staging, (LIMITS, limit)) {
+            Ok(exported) => exported,
             Err(error) => {
                 // The reason counts, not whether the remains could be cleared away; the next fetch tries again.
                 let _ = remove_tree(&staging);
                 return Err(error);
             }
         };
-        let record = describe(repository, commit, notes)?;
+        let record = describe(repository, commit, exported)?;
         let json = serde_json::to_vec(&record).map_err(|error| FetchError::local("encode", self.record(commit))(error.into()))?;
         // The name says that the content is there, so the content goes to disk first; once for all files.
         let directory = File::open(&staging).map_err(FetchError::local("open", &staging))?;
@@ -171,7 +174,7 @@ impl Checkouts {
     }
 }
 
-fn describe(repository: &Repository, commit: &CommitId, notes: Vec<String>) -> Result<Record, FetchError> {
+fn describe(repository: &Repository, commit: &CommitId, exported: Exported) -> Result<Record, FetchError> {
     let failed = |action| FetchError::objects(action, repository.path());
     let id = Oid::from_str(commit.as_str()).map_err(failed("read a commit id"))?;
     let found = repository.find_commit(id).map_err(failed("read the commit"))?;
@@ -180,7 +183,7 @@ fn describe(repository: &Repository, commit: &CommitId, notes: Vec<String>) -> R
     let summary = first.trim().chars().filter(|c| !c.is_control()).take(SUMMARY_CHARS_MAX).collect();
     let seconds = found.author().when().seconds();
     let author_time = Timestamp(seconds.saturating_mul(Duration::from_secs(1).as_nanos() as i64));
-    Ok(Record { summary, author_time, notes })
+    Ok(Record { summary, author_time, notes: exported.notes, submodules: exported.submodules })
 }
 
 /// A file is as before or as told, whatever happens.

@@ -8,6 +8,7 @@ use crate::source::{CommitId, FetchError};
 use git2::{Blob, Oid, Repository, Tree};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::Write as _;
@@ -34,7 +35,13 @@ const DEPTH_MAX: usize = 64;
 const PATH_BYTES_MAX: usize = 3072;
 
 /// What was left out.
-pub(super) type Notes = Vec<String>;
+#[derive(Debug, Default)]
+pub(super) struct Exported {
+    /// For people.
+    pub(super) notes: Vec<String>,
+    /// Submodules: their commits by their paths.
+    pub(super) submodules: BTreeMap<String, CommitId>,
+}
 
 /// Writes a folder of a commit into a directory, which must not exist.
 pub(super) fn export(
@@ -43,12 +50,13 @@ pub(super) fn export(
     folder: Option<&str>,
     into: &Path,
     (limits, limit): (Limits, TimeLimit),
-) -> Result<Notes, FetchError> {
-    let mut export = Export { repository, commit, into, limits, limit, entries: 0, bytes: 0, symlinks: Vec::new(), notes: Vec::new() };
+) -> Result<Exported, FetchError> {
+    let mut export =
+        Export { repository, commit, into, limits, limit, entries: 0, bytes: 0, symlinks: Vec::new(), exported: Exported::default() };
     let tree = export.find_folder(folder)?;
     export.directory(&tree, Path::new(""), 0)?;
     export.check_symlinks()?;
-    Ok(export.notes)
+    Ok(export.exported)
 }
 
 struct Export<'a> {
@@ -60,7 +68,7 @@ struct Export<'a> {
     entries: u64,
     bytes: u64,
     symlinks: Vec<PathBuf>,
-    notes: Notes,
+    exported: Exported,
 }
 
 impl<'a> Export<'a> {
@@ -104,7 +112,8 @@ impl<'a> Export<'a> {
                 0o120000 => self.symlink(entry.id(), &inner)?,
                 0o160000 => {
                     self.make_directory(&inner)?;
-                    self.notes.push(format!("{}: a submodule is left empty", inner.display()));
+                    self.exported.notes.push(format!("{}: a submodule is left empty", inner.display()));
+                    self.exported.submodules.extend(inner.to_str().map(|path| (path.to_owned(), entry.id().into())));
                 }
                 mode => return Err(self.hostile(path, name, &format!("has the unknown mode {mode:o}"))),
             }

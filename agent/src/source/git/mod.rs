@@ -5,7 +5,8 @@
 //!                          └─pack─► repo.git ─export─► staging ─rename─► <commit>/
 //! ```
 //!
-//! The transports and the protocol are ours, objects are git2's. No work tree, no hooks, no filters, no submodules, no program but `ssh`.
+//! The transports and the protocol are ours, objects are git2's. No work tree, no hooks, no filters, no submodules, no program but `ssh`;
+//! a build that asks for submodules or for `.git` gets them made beside a checkout, never in it.
 //! A repository of this host (`file://`) is read in place: nothing to transfer, nothing to run.
 
 mod checkouts;
@@ -17,6 +18,7 @@ mod local;
 mod metered;
 mod objects;
 mod packet;
+mod repository;
 mod ssh;
 #[cfg(test)]
 mod tests;
@@ -137,11 +139,29 @@ impl Remote {
     /// What was here before does not complete what came: our objects are damaged (a crash, a full disk). They are only a cache,
     /// so all of them go and the commit is asked for whole.
     fn fetch_anew(&self, damaged: Objects, commit: &CommitId, limit: TimeLimit) -> Result<(), FetchError> {
+        let objects = self.receive_anew(damaged, commit, limit)?;
+        self.checkouts.write(objects.repository(), commit, self.folder.as_deref(), limit)
+    }
+
+    fn receive_anew(&self, damaged: Objects, commit: &CommitId, limit: TimeLimit) -> Result<Objects, FetchError> {
         damaged.remove()?;
         let (found, connection) = connection::open(&self.address, &self.access, limit)?;
         let objects = Objects::open(&self.home.join("repo.git"))?;
         objects.receive(&self.address, connection, Wanted { commit, have: None, shallow: found.shallow }, limit)?;
-        self.checkouts.write(objects.repository(), commit, self.folder.as_deref(), limit)
+        Ok(objects)
+    }
+
+    pub(super) fn write_git_directory(&self, commit: &CommitId, work: &Path) -> Result<(), FetchError> {
+        let limit = TimeLimit::of(FETCH_TIME);
+        let _lock = self.lock(limit)?;
+        let origin = self.address.to_string();
+        if let Transport::File = self.address.transport {
+            return repository::write(&local::open(&self.address)?, commit, &origin, work);
+        }
+        let objects = Objects::open(&self.home.join("repo.git"))?;
+        // They are only a cache: the checkout may outlive them.
+        let objects = if objects.tip().as_ref() == Some(commit) { objects } else { self.receive_anew(objects, commit, limit)? };
+        repository::write(objects.repository(), commit, &origin, work)
     }
 
     fn tip(&self, found: &upload_pack::Advertisement) -> Result<CommitId, FetchError> {

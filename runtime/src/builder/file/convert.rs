@@ -51,8 +51,8 @@ fn parse(text: &str, base: usize, heredocs: &[Heredoc], escape: char) -> Result<
         let hint = nearest(&name, NAMES).map(|near| format!("did you mean {near}?"));
         return Err(Problem { offset: base + lead, problem: format!("unknown instruction {word}"), hint });
     }
-    // As BuildKit, in which the shell then runs nothing.
-    if arguments.text.is_empty() && name != "RUN" {
+    // As in BuildKit: a command line may be empty, the shell then has nothing to do.
+    if arguments.text.is_empty() && !matches!(arguments.name, "RUN" | "CMD" | "ENTRYPOINT") {
         return Err(arguments.problem(format!("{name} needs at least one argument")));
     }
     let instruction = arguments.convert()?;

@@ -121,6 +121,14 @@ pub struct Transfer {
     pub exclude: Vec<String>,
 }
 
+impl Transfer {
+    /// All there is, to the root.
+    pub fn whole() -> Self {
+        let sources = vec![Source::Path("/".to_owned())];
+        Self { sources, destination: "/".to_owned(), chown: None, chmod: None, link: false, exclude: Vec::new() }
+    }
+}
+
 /// One source of a COPY or ADD.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {

@@ -73,8 +73,8 @@ impl<'a, 'r> Walk<'a, 'r> {
             report,
             facts,
             lexer: Lexer::new(file.escape),
-            globals: Globals::new(None),
-            defaults: Globals::new(None),
+            globals: Globals::new(None, &BTreeMap::new()),
+            defaults: Globals::new(None, &BTreeMap::new()),
             declared: BTreeSet::new(),
             done: BTreeMap::new(),
             name: None,
@@ -273,7 +273,6 @@ impl<'a, 'r> Walk<'a, 'r> {
     }
 
     fn transfer(&mut self, statement: &Statement, transfer: &Transfer, from_context: bool) {
-        let paths = Lexer { quotes: Quotes::Literal, ..self.lexer };
         for source in &transfer.sources {
             match source {
                 Source::Inline(heredoc) if heredoc.expand => {
@@ -282,14 +281,14 @@ impl<'a, 'r> Walk<'a, 'r> {
                 }
                 Source::Inline(_) => {}
                 Source::Path(path) => {
-                    let value = self.word_by(paths, statement, path);
+                    let value = self.word(statement, path);
                     if from_context {
                         self.ignored(statement, path, &value);
                     }
                 }
             }
         }
-        self.word_by(paths, statement, &transfer.destination);
+        self.word(statement, &transfer.destination);
         let flags = [transfer.chown.as_ref(), transfer.chmod.as_ref()].into_iter().flatten().chain(&transfer.exclude);
         flags.for_each(|text| drop(self.word(statement, text)));
     }

@@ -8,6 +8,8 @@ use crate::builder::words::Lexer;
 use crate::image::config::{Empty, Healthcheck};
 use spec::value::Signal;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 type Result<T> = std::result::Result<T, StepError>;
@@ -80,25 +82,44 @@ pub(crate) fn entrypoint(state: &mut State, line: &CommandLine) {
     }
 }
 
-/// EXPOSE: `80`, `80/udp`, `80-85/tcp`; a host port before a colon is dropped, as Docker does.
+/// EXPOSE: `80`, `80/udp`, `80-85/tcp`; what stands before a colon is checked and dropped, as Docker does.
 pub(crate) fn expose(state: &mut State, ports: &[String], lexer: &Lexer) -> Result<()> {
     for text in ports {
         for port in lexer.words(text, &|name| state.scope.get(name))? {
             let bad = || StepError::Invalid(format!("{port:?} is not a port: write 80, 80/udp or 80-85/tcp"));
-            let (numbers, protocol) = port.split_once('/').unwrap_or((&port, "tcp"));
-            let protocol = if protocol.is_empty() { "tcp".to_owned() } else { protocol.to_ascii_lowercase() };
-            let numbers = numbers.rsplit(':').next().unwrap_or(numbers);
-            let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
-            let (first, last): (u16, u16) = (first.parse().map_err(|_| bad())?, last.parse().map_err(|_| bad())?);
-            if first == 0 || first > last || !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-                return Err(bad());
-            }
-            for number in first..=last {
+            let (numbers, protocol) = exposed(&port).ok_or_else(bad)?;
+            for number in numbers {
                 state.config.config.exposed_ports.insert(format!("{number}/{protocol}"), Empty {});
             }
         }
     }
     Ok(())
+}
+
+/// `[[address:]host port:]port[-port][/protocol]`: the container's ports and their protocol.
+fn exposed(text: &str) -> Option<(RangeInclusive<u16>, String)> {
+    let (before, container) = text.rsplit_once(':').map_or((None, text), |(before, container)| (Some(before), container));
+    let (numbers, protocol) = container.split_once('/').unwrap_or((container, ""));
+    let protocol = if protocol.is_empty() { "tcp".to_owned() } else { protocol.to_ascii_lowercase() };
+    let ports = port_range(numbers)?;
+    if let Some(before) = before {
+        let (address, host) = before.rsplit_once(':').unwrap_or(("", before));
+        let address = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+        let is_address = address.is_empty() || address.parse::<IpAddr>().is_ok();
+        // Of several ports of the host one is free for the container's one.
+        let fits = host.is_empty() || port_range(host).is_some_and(|host| ports.len() == 1 || host.len() == ports.len());
+        if !is_address || !fits {
+            return None;
+        }
+    }
+    matches!(protocol.as_str(), "tcp" | "udp" | "sctp").then_some((ports, protocol))
+}
+
+fn port_range(text: &str) -> Option<RangeInclusive<u16>> {
+    let number = |text: &str| if text.starts_with('+') { None } else { text.parse::<u16>().ok() };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (number(first)?, number(last)?);
+    (first <= last).then_some(first..=last)
 }
 
 /// VOLUME.
@@ -144,4 +165,32 @@ pub(crate) fn health(state: &mut State, check: &HealthCheck) {
             retries: i64::from(retries.unwrap_or(0)),
         },
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::exposed;
+
+    #[test]
+    fn ports() {
+        let cases = [
+            ("80", "80-80/tcp"),
+            ("0", "0-0/tcp"),
+            ("80/", "80-80/tcp"),
+            ("81/UDP", "81-81/udp"),
+            ("90-92/sctp", "90-92/sctp"),
+            ("8080:80", "80-80/tcp"),
+            (":80", "80-80/tcp"),
+            ("8080-8090:80/udp", "80-80/udp"),
+            ("127.0.0.1:1:2", "2-2/tcp"),
+            ("[::1]::2", "2-2/tcp"),
+        ];
+        for (text, expected) in cases {
+            let ports = exposed(text).map(|(ports, protocol)| format!("{}-{}/{protocol}", ports.start(), ports.end()));
+            assert_eq!(ports.as_deref(), Some(expected), "{text}");
+        }
+        for text in ["", "a", "+80", "-80", "80-", "5-3", "70000", "/tcp", "80/foo", "x:80", "80-82:90-93", "1:2:3:4", "h:1:2"] {
+            assert!(exposed(text).is_none(), "{text}");
+        }
+    }
 }

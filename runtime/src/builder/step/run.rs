@@ -214,8 +214,8 @@ fn read_lines(reader: PipeReader, redaction: &Redaction, output: &mut dyn FnMut(
 
 fn container(state: &State, run: &Prepared, layering: &Layering, proxies: BTreeMap<String, String>) -> Result<ContainerConfig, StepError> {
     let invalid = |error: spec::value::ValueError| StepError::Invalid(error.to_string());
-    let mut env = proxies;
-    env.extend(state.scope.run_environment());
+    let mut env = state.scope.run_environment();
+    env.extend(proxies);
     let user = Some(state.config.config.user.as_str()).filter(|user| !user.is_empty()).map(str::parse).transpose().map_err(invalid)?;
     let layers = if state.layers.is_empty() { vec![layering.empty.clone()] } else { state.layers.clone() };
     Ok(ContainerConfig {

@@ -36,6 +36,8 @@ pub(crate) enum Verb {
         unpack: Option<bool>,
         /// `--checksum`: a digest, or a commit.
         checksum: Option<String>,
+        /// `--keep-git-dir`.
+        keep_git_dir: bool,
     },
 }
 
@@ -68,7 +70,7 @@ enum Wanted {
     Path(String),
     Inline { name: String, content: String },
     Url { url: String, expected: Option<Digest> },
-    Git { written: String, git: GitReference, expected: Option<String> },
+    Git { written: String, git: GitReference },
 }
 
 /// What the sources of a transfer name, each in turn. Of layers it is not looked for before it is needed.
@@ -82,21 +84,21 @@ struct Taken {
     identity: Option<String>,
     /// When a file of the web was changed last.
     modified: Option<i64>,
-    /// Keeps what was fetched.
-    _tree: Option<GitTree>,
+    /// Keeps what was fetched until it is copied.
+    tree: Option<GitTree>,
 }
 
 /// Replaces variables and checks what can be checked without looking at a file.
 pub(crate) fn prepare(state: &State, verb: Verb, transfer: &Transfer, parents: bool, escape: char) -> Result<Prepared, StepError> {
     let words = Lexer::new(escape);
-    // Quotes in paths are part of the name.
-    let paths = Lexer { quotes: Quotes::Literal, ..words };
+    // In a body quotes are text, and the escape character is \ whatever the directive says.
+    let body = Lexer { quotes: Quotes::Literal, ..Lexer::new('\\') };
     let mut sources = Vec::new();
     for source in &transfer.sources {
         sources.push(match source {
-            Source::Path(path) => wanted(&verb, state.word(&paths, path)?, transfer.sources.len())?,
+            Source::Path(path) => wanted(&verb, state.word(&words, path)?, transfer.sources.len())?,
             Source::Inline(heredoc) => {
-                let content = if heredoc.expand { state.word(&paths, &heredoc.content)? } else { heredoc.content.clone() };
+                let content = if heredoc.expand { state.word(&body, &heredoc.content)? } else { heredoc.content.clone() };
                 if heredoc.name.contains('/') || heredoc.name == "." || heredoc.name == ".." {
                     return Err(StepError::Invalid(format!("heredoc name {:?} is not a file name", heredoc.name)));
                 }
@@ -104,7 +106,7 @@ pub(crate) fn prepare(state: &State, verb: Verb, transfer: &Transfer, parents: b
             }
         });
     }
-    let written = state.word(&paths, &transfer.destination)?;
+    let written = state.word(&words, &transfer.destination)?;
     let destination = state.absolute(&written);
     let exclude_texts = transfer.exclude.iter().map(|text| state.word(&words, text)).collect::<Result<Vec<_>, _>>()?;
     let exclude = IgnoreRules::of_patterns(exclude_texts.iter().map(String::as_str));
@@ -138,18 +140,21 @@ fn wanted(verb: &Verb, path: String, sources: usize) -> Result<Wanted, StepError
             Verb::Copy | Verb::Add { .. } => Ok(Wanted::Path(path)),
         };
     }
-    let Verb::Add { checksum, .. } = verb else {
+    let Verb::Add { checksum, keep_git_dir, .. } = verb else {
         return Err(StepError::Invalid(format!("{path} is no path: COPY takes local files only")));
     };
     if checksum.is_some() && sources > 1 {
         return Err(StepError::Invalid("--checksum is for one source".to_owned()));
     }
     if let Some(git) = git {
+        let mut git = git.map_err(StepError::Invalid)?;
         let hexadecimal = |text: &String| text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         if let Some(wrong) = checksum.as_ref().filter(|text| !hexadecimal(text)) {
             return Err(StepError::Invalid(format!("--checksum={wrong} is not a commit")));
         }
-        return Ok(Wanted::Git { written: path, git, expected: checksum.clone() });
+        git.keep_git_dir |= keep_git_dir;
+        git.commit = checksum.as_ref().map(|text| text.to_ascii_lowercase()).or(git.commit);
+        return Ok(Wanted::Git { written: path, git });
     }
     let expected = checksum.as_ref().map(|text| text.parse::<Digest>()).transpose();
     let expected = expected.map_err(|error| StepError::Invalid(format!("--checksum: {error}")))?;
@@ -199,9 +204,9 @@ pub(crate) fn gather(transfer: &Prepared, from: &From<'_>, remotes: &Remotes<'_>
             Ok(Taken { found, ..Taken::default() })
         }
         Wanted::Url { url, expected } => download(url, *expected, remotes.downloads),
-        Wanted::Git { written, git, expected } => {
+        Wanted::Git { written, git } => {
             let failed = |source| StepError::Git { remote: written.clone(), source };
-            fetch(git, expected.as_deref(), &transfer.selection, remotes).map_err(failed)
+            fetch(git, &transfer.selection, remotes).map_err(failed)
         }
     });
     taken.collect::<Result<_, _>>().map(Gathered)
@@ -215,24 +220,17 @@ fn download(url: &str, expected: Option<Digest>, downloads: &Downloads) -> Resul
     let found = find_in_layers(&Root::open(&directory)?, "the downloads", &name, &Selection::default())?;
     let found = found.into_iter().map(|found| Found { base: base.clone().into_bytes(), ..found }).collect();
     let identity = Some(format!("url {base} {} {:?}", download.digest, download.modified));
-    Ok(Taken { found, identity, modified: download.modified, _tree: None })
+    Ok(Taken { found, identity, modified: download.modified, tree: None })
 }
 
 /// A tree of a repository.
-fn fetch(
-    git: &GitReference,
-    expected: Option<&str>,
-    selection: &Selection,
-    remotes: &Remotes<'_>,
-) -> Result<Taken, Box<dyn std::error::Error + Send + Sync>> {
+fn fetch(git: &GitReference, selection: &Selection, remotes: &Remotes<'_>) -> Result<Taken, Box<dyn std::error::Error + Send + Sync>> {
     let tree = remotes.git.ok_or("this build was given no way to fetch repositories")?.fetch(git)?;
-    if let Some(expected) = expected.filter(|expected| !tree.commit.starts_with(&expected.to_ascii_lowercase())) {
-        return Err(format!("it is at commit {}, not {expected} as --checksum says", tree.commit).into());
-    }
+    git.check(&tree.commit)?;
     let directory = git.subdirectory.as_deref().unwrap_or_default();
     let found = find_in_layers(&Root::open(&tree.root)?, "the repository", &format!("/{directory}"), selection)?;
-    let identity = Some(format!("git {} {directory}", tree.commit));
-    Ok(Taken { found, identity, modified: None, _tree: Some(tree) })
+    let identity = Some(format!("git {} {directory} {} {}", tree.commit, git.keep_git_dir, git.submodules));
+    Ok(Taken { found, identity, modified: None, tree: Some(tree) })
 }
 
 /// The cache key: where to, as whom, and what by content. Of a stage or image all of it counts, by its layers.
@@ -296,9 +294,10 @@ pub(crate) fn execute(
     };
     let mut placing = Placing { transfer, look, owner, time };
     let mut gathered = gathered.0.into_iter();
-    let mut sources = Vec::new();
+    let (mut sources, mut _trees) = (Vec::new(), Vec::new());
     for source in &transfer.sources {
         let mut taken = gathered.next().unwrap_or_default();
+        _trees.extend(taken.tree.take());
         if let (Wanted::Path(path), Some((name, layers))) = (source, &layers) {
             taken.found = find_in_layers(&layers.root, name, path, &transfer.selection)?;
         }
@@ -312,11 +311,6 @@ pub(crate) fn execute(
     }
     let below = Overlay::mount(layers_below, Writing::No { empty })?;
     let mut draft = Draft::new(&below.root, time.time());
-    let files: usize = sources.iter().map(|(source, taken)| taken.files(source)).sum();
-    if files > 1 && !transfer.destination.ends_with('/') && !draft.is_directory(transfer.destination.as_bytes())? {
-        let destination = &transfer.destination;
-        return Err(StepError::Invalid(format!("with several sources the destination is a directory: write {destination}/")));
-    }
     for (source, taken) in sources {
         placing.place(&mut draft, source, taken)?;
     }
@@ -333,14 +327,6 @@ struct Placing<'a> {
     look: Look,
     owner: Option<Owner>,
     time: BuildTime,
-}
-
-impl Taken {
-    /// How many files there are: more than one need a directory to go to.
-    fn files(&self, source: &Wanted) -> usize {
-        let file = |found: &&Found| !matches!(found.entry.content, Content::Directory(_));
-        usize::from(matches!(source, Wanted::Inline { .. })) + self.found.iter().filter(file).count()
-    }
 }
 
 impl Placing<'_> {

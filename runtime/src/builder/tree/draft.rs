@@ -215,11 +215,6 @@ impl<'a> Draft<'a> {
         Self { below, top, made }
     }
 
-    /// Whether a directory is at a path, links followed.
-    pub(crate) fn is_directory(&self, path: &[u8]) -> Result<bool, TreeError> {
-        Ok(self.resolve(path, LastLink::Follow)?.found == Some(Kind::Directory))
-    }
-
     /// Places one source. `source` is the directory that holds it, or itself if its name is empty; `base` is its name as the user wrote
     /// it; a `destination` that ends in `/` is a directory whether it is there or not.
     ///
@@ -290,7 +285,7 @@ impl<'a> Draft<'a> {
         let place = self.resolve(destination, LastLink::Follow)?;
         match place.found {
             None | Some(Kind::Directory) => Ok(place.names),
-            Some(Kind::Link | Kind::Other) => Err(TreeError::of("resolve", destination)(Errno::NOTDIR)),
+            Some(Kind::Link | Kind::Other) => Err(TreeError::refused(destination, "cannot replace a file with a directory")),
         }
     }
 
@@ -460,8 +455,8 @@ fn leaf(source: &Arc<SourceDirectory>, entry: Entry, look: &Look, made: Time) ->
     Leaf { mode: look.mode(&stat), owner: look.owner(&stat), modified: look.modified(&stat, made), kind }
 }
 
-/// Lays a directory's content over what is there. A later tree wins over an earlier one, whatever the kinds. (BuildKit refuses to
-/// replace a directory with a file.)
+/// Lays a directory's content over what is there. A later tree wins over an earlier one, whatever the kinds, as with the builders
+/// before BuildKit, which stops there.
 fn merge_children(
     into: &mut Directory,
     below: Option<&OwnedFd>,

@@ -322,8 +322,8 @@ fn what_is_refused() {
 fn other_readings() {
     let backtick = Lexer::new('`');
     assert_eq!(backtick.word("c:\\dir`$A", &lookup).as_deref(), Ok("c:\\dir$A"));
-    let paths = Lexer { quotes: Quotes::Literal, ..Lexer::new('\\') };
-    assert_eq!(paths.word("it's \"$A\" \\$A", &lookup).as_deref(), Ok("it's \"hello\" $A"));
+    let body = Lexer { quotes: Quotes::Literal, ..Lexer::new('\\') };
+    assert_eq!(body.word("it's \"$A\" \\$A", &lookup).as_deref(), Ok("it's \"hello\" $A"));
     let raw = Lexer { quotes: Quotes::Keep, unset: Unset::Keep, ..Lexer::new('\\') };
     let expected = ["cat", "<<\"E O F\"", "$UNSET", "${UNSET}", "a\\ b"].map(str::to_owned);
     assert_eq!(raw.words("cat <<\"E O F\" $UNSET ${UNSET} a\\ b", &lookup).as_deref(), Ok(expected.as_slice()));
