@@ -14,6 +14,9 @@ use std::io;
 /// How a container last ended for good: beside its configuration, since the run directory is gone after a boot.
 pub(crate) const LAST_EXIT: &str = "exit.json";
 
+/// What a shim holds locked as long as it lives, in the run directory of its container.
+pub(crate) const SHIM_LOCK: &str = "shim.lock";
+
 /// The state of a container without one on this boot.
 const NEVER_STARTED: ContainerState = ContainerState { phase: Phase::Created, restarts: 0, shim: None };
 
@@ -65,7 +68,8 @@ impl Shelves {
         };
         let annotations = self.lasting.read(&of("annotations.json"))?.map_or_else(nothing, Ok)?;
         let recorded = self.passing.read(&of("state.json"))?.unwrap_or(NEVER_STARTED);
-        let shim_alive = recorded.shim.is_some_and(|shim| liveness::of(shim) == Liveness::Alive);
+        let is_alive = |shim| self.passing.is_locked(&of(SHIM_LOCK)) || liveness::of(shim) == Liveness::Alive;
+        let shim_alive = recorded.shim.is_some_and(is_alive);
         let state = if shim_alive { recorded } else { as_it_is(recorded) };
         let last_exit = match state.phase {
             Phase::Created => self.lasting.read(&of(LAST_EXIT))?,

@@ -56,7 +56,7 @@ impl Engine {
 
     /// What is broken about a network; empty if nothing is.
     pub fn network_faults(&self, record: &NetworkRecord) -> Result<BTreeSet<String>, EngineError> {
-        Ok(Links::read(&self.places)?.network_faults(record))
+        Ok(Links::read(&self.places, [&record.name])?.network_faults(record))
     }
 
     /// Containers, running or not, that are configured to be on a network.

@@ -38,7 +38,12 @@ pub(super) fn bridge_alias_of(instance: &str, network: &Name) -> String {
 
 /// The host's end of a container's link. Not readable, as there is no room; the alias says whose it is.
 pub(super) fn link_name(places: &Places, id: &ContainerId, network: &Name) -> String {
-    format!("hv-{}", &hash(&link_alias(places, id, network))[..LINK_NAME_BYTES_MAX - 3])
+    link_name_of(&link_alias(places, id, network))
+}
+
+/// The same by the link's alias.
+pub(super) fn link_name_of(alias: &str) -> String {
+    format!("hv-{}", &hash(alias)[..LINK_NAME_BYTES_MAX - 3])
 }
 
 /// The alias that makes the host's end of a container's link ours.

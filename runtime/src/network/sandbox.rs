@@ -117,7 +117,7 @@ impl Sandboxes {
         if let Some(ground) = &*ground {
             return Ok(ground.block);
         }
-        let used = Links::read(&self.places)?.subnets_of_others(LINK_PREFIX);
+        let used = Links::read(&self.places, [])?.subnets_of_others(LINK_PREFIX);
         let block = free_subnet(&BLOCKS, &used).ok_or(NetworkError::NoBlock)?.network();
         sysctl::set("ipv4/ip_forward", "1", Missing::Refuse)?;
         let wall = firewall::lead_out(LINK_PREFIX)?;

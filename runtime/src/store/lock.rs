@@ -50,6 +50,19 @@ impl Lock {
         })
     }
 
+    /// The process that holds the lock on a file, for telling people who it is: proc_locks(5). `None` if nobody does, or nobody whom
+    /// this namespace of processes shows.
+    pub fn holder(path: &Path) -> Option<u32> {
+        let file = std::fs::metadata(path).ok()?;
+        let place = format!("{:02x}:{:02x}:{}", rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()), file.ino());
+        let held = |line: &str| {
+            // 1: FLOCK  ADVISORY  WRITE 1234 fd:00:5678 0 EOF; whoever waits has an arrow there.
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            (fields.get(1) == Some(&"FLOCK") && fields.get(5) == Some(&place.as_str())).then(|| fields.get(4)?.parse().ok()).flatten()
+        };
+        std::fs::read_to_string("/proc/locks").ok()?.lines().find_map(held).filter(|pid| *pid > 0)
+    }
+
     /// Removes the lock file, then releases the lock. Only for an exclusive lock.
     pub fn remove(self) -> Result<(), FileError> {
         super::atomic::remove_file(&self.path)

@@ -184,6 +184,9 @@ impl Resolver<'_> {
 
     pub(super) fn unusable_file(&mut self, spot: Spot<'_>, error: &SiteFileError) {
         let mut problem = spot.error(error.to_string());
+        if let SiteFileError::Missing { .. } = error {
+            problem = problem.help("a path is relative to the directory of its manifest".to_owned());
+        }
         let mut source = error.source();
         while let Some(cause) = source {
             problem = problem.note(cause.to_string());

@@ -53,7 +53,7 @@ pub(super) fn run(args: &ImportArgs, session: &Session) -> Outcome {
     } else {
         with_room(&engine, &|line| session.render.say(line), &import)
     };
-    session.render.line(id.with_context(|| format!("import {}", args.archive.display()))?);
+    session.render.answer("id", id.with_context(|| format!("import {}", args.archive.display()))?);
     Ok(exit::DONE)
 }
 

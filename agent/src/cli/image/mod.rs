@@ -26,6 +26,7 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub(super) enum ImageCommand {
     /// List images
+    #[command(alias = "list")]
     Ls(ls::LsArgs),
     /// Build an image from a Dockerfile
     Build(Box<build::BuildArgs>),
@@ -59,6 +60,7 @@ pub(super) enum ImageCommand {
     /// Show how an image came to be
     History(history::HistoryArgs),
     /// Remove names of images, and the images when no name is left
+    #[command(alias = "remove")]
     Rm(rm::RmArgs),
     /// Remove images that nothing uses, after showing them
     Prune(prune::PruneArgs),

@@ -4,10 +4,11 @@
 //! gateway= internal label.X=Y]`, `volume NAME [label.X=Y]`, `container NAME [image= networks=N,N:ADDRESS host ports=
 //! volumes=V:/T,./P#C:/T env.X= file.X= label.X= memory= cpus= pids= restart= grace= depends=N:CONDITION probe update=stop-first
 //! hostname= command=]`; any of them `written=TEXT` for a manifest that says so, whatever is filled in.
-//! Desired alone: `destroy-volumes`. Actual alone: `digest= bases=A:D probed published=REF,REF outdated=REF` of images;
+//! Desired alone: `destroy`, `destroy-volumes`. Actual alone: `digest= bases=A:D probed published=REF,REF outdated=REF` of images;
 //! `on=SUBNET fault=TEXT` of networks; the life and faults of containers (see [`life`]); `hand`, `site=OTHER`, `unreadable`;
 //! lines `foreign SUBNET`, `firewall broken`.
 
+use super::super::action::Purpose;
 use super::super::actual::{
     Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, ContainerFault, Firewall, Observed, Owner, SiteId,
 };
@@ -218,8 +219,12 @@ fn read_desired(text: &str, policy: &mut Policy) -> Desired {
     let mut desired = Desired::default();
     for (line, kind, of, words) in lines(text) {
         let kind = match kind {
+            "destroy" => {
+                policy.purpose = Purpose::Destroy;
+                continue;
+            }
             "destroy-volumes" => {
-                policy.volumes = Volumes::Remove;
+                (policy.volumes, policy.purpose) = (Volumes::Remove, Purpose::Destroy);
                 continue;
             }
             "image" => {
@@ -243,7 +248,7 @@ fn read_desired(text: &str, policy: &mut Policy) -> Desired {
             }
             other => panic!("no desired {other}"),
         };
-        let location = Location { file: "site.yaml".to_owned(), line, column: 1 };
+        let location = Location { file: "site.yaml".into(), line, column: 1 };
         let resource = ResourceId { kind, name: of.to_owned() };
         desired.origins.insert(resource.clone(), "", location);
         if let Some(text) = words.value("written") {

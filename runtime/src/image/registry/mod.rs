@@ -85,8 +85,13 @@ pub enum Progress<'a> {
     Resolved {
         /// Its digest.
         manifest: &'a Digest,
-        /// How many layers it has.
-        layers: usize,
+        /// Its layers, lowest first, compressed. Each is heard of again.
+        layers: &'a [Descriptor],
+    },
+    /// What the reference stands for is in the store already. Nothing follows.
+    UpToDate {
+        /// Digest of its manifest.
+        manifest: &'a Digest,
     },
     /// The layer is in the store already.
     LayerPresent {
@@ -259,12 +264,14 @@ impl Pull<'_> {
     fn run(&self) -> Result<ImageId, PullError> {
         let (manifest, bytes, path) = self.resolve()?;
         let origin = policy::verify(&self.client, &self.options.access.settings, self.reference, &path)?;
-        (self.options.progress)(Progress::Resolved { manifest: &Digest::of(&bytes), layers: manifest.layers.len() });
         let id = manifest.config.digest;
+        let digest = Digest::of(&bytes);
         if self.store.has_image(&id) {
+            (self.options.progress)(Progress::UpToDate { manifest: &digest });
             self.store.put_origin(&id, &origin)?;
             return Ok(id);
         }
+        (self.options.progress)(Progress::Resolved { manifest: &digest, layers: &manifest.layers });
         let config_bytes = self.config(&manifest)?;
         let config = self.check(&manifest, &config_bytes)?;
         self.store.check_room(least_bytes(self.store, &manifest, &config.rootfs.diff_ids))?;

@@ -29,7 +29,7 @@ fn of_connecting_and_of_moving_ports() {
         print("connect", connected);
         let again = (0..ROUNDS).map(|index| time(|| connect(&host.places, &id(index), &at(index)).unwrap()).0).collect();
         print("connect what is connected", again);
-        print("look at 50 links", (0..ROUNDS).map(|_| time(|| Links::read(&host.places).unwrap()).0).collect());
+        print("look at 50 links", (0..ROUNDS).map(|_| time(|| Links::read(&host.places, host.networks.keys()).unwrap()).0).collect());
         let serving = |index: usize| traffic(&[("web@1", &at(index), &["8080:80"])]);
         let moved =
             (0..ROUNDS).map(|index| time(|| set_traffic(&host.places, &serving(index.saturating_sub(1)), &serving(index)).unwrap()).0);

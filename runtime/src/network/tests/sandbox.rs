@@ -44,7 +44,7 @@ fn a_step_goes_out_with_the_hosts_address_and_nobody_comes_in() {
         assert_eq!(try_tcp(&web, address(&two), 80), None, "nor does a container reach one");
         // Whoever watches over networks does not notice; only the subnet is taken.
         assert_eq!(super::super::list_networks(&host.places).unwrap().len(), 1);
-        assert!(Links::read(&host.places).unwrap().foreign_subnets().iter().any(|subnet| subnet.contains(address(&one))));
+        assert!(Links::read(&host.places, []).unwrap().foreign_subnets().iter().any(|subnet| subnet.contains(address(&one))));
     });
 }
 
