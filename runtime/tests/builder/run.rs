@@ -253,6 +253,33 @@ fn a_cache_can_begin_with_something() {
 }
 
 #[test]
+fn caches_are_shared_as_they_say() {
+    let Some(site) = Site::with_busybox() else { return };
+    // Two commands that are sure to run at the same time: each waits for the other.
+    let both = |name: &str, command: &str| {
+        let options = format!("id={name},sharing={name}");
+        let stage = |own: &str, other: &str| {
+            let meet = format!("touch /meet/{own}-{name}; until test -e /meet/{other}-{name}; do sleep 0.01; done");
+            let mounts = format!("--mount=type=cache,target=/meet,id=meet --mount=type=cache,target=/c,{options}");
+            format!("FROM busybox AS {own}\nRUN {mounts} {}\n", command.replace("MEET", &meet).replace("OWN", own))
+        };
+        let text =
+            stage("left", "right") + &stage("right", "left") + "FROM busybox\nCOPY --from=left /out /left\nCOPY --from=right /out /right";
+        let built = site.build(&text);
+        ["/left", "/right"].map(|path| built.below(path)[0].rsplit("f ").next().unwrap_or_default().trim_end().replace('\n', " "))
+    };
+    let seen = "touch /c/OWN; MEET; ls /c > /out";
+    assert_eq!(both("shared", seen), ["left right", "left right"]);
+    assert_eq!(both("private", seen), ["left", "right"]);
+    let alone = "mkdir /c/here && sleep 0.1 && rmdir /c/here && echo alone > /out";
+    assert_eq!(both("locked", alone), ["alone", "alone"]);
+    let places =
+        site.build("FROM busybox\nRUN mkdir /d\nRUN --mount=type=cache,target=/new/deep/c --mount=type=tmpfs,target=/d/t touch /d/own");
+    assert_eq!(places.below("/new"), [""; 0], "what was made only to mount on is not left");
+    assert_eq!(places.below("/d"), ["/d 0755 0:0 d", "/d/own 0644 0:0 f "]);
+}
+
+#[test]
 fn a_command_may_be_without_a_network() {
     let Some(mut site) = Site::with_busybox() else { return };
     let links = |text: &str| format!("FROM busybox\nRUN {text}ls /sys/class/net | tr '\\n' ' ' > /links");
