@@ -115,7 +115,7 @@ pub fn unused_snapshots(engine: &Engine, going: &BTreeSet<ContainerId>) -> Resul
         let Ok(snapshot) = snapshot else { return Ok(Vec::new()) };
         in_use.extend(snapshot.config.mounts.into_iter().filter_map(|mount| match mount {
             MountConfig::Bind { source, .. } => Some(source),
-            MountConfig::Tmpfs { .. } => None,
+            MountConfig::Layers { .. } | MountConfig::Tmpfs { .. } => None,
         }));
     }
     content::unused(engine.places(), &in_use).map_err(|error| failed(error.into()))

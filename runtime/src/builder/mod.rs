@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The semantics are BuildKit's. Reproducible: nothing here writes a clock's time (`clock`), a cache key holds content only (`cache`),
-//! and all files are reached beneath descriptors (`tree`). RUN is started by the shim, never by this process (`step::run`).
+//! and all files are reached beneath descriptors (`tree`). RUN is started by the shim, never by this process (`step::run`), in a network
+//! of its own ([`crate::network::Sandboxes`]); what it mounts is made ready by `step::mount`.
 //!
 //! COPY: the sources are scanned once (`step::source`), those whose content is not known by their stat are read on all processors
 //! (`index`, `learn`), and all of it makes the key. A miss merges them in memory over what the layers below show (`tree::draft`) and
@@ -21,6 +22,15 @@
 //! - Sockets are left out; BuildKit fails.
 //! - Of repositories: no submodules, no `--keep-git-dir` (a tree is fetched, not a history), no unencrypted `git://`.
 //! - `FROM` of a named context that is a directory is refused; `COPY --from` of it works.
+//!
+//! Where RUN differs, and why:
+//! - `--network=host` is allowed by `--allow network.host`, or by being the network of the whole build.
+//! - `--security=insecure` and `--device` are refused: a build's commands never get more than a container's.
+//! - A bound directory of the context is the directory itself where all of it belongs to root. What changes there while a command runs
+//!   is seen by it, and then the step is not remembered; BuildKit has copied the context before.
+//! - A cache that is `locked` keeps those out that would share it; BuildKit gives them another one.
+//! - Keys for ssh mounts are read as OpenSSH writes them, without a passphrase; for others there is `ssh-agent`.
+//! - `z`, `Z` and `relabel` of bind and cache mounts, podman's, are taken and mean nothing.
 
 mod build;
 pub mod cache;
@@ -45,6 +55,7 @@ pub mod remote;
 mod schedule;
 mod scope;
 pub mod share;
+mod ssh;
 mod stage;
 mod state;
 mod step;
@@ -58,6 +69,7 @@ pub use download::{DownloadError, KeptDownload};
 pub use error::{BuildError, StepError};
 pub use event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
 pub use given::{Given, SECRET_BYTES_MAX, Secret};
+pub use ssh::{KEY_BYTES_MAX, KeyError, PrivateKey, SshAgent};
 pub use tree::TreeError;
 
 use crate::image::ImageId;
@@ -98,6 +110,8 @@ pub struct BuildRequest {
     pub places: Places,
     /// The network of RUN steps that do not say which.
     pub network: RunNetwork,
+    /// Whether RUN steps may ask for the host's; if it is the network of the build they may.
+    pub host_network: HostNetwork,
     /// What RUN steps may use and no result contains.
     pub given: Given,
     /// Whether earlier results count.
@@ -127,6 +141,7 @@ impl BuildRequest {
             shim,
             places,
             network: RunNetwork::Default,
+            host_network: HostNetwork::Refuse,
             given: Given::default(),
             caching: Caching::Use,
             inline_cache: InlineCache::Omit,
@@ -153,6 +168,15 @@ pub enum Caching {
     Ignore,
     /// Not in these stages, by name in lower case.
     IgnoreStages(BTreeSet<String>),
+}
+
+/// Whether a step may ask for the host's network: BuildKit's entitlement `network.host`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostNetwork {
+    /// Yes.
+    Allow,
+    /// No, it is an error.
+    Refuse,
 }
 
 /// Whether an image says which steps made its layers. It then has another digest.

@@ -1,6 +1,6 @@
 //! A container's files as they are now: as one tar, or as a new image.
 
-use super::{Engine, EngineError, traffic};
+use super::{Engine, EngineError};
 use crate::cgroup::Cgroup;
 use crate::container;
 use crate::container::config::{IdMapping, Process};
@@ -108,7 +108,7 @@ impl Engine {
     }
 
     fn hold_still(&self, id: &ContainerId, pause: Pause) -> Result<Option<Still>, EngineError> {
-        let runs = traffic::is_alive(&container::inspect(&self.places, id)?);
+        let runs = container::inspect(&self.places, id)?.state.phase.is_alive();
         if pause == Pause::No || !runs {
             return Ok(None);
         }

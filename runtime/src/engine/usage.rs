@@ -1,6 +1,6 @@
 //! What takes disk: images, containers, volumes, build cache. Every byte counts once, whoever shares it.
 
-use super::{Engine, EngineError, Needed, traffic};
+use super::{Engine, EngineError, Needed};
 use crate::builder::cache::CachedStep;
 use crate::builder::{CacheMount, CacheMounts, KeptDownload, downloads};
 use crate::image::store::ImageSummary;
@@ -179,7 +179,7 @@ impl Engine {
             created: created(&self.places.container(&id)),
             image: snapshot.as_ref().ok().map(|it| it.config.image),
             // One that cannot be read may run.
-            running: snapshot.as_ref().map_or(true, traffic::is_alive),
+            running: snapshot.as_ref().map_or(true, |snapshot| snapshot.state.phase.is_alive()),
             of_site: needed.containers.contains(&id),
             id,
         };

@@ -1,6 +1,6 @@
 //! ADD of files from the web, from a server that says what it was asked.
 
-use crate::site::Site;
+use crate::site::{Site, own_network};
 use runtime::builder::{downloads, remove_download};
 use spec::value::Digest;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -17,6 +17,7 @@ struct Server {
 
 impl Server {
     fn start(content: &[u8]) -> Self {
+        own_network();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (asked, content) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(content.to_vec())));

@@ -47,7 +47,7 @@ pub(super) fn run(args: &ImportArgs, session: &Session) -> Outcome {
         Ok(id)
     };
     let id = with_room(&engine, &|line| session.render.say(line), &import);
-    session.render.line(id.with_context(failed)?);
+    session.render.answer("id", id.with_context(failed)?);
     Ok(exit::DONE)
 }
 

@@ -27,9 +27,10 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub(super) enum ImageCommand {
     /// List images
+    #[command(alias = "list")]
     Ls(ls::LsArgs),
     /// Build an image from a Dockerfile
-    Build(build::BuildArgs),
+    Build(Box<build::BuildArgs>),
     /// List and remove what builds keep for the next ones
     #[command(subcommand)]
     Cache(cache::CacheCommand),
@@ -60,6 +61,7 @@ pub(super) enum ImageCommand {
     /// Show how an image came to be
     History(history::HistoryArgs),
     /// Remove names of images, and the images when no name is left
+    #[command(alias = "remove")]
     Rm(rm::RmArgs),
     /// Remove images that nothing uses, after showing them
     Prune(prune::PruneArgs),

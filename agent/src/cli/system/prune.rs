@@ -86,7 +86,7 @@ pub(in crate::cli) fn sweep(session: &Session, wanted: &Sweep) -> Outcome {
             Answer::No => return Err(Failure::Error { error: anyhow!("nothing was removed"), hint: None }),
         }
     }
-    let _lock = engine.lock_host()?;
+    let _lock = session.lock_host(&engine)?;
     for container in &preview.containers {
         // One that was started meanwhile refuses.
         engine.remove_container(&container.id, WhileRunning::Refuse)?;

@@ -51,7 +51,8 @@ fn parse(text: &str, base: usize, heredocs: &[Heredoc], escape: char) -> Result<
         let hint = nearest(&name, NAMES).map(|near| format!("did you mean {near}?"));
         return Err(Problem { offset: base + lead, problem: format!("unknown instruction {word}"), hint });
     }
-    if arguments.text.is_empty() {
+    // As BuildKit, in which the shell then runs nothing.
+    if arguments.text.is_empty() && name != "RUN" {
         return Err(arguments.problem(format!("{name} needs at least one argument")));
     }
     let instruction = arguments.convert()?;

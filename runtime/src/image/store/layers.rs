@@ -168,6 +168,12 @@ impl ImageStore {
         Ok(())
     }
 
+    /// As [`Self::lock_layer`], as long as the layer is wanted. Errors: [`StoreError::Unwanted`].
+    pub(crate) fn lock_layer_while(&self, diff_id: &Digest, is_wanted: &dyn Fn() -> bool) -> Result<Lock, StoreError> {
+        let lock = Lock::exclusive_while(&self.directory.join("locks").join(diff_id.hex()), is_wanted)?;
+        lock.ok_or(StoreError::Unwanted)
+    }
+
     /// Waits until nobody else makes this layer. Whoever holds the lock looks again whether the layer is there.
     pub(crate) fn lock_layer(&self, diff_id: &Digest) -> Result<Lock, StoreError> {
         Ok(Lock::exclusive(&self.directory.join("locks").join(diff_id.hex()))?)

@@ -68,6 +68,9 @@ pub enum StoreError {
     /// A file of the store.
     #[error("image store: {}", .0)]
     File(#[source] FileError),
+    /// Whoever wanted something to be put here does not any more.
+    #[error("broken off: it is not wanted any more")]
+    Unwanted,
     /// A record that is no JSON, or not of its kind: somebody wrote to the store.
     #[error("image store: record {path:?} is broken")]
     Record {
