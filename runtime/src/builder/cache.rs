@@ -10,6 +10,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use spec::value::Digest;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -143,10 +144,13 @@ impl Cache {
         Ok(steps)
     }
 
-    /// What only saves time: the digests of contexts' files, and lists of what layers hold.
+    /// What only saves time: the digests of contexts' files, and lists of what layers hold. And what interrupted downloads left. Only
+    /// while nobody builds.
     pub fn indexes(&self) -> Vec<PathBuf> {
-        let entries = ["contexts", "layers"].into_iter().filter_map(|part| fs::read_dir(self.directory.join(part)).ok());
-        entries.flatten().flatten().map(|entry| entry.path()).collect()
+        let files = |part: &str| fs::read_dir(self.directory.join(part)).into_iter().flatten().flatten();
+        let is_left = |name: &OsStr| name.as_encoded_bytes().starts_with(atomic::TEMPORARY_PREFIX.as_bytes());
+        let left = files("downloads/blobs").filter(|entry| is_left(&entry.file_name()));
+        files("contexts").chain(files("layers")).chain(left).map(|entry| entry.path()).collect()
     }
 
     /// Bytes of disk that what is remembered of these steps takes, their layers apart.

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ureq::http::{Response, StatusCode, header};
 use ureq::tls::{RootCerts, TlsConfig};
 
@@ -35,25 +35,10 @@ const CHUNK_BYTES: usize = 256 << 10;
 
 /// Where downloads of one store are kept.
 #[derive(Debug, Clone)]
-pub struct Downloads {
+pub(crate) struct Downloads {
     directory: PathBuf,
     /// Whose room they take.
     store: ImageStore,
-}
-
-/// What is kept of the web, by content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptDownload {
-    /// Of its bytes.
-    pub digest: Digest,
-    /// Where it is from; nowhere, if the file there is another one by now.
-    pub urls: BTreeSet<String>,
-    /// Bytes of disk, with what is known of it.
-    pub bytes: u64,
-    /// When a build last asked for it.
-    pub used: SystemTime,
-    /// All files of it, the bytes last.
-    files: Vec<PathBuf>,
 }
 
 /// A downloaded file.
@@ -71,6 +56,19 @@ pub(crate) struct Download {
     /// Where it is from, without user and password.
     #[serde(default)]
     from: String,
+}
+
+/// A file that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptDownload {
+    /// Of its bytes.
+    pub digest: Digest,
+    /// Where it is from; nowhere, if the file there is another one by now.
+    pub urls: BTreeSet<String>,
+    /// Bytes of disk, with what is known of where it came from.
+    pub size_bytes: u64,
+    /// When a build last took it.
+    pub last_used: SystemTime,
 }
 
 /// Why a file could not be had.
@@ -123,48 +121,68 @@ pub enum DownloadError {
     File(#[from] FileError),
 }
 
+/// What is known of a URL, and when it last served.
+struct Record {
+    path: PathBuf,
+    download: Download,
+    used: SystemTime,
+}
+
 impl Downloads {
-    /// Those of a store, kept below its build cache.
-    pub fn of(store: &ImageStore) -> Self {
+    /// Downloads of a store, kept below its build cache.
+    pub(crate) fn of(store: &ImageStore) -> Self {
         Self { directory: store.directory().join("build-cache/downloads"), store: store.clone() }
-    }
-
-    /// All that is kept, what nobody has asked for for the longest time first. Bytes that nothing is known of were of an interrupted one.
-    pub fn list(&self) -> Vec<KeptDownload> {
-        let mut kept: BTreeMap<Digest, KeptDownload> = BTreeMap::new();
-        let mut add = |digest: Digest, url: Option<String>, path: PathBuf| {
-            let found = fs::metadata(&path).and_then(|found| found.modified());
-            let nothing = || KeptDownload { digest, urls: BTreeSet::new(), bytes: 0, used: SystemTime::UNIX_EPOCH, files: Vec::new() };
-            let download = kept.entry(digest).or_insert_with(nothing);
-            download.urls.extend(url);
-            download.bytes += tree_bytes(&path);
-            download.used = download.used.max(found.unwrap_or(SystemTime::UNIX_EPOCH));
-            download.files.push(path);
-        };
-        for path in files_in(&self.directory) {
-            let record = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Download>(&bytes).ok());
-            match record {
-                Some(record) => add(record.digest, Some(record.from), path),
-                None => add(Digest::of(path.as_os_str().as_encoded_bytes()), None, path),
-            }
-        }
-        for path in files_in(&self.directory.join("blobs")) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            add(format!("sha256:{name}").parse().unwrap_or_else(|_| Digest::of(name.as_bytes())), None, path);
-        }
-        let mut kept: Vec<KeptDownload> = kept.into_values().collect();
-        kept.sort_by_key(|download| (download.used, download.digest));
-        kept
-    }
-
-    /// Removes one; fine if it is absent. Only while nobody builds.
-    pub fn remove(&self, download: &KeptDownload) -> Result<(), FileError> {
-        download.files.iter().try_for_each(|path| atomic::remove_file(path))
     }
 
     /// The directory of the bytes and the name of a download in it.
     pub(crate) fn place(&self, download: &Download) -> (PathBuf, String) {
         (self.directory.join("blobs"), download.digest.hex())
+    }
+
+    /// The files that are kept, the one that has not served for the longest time first.
+    pub(crate) fn list(&self) -> Result<Vec<KeptDownload>, FileError> {
+        let mut kept = BTreeMap::new();
+        for (name, path) in self.files("blobs")? {
+            let Ok(digest) = format!("sha256:{name}").parse::<Digest>() else { continue };
+            let last_used = fs::metadata(&path).and_then(|found| found.modified()).unwrap_or(UNIX_EPOCH);
+            kept.insert(digest, KeptDownload { digest, urls: BTreeSet::new(), size_bytes: tree_bytes(&path), last_used });
+        }
+        for record in self.records()? {
+            if let Some(download) = kept.get_mut(&record.download.digest) {
+                download.size_bytes += tree_bytes(&record.path);
+                download.urls.insert(record.download.from);
+                download.last_used = download.last_used.max(record.used);
+            }
+        }
+        let mut kept: Vec<_> = kept.into_values().collect();
+        kept.sort_by_key(|download| (download.last_used, download.digest));
+        Ok(kept)
+    }
+
+    /// Removes a file, and what is known of where it came from. No build runs meanwhile.
+    pub(crate) fn remove(&self, digest: &Digest) -> Result<(), FileError> {
+        for record in self.records()?.into_iter().filter(|record| record.download.digest == *digest) {
+            atomic::remove_file(&record.path)?;
+        }
+        atomic::remove_file(&self.directory.join("blobs").join(digest.hex()))
+    }
+
+    fn records(&self) -> Result<Vec<Record>, FileError> {
+        let read = |path: PathBuf| {
+            let download = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+            let used = fs::metadata(&path).and_then(|found| found.modified()).ok()?;
+            Some(Record { path, download, used })
+        };
+        Ok(self.files("")?.into_iter().filter_map(|(_, path)| read(path)).collect())
+    }
+
+    fn files(&self, part: &str) -> Result<Vec<(String, PathBuf)>, FileError> {
+        let path = self.directory.join(part);
+        let entries = match fs::read_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(FileError::of("list", &path))?,
+        };
+        Ok(entries.into_iter().map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())).collect())
     }
 
     /// Gets a file. With `expected` nothing is asked for that is here already, and nothing else is taken.
@@ -177,31 +195,31 @@ impl Downloads {
         if let (Some(known), Some(expected)) = (&known, expected)
             && known.digest == expected
         {
-            touch(&record);
+            // When it last served; one that cannot be marked only goes sooner.
+            let _ = File::open(&record).and_then(|file| file.set_modified(SystemTime::now()));
             return Ok(known.clone());
         }
-        let download = self.attempts(url, known.as_ref())?;
+        let download = self.attempts(url, known.as_ref(), &blobs)?;
         if let Some(expected) = expected.filter(|expected| *expected != download.digest) {
             return Err(DownloadError::Checksum { url: shown(url), found: download.digest, expected });
         }
         atomic::write_json(&record, &download)?;
-        touch(&blobs.join(download.digest.hex()));
         Ok(download)
     }
 
-    fn attempts(&self, url: &str, known: Option<&Download>) -> Result<Download, DownloadError> {
+    fn attempts(&self, url: &str, known: Option<&Download>, blobs: &Path) -> Result<Download, DownloadError> {
         let agent = agent();
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match self.download(&agent, url, known) {
+            match self.download(&agent, url, known, blobs) {
                 Err(error) if attempt < ATTEMPTS && error.may_pass() => std::thread::sleep(PAUSE * attempt),
                 other => return other,
             }
         }
     }
 
-    fn download(&self, agent: &ureq::Agent, url: &str, known: Option<&Download>) -> Result<Download, DownloadError> {
+    fn download(&self, agent: &ureq::Agent, url: &str, known: Option<&Download>, blobs: &Path) -> Result<Download, DownloadError> {
         let mut request = agent.get(url);
         if let Some(etag) = known.and_then(|known| known.etag.as_ref()) {
             request = request.header(header::IF_NONE_MATCH, etag);
@@ -217,14 +235,13 @@ impl Downloads {
         let text = |name: header::HeaderName| header_text(&response, &name);
         let (etag, last_modified) = (text(header::ETAG), text(header::LAST_MODIFIED));
         let name = text(header::CONTENT_DISPOSITION).as_deref().and_then(file_name);
-        let digest = self.keep(&mut response, url)?;
-        let modified = last_modified.as_deref().and_then(crate::time::http_date);
+        let digest = self.keep(&mut response, url, blobs)?;
+        let modified = last_modified.as_deref().and_then(http_date);
         Ok(Download { digest, modified, name, etag, last_modified, from: shown(url) })
     }
 
     /// Writes the body under its digest.
-    fn keep(&self, response: &mut Response<ureq::Body>, url: &str) -> Result<Digest, DownloadError> {
-        let blobs = self.directory.join("blobs");
+    fn keep(&self, response: &mut Response<ureq::Body>, url: &str, blobs: &Path) -> Result<Digest, DownloadError> {
         let temporary = blobs.join(format!("{}{}", atomic::TEMPORARY_PREFIX, atomic::unique()));
         let result = self.write_body(response, url, &temporary).and_then(|digest| {
             let place = blobs.join(digest.hex());
@@ -257,16 +274,6 @@ impl Downloads {
             file.write_all(&buffer[..count]).map_err(FileError::of("write", path))?;
         }
     }
-}
-
-/// Marks a file as used now; one that cannot be marked only goes sooner.
-fn touch(path: &Path) {
-    let _ = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
-}
-
-fn files_in(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file())).map(|entry| entry.path()).collect()
 }
 
 impl DownloadError {
@@ -328,6 +335,20 @@ fn file_name(text: &str) -> Option<String> {
     Some(parameter.trim_matches('"').to_owned()).filter(|name| !name.is_empty())
 }
 
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that servers may send today (RFC 9110, 5.6.7), as seconds since 1970.
+fn http_date(text: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut parts = text.split_once(", ")?.1.split_ascii_whitespace();
+    let day: i64 = parts.next()?.parse().ok()?;
+    let month = parts.next()?;
+    let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
+    let year: i64 = parts.next()?.parse().ok()?;
+    let mut clock = parts.next()?.split(':').map(|part| part.parse::<i64>().ok());
+    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
+    let sane = (1..=31).contains(&day) && (1970..=9999).contains(&year) && hour < 24 && minute < 60 && second <= 60;
+    sane.then(|| crate::time::days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -348,6 +369,15 @@ mod tests {
         }
         assert_eq!(file_name("attachment; filename=\"x y.zip\""), Some("x y.zip".to_owned()));
         assert_eq!(file_name("inline"), None);
+    }
+
+    #[test]
+    fn dates() {
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        for text in ["", "yesterday", "Sun, 06 Nov 1994", "Sun, 40 Nov 1994 08:49:37 GMT"] {
+            assert_eq!(http_date(text), None, "{text}");
+        }
     }
 
     #[test]

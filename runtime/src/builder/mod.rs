@@ -68,7 +68,7 @@ pub mod words;
 pub use cache_mount::{CacheMount, CacheMounts, Sharing};
 pub use change::{ChangeError, change};
 pub use context::{ContextError, context_digest, inline_context_digest};
-pub use download::{DownloadError, Downloads, KeptDownload};
+pub use download::{DownloadError, KeptDownload};
 pub use error::{BuildError, StepError};
 pub use event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
 pub use given::{Given, SECRET_BYTES_MAX, Secret};
@@ -81,6 +81,7 @@ use crate::image::store::ImageStore;
 use crate::places::Places;
 use file::RunNetwork;
 use remote::GitFetch;
+use spec::value::Digest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -209,6 +210,16 @@ pub fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progre
 /// The build cache of a store.
 pub fn cache_of(store: &ImageStore) -> Result<cache::Cache, crate::store::FileError> {
     cache::Cache::open(&store.directory().join("build-cache"))
+}
+
+/// The files of the web that builds of a store took, the one that has not served for the longest time first.
+pub fn downloads(store: &ImageStore) -> Result<Vec<KeptDownload>, crate::store::FileError> {
+    download::Downloads::of(store).list()
+}
+
+/// Removes one of them. No build runs meanwhile.
+pub fn remove_download(store: &ImageStore, digest: &Digest) -> Result<(), crate::store::FileError> {
+    download::Downloads::of(store).remove(digest)
 }
 
 /// Unpacks an archive (tar, plain or compressed) into an empty directory as a build context: all of it belongs to root. `false` if the

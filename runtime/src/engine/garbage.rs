@@ -2,7 +2,7 @@
 
 use super::{Engine, EngineError};
 use crate::builder::cache::{Cache, CachedStep};
-use crate::builder::{CacheMount, CacheMounts, Downloads, KeptDownload};
+use crate::builder::{CacheMount, CacheMounts, KeptDownload, downloads, remove_download};
 use crate::image::ImageId;
 use crate::image::store::{Alone, Freed, Garbage, Named, Roots, Travelled, Usage};
 use crate::store::atomic;
@@ -85,7 +85,7 @@ impl Collectable {
     /// Those of them that are not of the image store.
     fn bytes_of_cache(&self) -> u64 {
         let indexes: u64 = self.indexes.iter().map(|path| tree_bytes(path)).sum();
-        let downloads: u64 = self.downloads.iter().map(|download| download.bytes).sum();
+        let downloads: u64 = self.downloads.iter().map(|download| download.size_bytes).sum();
         self.step_bytes + indexes + downloads + self.mounts.iter().map(|mount| mount.size_bytes).sum::<u64>()
     }
 
@@ -128,7 +128,7 @@ impl Engine {
         }
         let bytes_of_cache = collectable.bytes_of_cache();
         for download in &collectable.downloads {
-            Downloads::of(&self.images).remove(download)?;
+            remove_download(&self.images, &download.digest)?;
         }
         for index in &collectable.indexes {
             atomic::remove_file(index)?;
@@ -184,7 +184,7 @@ impl Engine {
             roots.layers.extend(config.layers.iter().filter_map(|path| self.images.layer_at(path)));
         }
         let (steps, mounts) = (cache.steps()?, CacheMounts::of(&self.images).list()?);
-        let downloads = Downloads::of(&self.images).list();
+        let downloads = downloads(&self.images)?;
         Ok(Ground { cache, usage: self.images.usage()?, steps, mounts, downloads, roots })
     }
 
@@ -206,7 +206,7 @@ impl Engine {
         roots.layers.extend(young.into_iter().filter_map(|step| step.record.layer));
         let mut items: Vec<Item> = old.into_iter().map(Item::Step).collect();
         items.extend(ground.mounts.iter().filter(|mount| is_old(mount.last_used)).cloned().map(Item::Mount));
-        items.extend(ground.downloads.iter().filter(|download| is_old(download.used)).cloned().map(Item::Download));
+        items.extend(ground.downloads.iter().filter(|download| is_old(download.last_used)).cloned().map(Item::Download));
         let (kept, gone) = within(reach.cache_bytes, items, &alone);
         roots.layers.extend(kept);
         let mut collectable = Collectable { store: self.images.garbage_of(&roots, &ground.usage)?, ..Collectable::default() };
@@ -258,7 +258,7 @@ impl Item {
         match self {
             Self::Step(step) => step.used,
             Self::Mount(mount) => mount.last_used,
-            Self::Download(download) => download.used,
+            Self::Download(download) => download.last_used,
         }
     }
 }
@@ -273,7 +273,7 @@ fn within(limit: u64, mut items: Vec<Item>, alone: &BTreeMap<Digest, u64>) -> (B
         let cost = match &item {
             Item::Step(step) => step.record.layer.filter(|layer| !kept.contains(layer)).map_or(0, |layer| bytes_of(&layer)),
             Item::Mount(mount) => mount.size_bytes,
-            Item::Download(download) => download.bytes,
+            Item::Download(download) => download.size_bytes,
         };
         if limit > 0 && cost <= left {
             left -= cost;

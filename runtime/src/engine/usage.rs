@@ -2,7 +2,7 @@
 
 use super::{Engine, EngineError, Needed};
 use crate::builder::cache::CachedStep;
-use crate::builder::{CacheMount, CacheMounts, Downloads, KeptDownload};
+use crate::builder::{CacheMount, CacheMounts, KeptDownload, downloads};
 use crate::image::store::ImageSummary;
 use crate::store::usage::tree_bytes;
 use serde::Serialize;
@@ -28,7 +28,7 @@ pub struct DiskUsage {
     pub steps: Vec<(CachedStep, u64)>,
     /// Cache mounts.
     pub mounts: Vec<CacheMount>,
-    /// Downloads.
+    /// Files of the web that builds took.
     pub downloads: Vec<KeptDownload>,
     /// Bytes of what only saves builds time: digests of contexts, lists of what layers hold.
     pub index_bytes: u64,
@@ -165,7 +165,7 @@ impl Engine {
             containers,
             steps: steps.into_iter().map(|step| (step.clone(), held_alone(step.record.layer))).collect(),
             mounts: CacheMounts::of(&self.images).list()?,
-            downloads: Downloads::of(&self.images).list(),
+            downloads: downloads(&self.images)?,
             index_bytes: cache.indexes().iter().map(|path| tree_bytes(path)).sum(),
             travelled_bytes: store.blobs.iter().filter(|(digest, _)| !documents.contains(*digest)).map(|(_, bytes)| bytes).sum::<u64>()
                 + store.partial,

@@ -15,7 +15,7 @@ use std::time::SystemTime;
 ///
 /// Images, containers and volumes are active if a container or a site uses them; the last generations of a site's images count as
 /// used, so that a step back finds them. The build cache counts what it holds alone: layers of steps that no image has, cache mounts,
-/// downloads, and layers kept in the form in which they travel.
+/// files that ADD took from the web, and layers kept in the form in which they travel.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DfArgs {
     /// Show every image, container, volume and cached step
@@ -55,7 +55,7 @@ pub(super) fn run(args: &DfArgs, session: &Session) -> Outcome {
 
 fn summary(usage: &DiskUsage, sources: u64) -> Vec<Row> {
     let steps: u64 = usage.steps.iter().map(|(_, bytes)| bytes).sum();
-    let beside: u64 = usage.mounts.iter().map(|mount| mount.size_bytes).chain(usage.downloads.iter().map(|it| it.bytes)).sum();
+    let beside: u64 = usage.mounts.iter().map(|mount| mount.size_bytes).chain(usage.downloads.iter().map(|it| it.size_bytes)).sum();
     let cache = steps + beside + usage.index_bytes + usage.travelled_bytes + usage.loose_bytes;
     vec![
         Row {
@@ -148,8 +148,8 @@ fn cached(usage: &DiskUsage) -> Vec<CacheRow> {
     let download = |download: &KeptDownload| CacheRow {
         id: download.digest.short(),
         kind: "download",
-        bytes: download.bytes,
-        used_s: seconds(download.used),
+        bytes: download.size_bytes,
+        used_s: seconds(download.last_used),
         step: download.urls.first().cloned().unwrap_or_default(),
     };
     let (steps, mounts) = (usage.steps.iter().map(step), usage.mounts.iter().map(mount));

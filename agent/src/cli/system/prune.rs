@@ -174,7 +174,7 @@ fn show(render: Render, preview: &Preview) {
     sum(usize::from(garbage.store.partial > 0), "interrupted pull", garbage.store.partial);
     sum(garbage.steps.len(), "cached build step", garbage.step_bytes);
     sum(garbage.mounts.len(), "cache mount", garbage.mounts.iter().map(|it| it.size_bytes).sum());
-    sum(garbage.downloads.len(), "download", garbage.downloads.iter().map(|it| it.bytes).sum());
+    sum(garbage.downloads.len(), "download", garbage.downloads.iter().map(|it| it.size_bytes).sum());
     let indexes: u64 = garbage.indexes.iter().map(|path| tree_bytes(path)).sum();
     sum(garbage.indexes.len(), "list of what files hold", indexes);
     render.line(format_args!("In all: {}", size(preview.bytes())));
