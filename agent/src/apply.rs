@@ -3,6 +3,7 @@
 
 use crate::host::{Host, HostError, Outcome, Report};
 use crate::plan::action::{Plan, Step};
+use crate::progress::{Lines, Progress};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,9 @@ pub const STEPS_AT_ONCE: usize = 8;
 pub enum Event<'a> {
     /// A step begins.
     Started,
-    /// A line from within a step: build output, pull progress.
+    /// Something happened within a step.
+    Progress(&'a Progress<'a>),
+    /// The same as a line, where it is one: build output, layers of a pull.
     Line(&'a str),
     /// A step is over.
     Finished {
@@ -63,7 +66,11 @@ pub fn apply(plan: &Plan, host: &dyn Host, steps_at_once: usize, called_off: &At
 fn perform(step: &Step, index: usize, host: &dyn Host, watcher: Watcher<'_>) -> Result<(), HostError> {
     let began = Instant::now();
     watcher(index, step, Event::Started);
-    let result = host.perform(&step.action, &|line| watcher(index, step, Event::Line(line)));
+    let lines = Lines::default();
+    let result = host.perform(&step.action, &|progress| {
+        watcher(index, step, Event::Progress(progress));
+        lines.tell(progress, &|line| watcher(index, step, Event::Line(line)));
+    });
     watcher(index, step, Event::Finished { took: began.elapsed(), error: result.as_ref().err() });
     result
 }
@@ -122,6 +129,7 @@ mod tests {
     use super::*;
     use crate::plan::action::Action;
     use crate::plan::actual::Actual;
+    use crate::progress::Tell;
     use spec::desired::{Desired, Kind, ResourceId};
     use std::sync::Mutex;
 
@@ -144,7 +152,7 @@ mod tests {
             Ok(())
         }
 
-        fn perform(&self, action: &Action, _: &(dyn Fn(&str) + Sync)) -> Result<(), HostError> {
+        fn perform(&self, action: &Action, _: &Tell<'_>) -> Result<(), HostError> {
             let Action::RemoveVolume { name } = action else { panic!("only volumes here") };
             self.asked.lock().unwrap().push(name.to_string());
             if name.as_str() == self.fails_at { Err(HostError::new("remove", "busy")) } else { Ok(()) }

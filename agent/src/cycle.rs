@@ -8,9 +8,9 @@ use crate::daemon::{CalledOffFor, CycleOutcome, CycleResult, Wake};
 use crate::host::{Host as _, HostError, chain};
 use crate::ledger::{Ledger, Outcome, OutcomeKind};
 use crate::linux::{LinuxHost, clear_up};
-use crate::plan::action::{Plan, Step};
+use crate::plan::action::{Blocked, Plan, Step};
 use crate::plan::actual::SiteId;
-use crate::plan::{Policy, Volumes, plan, text};
+use crate::plan::{Policy, plan, text};
 use crate::reconcile::{Watcher, converge};
 use crate::record;
 use crate::site::{self, Site, SiteError};
@@ -34,6 +34,8 @@ pub struct Turns {
     site: Option<Site>,
     /// The steps that are left after a cycle that failed: what a hint alone does not have tried again.
     failed: Vec<Step>,
+    /// What was blocked in the last cycle, so that it is told once.
+    blocked: Vec<Blocked>,
     /// The revision that was refused last, so that it is read and reported once.
     refused: Option<(Revision, Vec<String>)>,
 }
@@ -41,7 +43,7 @@ pub struct Turns {
 impl Turns {
     /// Begins with nothing known.
     pub fn new(engine: Engine, ledger: Ledger, source: Arc<Source>) -> Self {
-        Self { engine, ledger: Mutex::new(ledger), source, site: None, failed: Vec::new(), refused: None }
+        Self { engine, ledger: Mutex::new(ledger), source, site: None, failed: Vec::new(), blocked: Vec::new(), refused: None }
     }
 
     /// One turn.
@@ -58,7 +60,7 @@ impl Turns {
         };
         let newest = if problems.is_empty() { Newest::Used } else { Newest::Refused };
         let around = Surroundings { engine: &self.engine, ledger: &self.ledger, source: &self.source, site };
-        let mut outcome = match converge_site(&around, wake, newest, &mut self.failed) {
+        let mut outcome = match converge_site(&around, wake, newest, (&mut self.failed, &mut self.blocked)) {
             Ok(outcome) => outcome,
             Err(error) => {
                 error!(error = error.chain(), "the host could not be looked at");
@@ -185,7 +187,12 @@ struct Surroundings<'a> {
     site: &'a Site,
 }
 
-fn converge_site(around: &Surroundings<'_>, wake: &Wake, newest: Newest, failed: &mut Vec<Step>) -> Result<CycleOutcome, HostError> {
+fn converge_site(
+    around: &Surroundings<'_>,
+    wake: &Wake,
+    newest: Newest,
+    (failed, blocked): (&mut Vec<Step>, &mut Vec<Blocked>),
+) -> Result<CycleOutcome, HostError> {
     let Surroundings { engine, ledger, source, site } = *around;
     let Some(_lock) = engine.try_lock_host().map_err(|error| HostError::new("lock the host", error))? else {
         info!("another agent is changing this host; trying again soon");
@@ -193,11 +200,17 @@ fn converge_site(around: &Surroundings<'_>, wake: &Wake, newest: Newest, failed:
     };
     let started = now();
     let host = LinuxHost::new(engine, ledger, site);
-    let policy = Policy { site: site.id.clone(), volumes: Volumes::Keep };
+    let policy = Policy::keep(site.id.clone());
     if !wake.retry && !failed.is_empty() && plan(&site.desired, &host.observe(&site.desired)?, &policy).steps == *failed {
         return Ok(CycleOutcome { result: CycleResult::PutOff, summary: String::new(), again: settling(engine).then_some(SOON) });
     }
     let cycle = converge(&host, &site.desired, &policy, wake.call_off.flag(), &Log)?;
+    if *blocked != cycle.rest.blocked {
+        blocked.clone_from(&cycle.rest.blocked);
+        for Blocked { resource, why } in blocked {
+            warn!(%resource, why, "blocked");
+        }
+    }
     failed.clear();
     if cycle.failures().next().is_some() {
         failed.clone_from(&cycle.rest.steps);
@@ -247,7 +260,7 @@ impl Watcher for Log {
 
     fn step(&self, _: usize, step: &Step, event: Event<'_>) {
         match event {
-            Event::Started => {}
+            Event::Started | Event::Progress(_) => {}
             Event::Line(line) => info!(resource = %step.resource, line),
             Event::Finished { took, error: None } => info!(step = %step, took_ms = took.as_millis(), "done"),
             Event::Finished { took, error: Some(error) } => {

@@ -4,6 +4,7 @@
 
 use crate::plan::action::{Action, Plan};
 use crate::plan::actual::Actual;
+use crate::progress::Tell;
 use spec::desired::Desired;
 
 /// What failed, on what, and why below it.
@@ -85,6 +86,6 @@ pub trait Host: Sync {
     /// Remembers what came of it, after its last step.
     fn settle(&self, plan: &Plan, report: &Report) -> Result<(), HostError>;
 
-    /// Carries out one action; idempotent where it was interrupted before. `progress` takes lines for people.
-    fn perform(&self, action: &Action, progress: &(dyn Fn(&str) + Sync)) -> Result<(), HostError>;
+    /// Carries out one action; idempotent where it was interrupted before. `progress` is told how it goes on.
+    fn perform(&self, action: &Action, progress: &Tell<'_>) -> Result<(), HostError>;
 }

@@ -9,6 +9,7 @@ pub mod host;
 pub mod ledger;
 pub mod linux;
 pub mod plan;
+pub mod progress;
 pub mod reconcile;
 pub mod record;
 pub mod registry;

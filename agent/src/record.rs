@@ -8,7 +8,7 @@ use crate::site::Site;
 use runtime::container::state::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Remembers a cycle that did something, failed, or was the first of its revision. Any other one writes nothing.
+/// Remembers a cycle that did something, failed, or found the host in order as it was not before. Any other one writes nothing.
 pub fn record(
     ledger: &mut Ledger,
     source: &str,
@@ -17,16 +17,17 @@ pub fn record(
     started: Timestamp,
     finished: Timestamp,
 ) -> Result<(), LedgerError> {
-    let known = ledger.site(&site.id)?;
-    let is_new = known.is_none_or(|known| known.last_revision.as_ref() != Some(site.revision()));
-    if !cycle.acted() && cycle.converged() && !is_new {
+    let desired = Some(site.desired.digest());
+    let last = ledger.history(&site.id, 1)?.pop().map(|last| last.outcome);
+    let is_known = last.is_some_and(|it| it.kind == OutcomeKind::Converged && (&it.revision, it.desired) == (site.revision(), desired));
+    if !cycle.acted() && cycle.converged() && is_known {
         return Ok(());
     }
     ledger.record_site(&site.id, source)?;
     ledger.record_outcome(&Outcome {
         site: site.id.clone(),
         revision: site.revision().clone(),
-        desired: Some(site.desired.digest()),
+        desired,
         kind: if cycle.converged() { OutcomeKind::Converged } else { OutcomeKind::Incomplete },
         summary: summary(cycle),
         errors: errors(cycle),

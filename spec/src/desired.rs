@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The kinds of resources a site may hold.
@@ -92,8 +93,8 @@ pub struct Desired {
 /// A position in a site's file; line and column count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Location {
-    /// Path relative to the site's root.
-    pub file: String,
+    /// Path relative to the site's root; shared by all that is written in a file.
+    pub file: Arc<str>,
     /// Line, from 1.
     pub line: u32,
     /// Column in characters, from 1.
@@ -174,6 +175,25 @@ impl BuildContextSource {
     }
 }
 
+/// Which network the commands of a build see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BuildNetwork {
+    /// One of their own that leads out as the host's does.
+    #[default]
+    Default,
+    /// Loopback only.
+    None,
+    /// The host's own network.
+    Host,
+}
+
+impl BuildNetwork {
+    fn is_default(&self) -> bool {
+        *self == Self::Default
+    }
+}
+
 /// The three ways to come by an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -194,6 +214,9 @@ pub enum ImageSource {
         args: BTreeMap<String, String>,
         /// Stage to stop at; the last one if `None`.
         target: Option<String>,
+        /// The network of RUN steps that do not say which.
+        #[serde(default, skip_serializing_if = "BuildNetwork::is_default")]
+        network: BuildNetwork,
         /// Digest of Dockerfile and context after `.dockerignore`: what decides whether to build again.
         content: Digest,
         /// Images of this site that the Dockerfile's `FROM` and `COPY --from` and its contexts name, by that name.

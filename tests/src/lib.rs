@@ -7,4 +7,5 @@ pub mod inventory;
 pub mod questions;
 pub mod repository;
 pub mod sample;
+pub mod terminal;
 pub mod view;

@@ -1,9 +1,10 @@
 //! `agent image build` as people use it: what it says, what it is given, what it leaves behind.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use tests::host::{Host, is_root};
+use tests::host::{Host, eventually, is_root};
+use tests::sample;
 
 /// Builds a Dockerfile over the context that has a static busybox.
 fn dockerfile(text: &str) -> String {
@@ -124,4 +125,42 @@ fn a_result_goes_where_output_says() -> Result<()> {
     assert_eq!(inspect("one")?, inspect("two:2")?);
     build(&["-o", "type=zip,dest=x"]).err_with("there is no type \"zip\"")?;
     build(&["--push"]).err_with("--tag registry.example/shop/web:1")
+}
+
+#[test]
+fn the_network_of_a_step_is_nobodys_drift_and_gone_with_its_build() -> Result<()> {
+    if !is_root("the_network_of_a_step_is_nobodys_drift_and_gone_with_its_build") {
+        return Ok(());
+    }
+    let (host, context) = host()?;
+    let site = sample::write(&host, "site")?.display().to_string();
+    host.agent(&["apply", &site]).ok()?;
+    let links = || host.run("ip", &["-br", "link"]).ok();
+    let tables = || host.run("nft", &["list", "tables"]).ok();
+    let (links_before, tables_before) = (links()?, tables()?);
+    fs::write(host.path().join("context/slow"), dockerfile("RUN echo begun; sleep 1000\n"))?;
+    let slow = host.spawn_agent(&["image", "build", "-f", "slow", &context])?;
+    eventually("the command runs", || {
+        ensure!(slow.output().contains(" begun\n"), "{}", slow.output());
+        Ok(())
+    })?;
+    ensure!(links()?.contains("hab-0") && tables()?.contains("table ip agent-build-"), "{}{}", links()?, tables()?);
+    ensure!(host.agent(&["plan", &site]).code == 0, "a build is no reason to repair anything");
+    // Another build beside it, with a server of the host to be reached.
+    fs::write(host.path().join("context/page"), "served")?;
+    let _server = host.spawn("/bin/busybox", &["httpd", "-f", "-p", "8090", "-h", &context])?;
+    let asks = "RUN gateway=$(ip route | sed -n 's/default via //;s/ dev.*//p' | head -n 1); ip addr | grep -o 'inet 198[0-9.]*'; \
+                until wget -q -O- http://$gateway:8090/page; do sleep 0.1; done\n";
+    fs::write(host.path().join("context/Dockerfile"), dockerfile(asks))?;
+    let beside = host.agent(&["image", "build", &context]);
+    ensure!(beside.code == 0 && beside.stderr.contains("inet 198.18.0.6") && beside.stderr.contains(" served"), "{beside:?}");
+    slow.signal("KILL")?;
+    eventually("the kernel takes it away", || {
+        ensure!((links()?, tables()?) == (links_before.clone(), tables_before.clone()), "{}{}", links()?, tables()?);
+        Ok(())
+    })?;
+    ensure!(host.agent(&["plan", &site]).code == 0);
+    let refused = host.agent(&["image", "build", "--ssh", &format!("default={context}/page"), &context]);
+    refused.err_with("it is no private key as ssh-keygen writes it")?;
+    Ok(())
 }

@@ -12,6 +12,7 @@ use agent::linux::{LinuxHost, clear_up};
 use agent::plan::action::{Action, Plan, Step};
 use agent::plan::actual::Actual;
 use agent::plan::{Policy, Volumes};
+use agent::progress::Tell;
 use agent::reconcile::{Watcher, converge};
 use agent::source::{Source, SourceOptions, SourceSpec};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -70,7 +71,7 @@ impl Seam for Faulty<'_> {
         self.host.settle(plan, report)
     }
 
-    fn perform(&self, action: &Action, progress: &(dyn Fn(&str) + Sync)) -> Result<(), HostError> {
+    fn perform(&self, action: &Action, progress: &Tell<'_>) -> Result<(), HostError> {
         let strikes = self.begun.fetch_add(1, Ordering::SeqCst) + 1 == self.at;
         match (strikes, self.fault) {
             (false, _) => return self.host.perform(action, progress),
@@ -120,7 +121,7 @@ fn the_hand_that_fails() -> Result<()> {
     let ledger = Mutex::new(Ledger::open(&places.ledger())?);
     let started = now();
     let host = Faulty { host: LinuxHost::new(&engine, &ledger, &site), fault, at, begun: AtomicUsize::new(0) };
-    let cycle = converge(&host, &site.desired, &Policy { site: site.id.clone(), volumes }, &AtomicBool::new(false), &Silent)?;
+    let cycle = converge(&host, &site.desired, &Policy { volumes, ..Policy::keep(site.id.clone()) }, &AtomicBool::new(false), &Silent)?;
     let struck = host.begun.load(Ordering::SeqCst) >= at;
     let mut ledger = ledger.lock().expect("nobody else has it");
     clear_up(&engine, &mut ledger, &site.id, &cycle, now())?;

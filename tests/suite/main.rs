@@ -15,11 +15,13 @@ mod real;
 mod registry;
 mod serve;
 mod store;
+mod terminal;
 mod tidy;
 mod update;
 mod validate;
 mod verbs;
 mod watch;
+mod words;
 
 /// Tells how long something took, for who runs the suite with --nocapture. A number, never a verdict: machines differ.
 fn measure(what: &str, since: std::time::Instant) {

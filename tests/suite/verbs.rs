@@ -66,7 +66,7 @@ fn a_container_run_by_hand_is_published_and_nobody_elses() -> Result<()> {
     assert_eq!(id, "page@1\n");
     host.page("127.0.0.1:8080/busybox").map(drop).or_else(|_| eventually("the page", || host.page("127.0.0.1:8080/busybox").map(drop)))?;
     let taken = host.agent(&["container", "run", "-d", "--name", "page", "box", "true"]);
-    assert!(taken.code == 1 && taken.stderr.contains("container page exists"), "{taken:?}");
+    assert!(taken.code == 125 && taken.stderr.contains("container page exists"), "{taken:?}");
     // A site's apply and destroy leave it alone.
     let site = host.manifests("site", &["kind: Volume\nmetadata: {name: data}"])?;
     let site = site.as_str();

@@ -4,6 +4,7 @@ use super::apply::{Telling, carry_out};
 use super::site::{SiteArgs, load};
 use super::{Failure, Outcome, Session, exit, render};
 use crate::linux::look;
+use crate::plan::action::Purpose;
 use crate::plan::{Policy, Volumes, plan};
 use anyhow::anyhow;
 use clap::Args;
@@ -19,7 +20,7 @@ pub(super) struct DestroyArgs {
     #[arg(long)]
     volumes: bool,
     /// Do not ask
-    #[arg(short, long)]
+    #[arg(short, long, visible_alias = "force", short_alias = 'f', alias = "auto-approve")]
     yes: bool,
 }
 
@@ -28,7 +29,7 @@ pub(super) fn run(args: &DestroyArgs, session: &Session) -> Outcome {
     let mut site = load(&source, session)?;
     site.desired = Desired::default();
     let volumes = if args.volumes { Volumes::Remove } else { Volumes::Keep };
-    let policy = Policy { site: site.id.clone(), volumes };
+    let policy = Policy { site: site.id.clone(), volumes, purpose: Purpose::Destroy };
     if !args.yes {
         let plan = plan(&site.desired, &look(&session.places, &site.desired)?, &policy);
         session.render.text(&render::plan(&plan));
@@ -37,7 +38,13 @@ pub(super) fn run(args: &DestroyArgs, session: &Session) -> Outcome {
         }
         confirm(session)?;
     }
-    carry_out(session, &source.describe(), &site, &policy, Telling { quiet: !args.yes, done: "Done: what the site made is gone." })
+    carry_out(
+        session,
+        &source.describe(),
+        &site,
+        &policy,
+        Telling { quiet: !args.yes, done: "Done: what the site made is gone.", verb: "destroy" },
+    )
 }
 
 fn confirm(session: &Session) -> Result<(), Failure> {

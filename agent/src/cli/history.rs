@@ -1,8 +1,9 @@
 //! `agent history`: what was applied, when, and how it went.
 
-use super::render::{age, paint, style};
+use super::render::{age_of, paint, style};
 use super::{Outcome, Session, exit};
-use crate::ledger::OutcomeKind;
+use crate::clock::rfc3339;
+use crate::ledger::{DESTROYED, OutcomeKind};
 use clap::Args;
 
 /// Show what was applied, newest first.
@@ -14,7 +15,6 @@ pub(super) struct HistoryArgs {
 }
 
 pub(super) fn run(args: &HistoryArgs, session: &Session) -> Outcome {
-    let now = session.now().0;
     let mut rows = Vec::new();
     if let Some(ledger) = session.read_ledger()? {
         for site in ledger.sites()? {
@@ -29,28 +29,31 @@ pub(super) fn run(args: &HistoryArgs, session: &Session) -> Outcome {
                 "number": it.number,
                 "site": it.outcome.site,
                 "revision": it.outcome.revision.to_string(),
-                "result": it.outcome.kind.as_str(),
+                "result": it.outcome.word(),
                 "times": it.times,
                 "summary": it.outcome.summary,
                 "errors": it.outcome.errors,
-                "age": age((now - it.outcome.finished.0) / 1_000_000_000),
+                "finished": rfc3339(it.outcome.finished),
             })
         })
         .collect();
-    session.render.rows(&["nr", "age", "result", "revision", "what", "site"], &rows, |row| {
+    session.render.rows(&["nr", "age", "result", "revision", "site", "what"], &rows, |row| {
         let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
-        let colour = if row["result"] == OutcomeKind::Converged.as_str() { style::GOOD } else { style::BAD };
+        let is_good = row["result"] == OutcomeKind::Converged.as_str() || row["result"] == DESTROYED;
+        let colour = if is_good { style::GOOD } else { style::BAD };
         let times = row["times"].as_u64().filter(|times| *times > 1).map(|times| format!(" ×{times}")).unwrap_or_default();
-        let what = std::iter::once(text("summary"))
-            .chain(row["errors"].as_array().into_iter().flatten().map(|it| it.as_str().unwrap_or_default().to_owned()));
-        let what: Vec<String> = what.filter(|it| !it.is_empty()).collect();
+        let errors: Vec<&str> = row["errors"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
+        // The first of many tells enough in a table; the JSON has them all.
+        let more = errors.len().checked_sub(2).map(|rest| format!("and {} more", rest + 1));
+        let what = [text("summary"), errors.first().copied().unwrap_or_default().to_owned(), more.unwrap_or_default()];
+        let what: Vec<String> = what.into_iter().filter(|it| !it.is_empty()).collect();
         vec![
             row["number"].to_string(),
-            text("age"),
+            age_of(&text("finished"), session.now()),
             format!("{}{times}", paint(colour, text("result"))),
             text("revision"),
-            what.join("; "),
             text("site"),
+            what.join("; "),
         ]
     });
     Ok(exit::DONE)

@@ -6,9 +6,9 @@ mod container;
 mod destroy;
 mod history;
 mod image;
+mod missing;
 mod network;
 mod plan;
-mod progress;
 mod registry;
 pub mod render;
 mod schema;
@@ -16,12 +16,19 @@ mod session;
 mod site;
 mod status;
 mod system;
+mod template;
+mod until;
+mod usage;
 mod validate;
+mod view;
 mod volume;
 mod watch;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use runtime::container::ContainerError;
+use runtime::engine::EngineError;
 use session::{Chatter, Session};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -33,11 +40,13 @@ pub mod exit {
     pub const FAILED: u8 = 1;
     /// For `plan`: there are changes. For everything else, as by convention: the command line was wrong.
     pub const CHANGES: u8 = 2;
+    /// For `container run`, whose other exit codes are the command's: it could not be run. As docker has it.
+    pub const NOT_RUN: u8 = 125;
 }
 
 /// Makes a Linux host match a Git repository or a directory of manifests.
 #[derive(Debug, Parser)]
-#[command(name = "agent", version, propagate_version = true, max_term_width = 110, after_help = AFTER_HELP)]
+#[command(name = "agent", version, max_term_width = 110, after_help = AFTER_HELP)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -65,6 +74,7 @@ struct Global {
         env = "AGENT_STATE_DIR",
         default_value = "/var/lib/host-agent",
         hide_env_values = true,
+        hide_short_help = true,
         help_heading = "Global options"
     )]
     state_dir: PathBuf,
@@ -76,6 +86,7 @@ struct Global {
         env = "AGENT_RUN_DIR",
         default_value = "/run/host-agent",
         hide_env_values = true,
+        hide_short_help = true,
         help_heading = "Global options"
     )]
     run_dir: PathBuf,
@@ -87,6 +98,7 @@ struct Global {
         env = "AGENT_CONFIG_DIR",
         default_value = "/etc/host-agent",
         hide_env_values = true,
+        hide_short_help = true,
         help_heading = "Global options"
     )]
     config_dir: PathBuf,
@@ -94,11 +106,11 @@ struct Global {
     #[arg(long, global = true, help_heading = "Global options")]
     json: bool,
     /// When to colour
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Global options")]
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_short_help = true, help_heading = "Global options")]
     color: Color,
     /// Log more: once for information, twice for details (or set AGENT_LOG, such as agent=debug)
     // No short form: everywhere in Docker's words -v is a volume.
-    #[arg(long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    #[arg(long, global = true, action = clap::ArgAction::Count, hide_short_help = true, help_heading = "Global options")]
     verbose: u8,
 }
 
@@ -137,6 +149,9 @@ enum Command {
     /// Look at and make images
     #[command(subcommand)]
     Image(image::ImageCommand),
+    /// The build cache, in Docker's words
+    #[command(subcommand, hide = true)]
+    Builder(image::CacheCommand),
     /// Be the registry of other hosts
     #[command(subcommand)]
     Registry(registry::RegistryCommand),
@@ -177,9 +192,37 @@ const NO_ROOM_HINT: &str =
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = error.into();
-        let hint = runtime::image::store::no_room(error.as_ref()).map(|_| NO_ROOM_HINT.to_owned());
-        Self::Error { error, hint }
+        let hint = runtime::image::store::no_room(error.as_ref()).map(|_| NO_ROOM_HINT).or_else(|| refusal_hint(&error));
+        Self::Error { hint: hint.map(str::to_owned).or_else(|| state_hint(&error)), error }
     }
+}
+
+/// What to do about a container that runs, or does not.
+fn state_hint(error: &anyhow::Error) -> Option<String> {
+    let of_container = |reason: &(dyn std::error::Error + 'static)| match reason.downcast_ref() {
+        Some(EngineError::Container(error)) => hint_of(error),
+        Some(_) | None => reason.downcast_ref().and_then(hint_of),
+    };
+    fn hint_of(error: &ContainerError) -> Option<String> {
+        match error {
+            ContainerError::StillRunning { id } => {
+                Some(format!("agent container stop {} first, or remove it as it runs with --force", id.name))
+            }
+            ContainerError::NotRunning { id } => Some(format!("start it first: agent container start {}", id.name)),
+            _ => None,
+        }
+    }
+    error.chain().find_map(of_container)
+}
+
+/// What to do where the kernel refused to write, or to do what only root may.
+fn refusal_hint(error: &anyhow::Error) -> Option<&'static str> {
+    let kinds = error.chain().filter_map(|reason| reason.downcast_ref::<std::io::Error>().map(std::io::Error::kind));
+    kinds.into_iter().find_map(|kind| match kind {
+        ErrorKind::PermissionDenied if !rustix::process::geteuid().is_root() => Some("the agent works as root: try again with sudo"),
+        ErrorKind::ReadOnlyFilesystem => Some("--state-dir and --run-dir say where it may write"),
+        _ => None,
+    })
 }
 
 /// What a command comes to: an exit code, or why it has none.
@@ -187,7 +230,7 @@ type Outcome = Result<u8, Failure>;
 
 /// Reads the command line, runs the command, prints a failure once.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = usage::parse();
     let chatter = if matches!(cli.command, Command::Watch(_) | Command::Registry(_)) { Chatter::Informed } else { Chatter::Quiet };
     let session = Session::new(&cli.global, chatter);
     let outcome = run(cli.command, &session);
@@ -213,6 +256,7 @@ fn run(command: Command, session: &Session) -> Outcome {
         Command::Schema(args) => schema::run(&args, session),
         Command::Container(command) => container::run(&command, session),
         Command::Image(command) => image::run(&command, session),
+        Command::Builder(command) => image::cache(&command, session),
         Command::Registry(command) => registry::run(&command, session),
         Command::Volume(command) => volume::run(&command, session),
         Command::Network(command) => network::run(&command, session),

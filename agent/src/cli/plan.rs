@@ -3,8 +3,9 @@
 use super::site::{SiteArgs, load};
 use super::{Outcome, Session, exit, render};
 use crate::linux::Glance;
-use crate::plan::{Policy, Volumes, plan, text};
+use crate::plan::{Policy, plan, text};
 use clap::Args;
+use std::mem::ManuallyDrop;
 
 /// Show what would be created, changed, replaced and removed, and why; changes nothing.
 ///
@@ -23,9 +24,10 @@ pub(super) fn run(args: &PlanArgs, session: &Session) -> Outcome {
         let site = load(&source, session);
         (site, glance.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
-    let site = site?;
-    let policy = Policy { site: site.id, volumes: Volumes::Keep };
-    let plan = plan(&site.desired, &glance?.with_images(&site.desired)?, &policy);
+    // The process ends with the answer: taking a large site apart would only put that off.
+    let site = ManuallyDrop::new(site?);
+    let actual = ManuallyDrop::new(glance?.with_images(&site.desired)?);
+    let plan = plan(&site.desired, &actual, &Policy::keep(site.id.clone()));
     if session.render.json {
         session.render.text(&text::json_lines(&plan));
     } else {

@@ -1,13 +1,19 @@
 //! What every command starts from: places, printer, logs.
 
-use super::{Failure, Global, render::Render};
+use super::render::{Render, fit};
+use super::{Failure, Global};
 use crate::ledger::Ledger;
 use crate::linux::needed;
 use crate::settings::Settings;
 use runtime::container::state::Timestamp;
 use runtime::engine::{Engine, Needed};
 use runtime::places::Places;
+use runtime::store::Lock;
+use std::path::Path;
 use tracing_subscriber::EnvFilter;
+
+/// Columns of another process's command line that are shown.
+const COMMAND_COLUMNS: usize = 80;
 
 /// How much a command logs if it is not told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +22,21 @@ pub(super) enum Chatter {
     Quiet,
     /// What it does: its log is all it prints.
     Informed,
+}
+
+/// Log lines on their way to the printer.
+struct LogWriter(Render);
+
+impl std::io::Write for LogWriter {
+    /// A whole line: the logger hands over nothing less.
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.say_text(&String::from_utf8_lossy(line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The surroundings of one command.
@@ -38,7 +59,8 @@ impl Session {
         let filter = EnvFilter::try_from_env("AGENT_LOG").unwrap_or_else(|_| EnvFilter::new(format!("agent={level},runtime={level}")));
         let logs = tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(std::io::stderr)
+            // The printer knows what is drawn on the terminal.
+            .with_writer(move || LogWriter(render))
             .with_target(false)
             .with_ansi(render.colours_errors());
         if global.json {
@@ -46,7 +68,7 @@ impl Session {
         } else {
             logs.init();
         }
-        let absolute = |path: &std::path::Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let places = Places { state: absolute(&global.state_dir), run: absolute(&global.run_dir), config: absolute(&global.config_dir) };
         Self { places, render }
     }
@@ -54,6 +76,21 @@ impl Session {
     /// The runtime at these places.
     pub(super) fn engine(&self) -> Result<Engine, Failure> {
         Ok(Engine::open(&self.places)?.with_limits(self.settings()?.limits))
+    }
+
+    /// The runtime at these places, if there was ever anything: looking makes nothing.
+    pub(super) fn look(&self) -> Result<Option<Engine>, Failure> {
+        if Engine::exists(&self.places) { self.engine().map(Some) } else { Ok(None) }
+    }
+
+    /// Takes the host; says for whom it waits if somebody has it.
+    pub(super) fn lock_host(&self, engine: &Engine) -> Result<Lock, Failure> {
+        if let Some(lock) = engine.try_lock_host()? {
+            return Ok(lock);
+        }
+        let who = holder(&self.places.lock()).map(|who| format!(": {who}"));
+        self.render.say(format_args!("Waiting for another agent that is changing this host{} …", who.unwrap_or_default()));
+        Ok(engine.lock_host()?)
     }
 
     /// What the operator of this host decided.
@@ -80,6 +117,14 @@ impl Session {
     pub(super) fn now(&self) -> Timestamp {
         crate::clock::now()
     }
+}
+
+/// Who holds a lock, for people: `process 12, agent apply ./site`.
+pub(super) fn holder(lock: &Path) -> Option<String> {
+    let pid = Lock::holder(lock)?;
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&command).replace('\0', " ");
+    Some(format!("process {pid}, {}", fit(command.trim_end(), COMMAND_COLUMNS)))
 }
 
 fn with_remedy(error: crate::ledger::LedgerError) -> Failure {

@@ -1,9 +1,10 @@
 //! `agent status`: what this host is made to match, and how far it does.
 
-use super::render::{Render, age, paint, style};
+use super::render::{age_of, paint, style};
 use super::{Failure, Outcome, Session, exit};
+use crate::clock::rfc3339;
 use crate::daemon::{Status, is_watched};
-use crate::ledger::OutcomeKind;
+use crate::ledger::{DESTROYED, OutcomeKind};
 use clap::Args;
 
 /// How far back the outcome of the present revision is looked for; behind it there are only repairs after an older one.
@@ -18,17 +19,15 @@ pub(super) fn run(_: &StatusArgs, session: &Session) -> Outcome {
     if session.render.json {
         rows.iter().for_each(|row| session.render.json_line(row));
     } else if rows.is_empty() {
-        session.render.line("Nothing has been applied to this host yet.");
+        session.render.line("Nothing is applied to this host.");
     } else {
-        rows.iter().for_each(|row| show(row, session.render));
+        rows.iter().for_each(|row| show(row, session));
     }
     Ok(exit::DONE)
 }
 
 /// One object a site.
 fn rows(session: &Session) -> Result<Vec<serde_json::Value>, Failure> {
-    let now = session.now().0;
-    let since = |then: runtime::container::state::Timestamp| format!("{} ago", age((now - then.0) / 1_000_000_000));
     let watch = if is_watched(&session.places.run)? { Status::read(&session.places.run)? } else { None };
     let mut rows = Vec::new();
     let mut is_known = false;
@@ -40,6 +39,10 @@ fn rows(session: &Session) -> Result<Vec<serde_json::Value>, Failure> {
             let revision = watched.and_then(|watch| watch.revision.clone()).or(site.last_revision);
             let mut history = ledger.history(&site.id, HISTORY_LENGTH)?.into_iter();
             let last = history.find(|it| Some(&it.outcome.revision) == revision.as_ref());
+            // It has nothing any more; the history knows of it.
+            if watched.is_none() && last.as_ref().is_some_and(|it| it.outcome.word() == DESTROYED) {
+                continue;
+            }
             let cycle = watched.and_then(|watch| watch.cycle.as_ref()).filter(|cycle| !cycle.errors.is_empty());
             let errors = cycle.map(|cycle| &cycle.errors).or(last.as_ref().map(|it| &it.outcome.errors));
             rows.push(serde_json::json!({
@@ -47,10 +50,10 @@ fn rows(session: &Session) -> Result<Vec<serde_json::Value>, Failure> {
                 "source": site.source,
                 "revision": revision.as_ref().map(ToString::to_string),
                 "goodRevision": site.good_revision.as_ref().map(ToString::to_string),
-                "result": last.as_ref().map(|it| it.outcome.kind.as_str()),
+                "result": last.as_ref().map(|it| it.outcome.word()),
                 "errors": errors,
                 "fetchProblem": watched.and_then(|watch| watch.fetch.problem.as_ref()),
-                "finished": last.as_ref().map(|it| since(it.outcome.finished)),
+                "finished": last.as_ref().map(|it| rfc3339(it.outcome.finished)),
                 "watched": watched,
             }));
         }
@@ -69,11 +72,12 @@ fn rows(session: &Session) -> Result<Vec<serde_json::Value>, Failure> {
     Ok(rows)
 }
 
-fn show(row: &serde_json::Value, render: Render) {
+fn show(row: &serde_json::Value, session: &Session) {
+    let render = session.render;
     let text = |field: &str| row[field].as_str().unwrap_or("-").to_owned();
     let colour = if row["result"] == OutcomeKind::Converged.as_str() { style::GOOD } else { style::BAD };
     let result = match row["result"].as_str() {
-        Some(result) => format!("{} {}", paint(colour, result), text("finished")),
+        Some(result) => format!("{} {} ago", paint(colour, result), age_of(&text("finished"), session.now())),
         None => "none yet".to_owned(),
     };
     render.line(paint(style::STRONG, text("site")));

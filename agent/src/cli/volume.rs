@@ -1,24 +1,50 @@
 //! `agent volume …`.
 
+use super::missing::missing;
 use super::render::size;
+use super::template::Format;
 use super::{Failure, Outcome, Session, exit};
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
+use runtime::engine::Engine;
 use runtime::volume::{list_volumes, remove_volume};
 use serde::Serialize;
+use spec::desired::Kind;
 use spec::value::Name;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum VolumeCommand {
     /// List volumes
+    #[command(alias = "list")]
     Ls(LsArgs),
+    /// Show what is known of volumes, as JSON
+    Inspect(InspectArgs),
     /// Remove volumes and their data
+    #[command(alias = "remove")]
     Rm(RmArgs),
 }
 
 /// List volumes.
 #[derive(Debug, Args)]
-pub(super) struct LsArgs {}
+pub(super) struct LsArgs {
+    /// Print names only
+    #[arg(short, long)]
+    quiet: bool,
+    /// json, table, or a template such as '{{.Name}}'
+    #[arg(long, value_name = "FORMAT", value_parser = Format::parse)]
+    format: Option<Format>,
+}
+
+/// Show what is known of volumes, as JSON.
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    /// Names
+    #[arg(required = true)]
+    volumes: Vec<Name>,
+    /// Only this of each, such as '{{.Mountpoint}}'
+    #[arg(short, long, value_name = "TEMPLATE", value_parser = Format::parse)]
+    format: Option<Format>,
+}
 
 /// Remove volumes and their data. A volume that a container mounts is refused.
 #[derive(Debug, Args)]
@@ -39,41 +65,76 @@ struct Row {
 
 pub(super) fn run(command: &VolumeCommand, session: &Session) -> Outcome {
     match command {
-        VolumeCommand::Ls(_) => ls(session),
+        VolumeCommand::Ls(args) => ls(args, session),
+        VolumeCommand::Inspect(args) => inspect(args, session),
         VolumeCommand::Rm(args) => rm(args, session),
     }
 }
 
-fn ls(session: &Session) -> Outcome {
-    let engine = session.engine()?;
+fn ls(args: &LsArgs, session: &Session) -> Outcome {
     let mut rows = Vec::new();
-    for name in list_volumes(engine.places())?.into_keys() {
-        let used_by = engine.volume_users(&name)?.iter().map(ToString::to_string).collect();
-        let path = engine.places().volume_data(&name);
-        rows.push(Row { size: runtime::store::usage::tree_bytes(&path), used_by, path, name });
+    if let Some(engine) = session.look()? {
+        for name in list_volumes(engine.places())?.into_keys() {
+            let used_by = users(&engine, &name)?;
+            let path = engine.places().volume_data(&name);
+            rows.push(Row { size: runtime::store::usage::tree_bytes(&path), used_by, path, name });
+        }
     }
-    session.render.rows(&["name", "size", "used by", "path"], &rows, |row| {
-        vec![row.name.to_string(), size(row.size), row.used_by.join(", "), row.path.display().to_string()]
-    });
+    if args.quiet {
+        rows.iter().for_each(|row| session.render.line(&row.name));
+        return Ok(exit::DONE);
+    }
+    let cells = |row: &Row| vec![row.name.to_string(), size(row.size), row.used_by.join(", "), row.path.display().to_string()];
+    let headings = ["name", "size", "used by", "path"];
+    Format::print(args.format.as_ref(), session.render, &rows, |render| render.rows(&headings, &rows, cells))?;
+    Ok(exit::DONE)
+}
+
+/// The document that docker's users know.
+fn inspect(args: &InspectArgs, session: &Session) -> Outcome {
+    let engine = session.engine()?;
+    let mut present = present(&engine, &args.volumes)?;
+    let mut documents = Vec::new();
+    for name in &args.volumes {
+        let Some(record) = present.remove(name) else { continue };
+        let path = engine.places().volume_data(name);
+        documents.push(serde_json::json!({
+            "Name": name,
+            "Driver": "local",
+            "Mountpoint": path,
+            "Labels": record?.labels,
+            "Scope": "local",
+            "UsageData": {"Size": runtime::store::usage::tree_bytes(&path), "UsedBy": users(&engine, name)?},
+        }));
+    }
+    Format::print(args.format.as_ref(), session.render, &documents, |render| render.json_document(&documents))?;
     Ok(exit::DONE)
 }
 
 fn rm(args: &RmArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
-    let present = list_volumes(engine.places())?;
+    present(&engine, &args.volumes)?;
     for name in &args.volumes {
-        if !present.contains_key(name) {
-            let hint = Some("agent volume ls lists those there are".to_owned());
-            return Err(Failure::Error { error: anyhow!("no such volume: {name}"), hint });
-        }
-        let users = engine.volume_users(name)?;
+        let users = users(&engine, name)?;
         if !users.is_empty() {
-            let users: Vec<String> = users.iter().map(ToString::to_string).collect();
             let hint = Some(format!("remove them first: agent container rm {}", users.join(" ")));
             return Err(Failure::Error { error: anyhow!("volume {name} is in use by {}", users.join(", ")), hint });
         }
         remove_volume(engine.places(), name)?;
-        session.render.line(name);
+        session.render.answer("name", name);
     }
     Ok(exit::DONE)
+}
+
+type Volumes = std::collections::BTreeMap<Name, Result<runtime::volume::VolumeRecord, runtime::volume::VolumeError>>;
+
+/// All volumes; those that are asked for and are not there are named in one error.
+fn present(engine: &Engine, names: &[Name]) -> Result<Volumes, Failure> {
+    let present = list_volumes(engine.places())?;
+    let absent: Vec<&str> = names.iter().filter(|name| !present.contains_key(name)).map(Name::as_str).collect();
+    if absent.is_empty() { Ok(present) } else { Err(missing(engine, Kind::Volume, &absent)) }
+}
+
+fn users(engine: &Engine, name: &Name) -> Result<Vec<String>, Failure> {
+    Ok(engine.volume_users(name)?.iter().map(ToString::to_string).collect())
 }

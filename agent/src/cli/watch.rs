@@ -1,9 +1,10 @@
 //! `agent watch`: keeps the host matching the site.
 
+use super::session::holder;
 use super::site::SiteArgs;
-use super::{Outcome, Session, exit};
+use super::{Failure, Outcome, Session, exit};
 use crate::cycle::Turns;
-use crate::daemon::{WatchOptions, watch};
+use crate::daemon::{WatchError, WatchOptions, watch, watch_lock};
 use clap::Args;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,14 @@ pub(super) fn run(args: &WatchArgs, session: &Session) -> Outcome {
     let source = Arc::new(args.site.open(session)?);
     let options = WatchOptions { places: session.places.clone(), poll_interval: args.interval, drift_interval: args.drift_interval };
     let mut turns = Turns::new(session.engine()?, session.ledger()?, Arc::clone(&source));
-    watch(source, options, move |wake| turns.turn(&wake))?;
+    watch(source, options, move |wake| turns.turn(&wake)).map_err(|error| match &error {
+        WatchError::AlreadyWatched { run } => {
+            let who = holder(&watch_lock(run)).unwrap_or_else(|| "another process".to_owned());
+            let hint = Some(format!("it is {who}; a host has one watch, and agent status shows what it does"));
+            Failure::Error { error: error.into(), hint }
+        }
+        WatchError::Status(_) | WatchError::System { .. } | WatchError::Cycle { .. } => error.into(),
+    })?;
     Ok(exit::DONE)
 }
 

@@ -26,6 +26,6 @@ pub use call_off::{CallOff, CalledOffFor};
 pub use drive::{Handle, Inbox, drive};
 pub use end::EndSignals;
 pub use queue::{Queue, Schedule, Verdict};
-pub use status::{CycleStatus, FetchStatus, Status, StatusError, is_watched};
+pub use status::{CycleStatus, FetchStatus, Status, StatusError, is_watched, watch_lock};
 pub use wake::{CycleOutcome, CycleResult, Reason, Wake, WatchError, WatchOptions};
 pub use watch::watch;

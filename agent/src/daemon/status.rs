@@ -115,7 +115,7 @@ pub(super) struct WatchLock {
 impl WatchLock {
     /// Takes it; `None` if another watch has it.
     pub(super) fn take(run: &Path) -> Result<Option<Self>, StatusError> {
-        let path = run.join("watch.lock");
+        let path = watch_lock(run);
         let failed = |source| StatusError { action: "lock", path: path.clone(), source };
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -126,9 +126,14 @@ impl WatchLock {
     }
 }
 
+/// The file that a watch over this run directory has locked.
+pub fn watch_lock(run: &Path) -> PathBuf {
+    run.join("watch.lock")
+}
+
 /// Whether a watch runs over this run directory. Writes nothing.
 pub fn is_watched(run: &Path) -> Result<bool, StatusError> {
-    let path = run.join("watch.lock");
+    let path = watch_lock(run);
     let failed = |source| StatusError { action: "look at", path: path.clone(), source };
     let file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),

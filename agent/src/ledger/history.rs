@@ -7,13 +7,16 @@ use crate::source::Revision;
 use runtime::container::state::Timestamp;
 use rusqlite::{OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 use serde::Serialize;
-use spec::desired::ResourceId;
+use spec::desired::{Desired, ResourceId};
 use spec::value::Digest;
 
 /// Outcomes kept for each site.
 const OUTCOMES_MAX: u32 = 1_000;
 /// Events kept for all sites.
 const EVENTS_MAX: u32 = 10_000;
+
+/// [`Outcome::word`] of a site that was destroyed.
+pub const DESTROYED: &str = "destroyed";
 
 /// A site this host knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +52,14 @@ pub struct Outcome {
     pub started: Timestamp,
     /// When it ended.
     pub finished: Timestamp,
+}
+
+impl Outcome {
+    /// How it ended, in a word: of a site that was to have nothing, a success is its end.
+    pub fn word(&self) -> &'static str {
+        let is_end = self.kind == OutcomeKind::Converged && self.desired == Some(Desired::default().digest());
+        if is_end { DESTROYED } else { self.kind.as_str() }
+    }
 }
 
 /// How an attempt ended.

@@ -23,7 +23,7 @@ mod tests;
 pub use batch::Entry;
 pub use error::LedgerError;
 pub use generation::{GENERATIONS_MAX, Generation, Obtained};
-pub use history::{Event, Outcome, OutcomeKind, Recorded, SiteRecord};
+pub use history::{DESTROYED, Event, Outcome, OutcomeKind, Recorded, SiteRecord};
 pub use owned::{Owned, OwnedState, Ownership};
 
 use rusqlite::Connection;

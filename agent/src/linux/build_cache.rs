@@ -1,6 +1,7 @@
 //! The build cache taken from and to elsewhere: a registry, a directory, the image itself. Options in docker's words.
 
 use super::image::pull_unnamed;
+use crate::progress::Tell;
 use anyhow::{Context as _, anyhow, bail};
 use runtime::builder::Built;
 use runtime::builder::share;
@@ -91,7 +92,7 @@ fn nothing_left(options: &BTreeMap<&str, &str>) -> anyhow::Result<()> {
 }
 
 /// Takes a cache over; how many steps it knows. Its layers are unpacked and verified like those of any image.
-pub fn import(engine: &Engine, source: &CacheSource, progress: &(dyn Fn(&str) + Sync)) -> anyhow::Result<usize> {
+pub fn import(engine: &Engine, source: &CacheSource, progress: &Tell<'_>) -> anyhow::Result<usize> {
     let store = engine.images();
     let image = match source {
         CacheSource::Registry(reference) => pull_unnamed(engine, reference, progress)?,
@@ -101,7 +102,7 @@ pub fn import(engine: &Engine, source: &CacheSource, progress: &(dyn Fn(&str) + 
 }
 
 /// Writes a cache. An inline one is in the image already.
-pub fn export(engine: &Engine, built: &Built, target: &CacheTarget, progress: &(dyn Fn(&str) + Sync)) -> anyhow::Result<()> {
+pub fn export(engine: &Engine, built: &Built, target: &CacheTarget, progress: &Tell<'_>) -> anyhow::Result<()> {
     let store = engine.images();
     match target {
         CacheTarget::Inline => Ok(()),

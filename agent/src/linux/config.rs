@@ -55,7 +55,7 @@ pub struct Parts<'a> {
 pub fn container_config(parts: Parts<'_>) -> Result<ContainerConfig, ConfigError> {
     let Parts { id, wanted, image, endpoints, mut mounts } = parts;
     let defaults = &image.config.config;
-    mounts.sort_by(|a, b| target(a).as_str().cmp(target(b).as_str()));
+    mounts.sort_by(|a, b| a.target().as_str().cmp(b.target().as_str()));
     Ok(ContainerConfig {
         id: id.clone(),
         image: image.id,
@@ -170,12 +170,6 @@ fn image_health(check: &Healthcheck) -> Option<HealthCheck> {
 
 fn parse<T: std::str::FromStr<Err = spec::value::ValueError>>(field: &'static str, text: &str) -> Result<T, ConfigError> {
     text.parse().map_err(|error: spec::value::ValueError| ConfigError::Image { field, value: text.to_owned(), problem: error.problem })
-}
-
-fn target(mount: &MountConfig) -> &MountTarget {
-    match mount {
-        MountConfig::Bind { target, .. } | MountConfig::Tmpfs { target, .. } => target,
-    }
 }
 
 /// Where the data of a container's anonymous volume lies: with the container, and gone with it.

@@ -37,19 +37,14 @@ pub fn ensure_snapshot(places: &Places, site: &Path, path: &str, content: &Diges
     staged.map(|()| target)
 }
 
-/// Removes every snapshot that is not in use, and what an interrupted one left.
-pub fn collect(places: &Places, in_use: &BTreeSet<PathBuf>) -> io::Result<()> {
+/// Every snapshot that is not in use, and what an interrupted one left.
+pub fn unused(places: &Places, in_use: &BTreeSet<PathBuf>) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(places.snapshots()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
-    for entry in entries {
-        let path = entry?.path();
-        if !in_use.contains(&path) {
-            remove(&path)?;
-        }
-    }
-    Ok(())
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    Ok(paths.into_iter().filter(|path| !in_use.contains(path)).collect())
 }
 
 fn stage(from: &Path, to: &Path) -> io::Result<()> {
@@ -77,7 +72,8 @@ pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::copy(from, to).map(|_| ())
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+/// Removes a snapshot; fine if it is absent.
+pub fn remove(path: &Path) -> io::Result<()> {
     let result = match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),

@@ -1,7 +1,7 @@
 //! Obtaining images for a site: built, pulled, imported; recorded in the ledger with what they were made from.
 
 use super::LinuxHost;
-use super::build_progress::{BuildLines, BuildLog};
+use super::build_log::BuildLog;
 use super::context::BuildContext;
 use super::record::AppliedImage;
 use super::registries::registry_access;
@@ -9,12 +9,14 @@ use super::repository::Repositories;
 use super::room::with_room;
 use crate::host::HostError;
 use crate::ledger::{GENERATIONS_MAX, Ledger, Obtained};
+use crate::progress::{Lines, Progress, Tell};
+use runtime::builder::file::RunNetwork;
 use runtime::builder::{self, BuildRequest, Built, NamedContext};
 use runtime::engine::Engine;
-use runtime::image::registry::{self, Access, Progress, PullError, PullOptions, policy};
+use runtime::image::registry::{self, Access, IsWanted, PullError, PullOptions, policy};
 use runtime::image::store::ImageStore;
 use runtime::image::{ImageId, archive};
-use spec::desired::{BuildContextSource, Image, ImageKey, ImageSource, Kind, ResourceId};
+use spec::desired::{BuildContextSource, BuildNetwork, Image, ImageKey, ImageSource, Kind, ResourceId};
 use spec::value::{Digest, ImageReference, Name, ValueError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,7 +39,7 @@ pub fn image_key(name: &str) -> std::result::Result<String, ValueError> {
     name.parse::<ImageReference>().map(|reference| reference.to_string())
 }
 
-pub(super) fn obtain(host: &LinuxHost<'_>, key: &ImageKey, image: &Image, progress: &(dyn Fn(&str) + Sync)) -> Result {
+pub(super) fn obtain(host: &LinuxHost<'_>, key: &ImageKey, image: &Image, progress: &Tell<'_>) -> Result {
     let tried = || match &image.source {
         ImageSource::Build { .. } => format!("build image {key}"),
         ImageSource::Pull { reference } => format!("pull {reference}"),
@@ -50,7 +52,9 @@ pub(super) fn obtain(host: &LinuxHost<'_>, key: &ImageKey, image: &Image, progre
         host.engine.images().tag(&key.to_string(), &id)?;
         Ok(bases)
     };
-    let bases = with_room(host.engine, progress, &|| named().map_err(|error: BoxError| HostError::new(tried(), error)))?;
+    let bases = with_room(host.engine, &|line| progress(&Progress::Note(line)), &|| {
+        named().map_err(|error: BoxError| HostError::new(tried(), error))
+    })?;
     let before = host.ledger().find_owned(&resource(key)).map_err(|error| HostError::new(tried(), error))?;
     let before = before.and_then(|owned| serde_json::from_value::<AppliedImage>(owned.applied).ok());
     let published = before.map(|before| before.published).unwrap_or_default();
@@ -60,11 +64,7 @@ pub(super) fn obtain(host: &LinuxHost<'_>, key: &ImageKey, image: &Image, progre
 
 /// An image of a site, and the images of the site it was built on: one that the site had before from just the same, else made or
 /// fetched.
-fn obtained(
-    host: &LinuxHost<'_>,
-    image: &Image,
-    progress: &(dyn Fn(&str) + Sync),
-) -> std::result::Result<(ImageId, BTreeMap<Name, Digest>), BoxError> {
+fn obtained(host: &LinuxHost<'_>, image: &Image, progress: &Tell<'_>) -> std::result::Result<(ImageId, BTreeMap<Name, Digest>), BoxError> {
     let store = host.engine.images();
     let bases = bases(host, image)?;
     let id = match &image.source {
@@ -118,11 +118,19 @@ fn fetch_if_absent(
     store: &ImageStore,
     reference: &ImageReference,
     access: &Access,
-    progress: &(dyn Fn(&str) + Sync),
+    progress: &Tell<'_>,
 ) -> std::result::Result<ImageId, PullError> {
+    match here(store, reference, access)? {
+        Some(id) => Ok(id),
+        None => fetch(store, reference, access, progress),
+    }
+}
+
+/// What the store has under a reference, if that is enough for the policy.
+fn here(store: &ImageStore, reference: &ImageReference, access: &Access) -> std::result::Result<Option<ImageId>, PullError> {
     match store.find(&reference.to_string())? {
-        Some(id) if policy::is_settled(&access.settings, store, reference, &id)? => Ok(id),
-        Some(_) | None => fetch(store, reference, access, progress),
+        Some(id) if policy::is_settled(&access.settings, store, reference, &id)? => Ok(Some(id)),
+        Some(_) | None => Ok(None),
     }
 }
 
@@ -131,23 +139,22 @@ pub fn fetch(
     store: &ImageStore,
     reference: &ImageReference,
     access: &Access,
-    progress: &(dyn Fn(&str) + Sync),
+    progress: &Tell<'_>,
 ) -> std::result::Result<ImageId, PullError> {
-    registry::pull(store, reference, &pull_options(access, &|event| pull_line(event, progress)))
+    registry::pull(
+        store,
+        reference,
+        &PullOptions { progress: &|what| progress(&Progress::Pull { reference, what }), ..PullOptions::new(access) },
+    )
 }
 
 /// Asks the registry what the reference stands for now, and lets the reference and the images that sites pulled by it stand for
 /// that; containers follow with the next turn of their site. Names those images.
-pub fn pull(
-    engine: &Engine,
-    ledger: Option<&Ledger>,
-    reference: &ImageReference,
-    progress: &(dyn Fn(&str) + Sync),
-) -> Result<(ImageId, Vec<String>)> {
+pub fn pull(engine: &Engine, ledger: Option<&Ledger>, reference: &ImageReference, progress: &Tell<'_>) -> Result<(ImageId, Vec<String>)> {
     let failed = || format!("pull {reference}");
     let store = engine.images();
     let access = registry_access(engine.places()).map_err(|error| HostError::new(failed(), error))?;
-    let id = with_room(engine, progress, &|| {
+    let id = with_room(engine, &|line| progress(&Progress::Note(line)), &|| {
         let _lease = store.lease().map_err(|error| HostError::new(failed(), error))?;
         let id = fetch(store, reference, &access, progress).map_err(|error| HostError::new(failed(), error))?;
         store.tag(&reference.to_string(), &id).map_err(|error| HostError::new(failed(), error))?;
@@ -186,9 +193,9 @@ fn build(
     host: &LinuxHost<'_>,
     image: &Image,
     bases: &BTreeMap<Name, Digest>,
-    progress: &(dyn Fn(&str) + Sync),
+    progress: &Tell<'_>,
 ) -> std::result::Result<ImageId, BoxError> {
-    let ImageSource::Build { context, dockerfile, inline, contexts, args, target, .. } = &image.source else {
+    let ImageSource::Build { context, dockerfile, inline, contexts, args, target, network, .. } = &image.source else {
         unreachable!("only builds are built")
     };
     let mut named = BuildContext::default();
@@ -205,6 +212,11 @@ fn build(
         contexts: named.contexts.clone(),
         args: args.clone(),
         target: target.clone(),
+        network: match network {
+            BuildNetwork::Default => RunNetwork::Default,
+            BuildNetwork::None => RunNetwork::None,
+            BuildNetwork::Host => RunNetwork::Host,
+        },
         bases: bases.iter().map(|(name, id)| (name.to_string(), *id)).collect(),
         ..build_request(host.engine, host.site.root.join(context))
     };
@@ -212,7 +224,7 @@ fn build(
     let built = build_with(host.engine, &request, Bases::Keep, &log, progress);
     let built = built.inspect_err(|_| {
         if let Some(path) = log.path() {
-            progress(&format!("all that the build said is in {}", path.display()));
+            progress(&Progress::Note(&format!("all that the build said is in {}", path.display())));
         }
     })?;
     Ok(built.image)
@@ -226,9 +238,9 @@ pub fn build_request(engine: &Engine, context: PathBuf) -> BuildRequest {
 }
 
 /// What a registry has for a reference now, without a name in the store.
-pub(super) fn pull_unnamed(engine: &Engine, reference: &ImageReference, progress: &(dyn Fn(&str) + Sync)) -> anyhow::Result<ImageId> {
+pub(super) fn pull_unnamed(engine: &Engine, reference: &ImageReference, progress: &Tell<'_>) -> anyhow::Result<ImageId> {
     let access = registry_access(engine.places())?;
-    Ok(registry::pull(engine.images(), reference, &pull_options(&access, &|event| pull_line(event, progress)))?)
+    Ok(fetch(engine.images(), reference, &access, progress)?)
 }
 
 /// Which base images are asked for.
@@ -246,38 +258,29 @@ pub fn build_with(
     request: &BuildRequest,
     bases: Bases,
     log: &BuildLog,
-    progress: &(dyn Fn(&str) + Sync),
+    progress: &Tell<'_>,
 ) -> std::result::Result<Built, builder::BuildError> {
     let store = engine.images();
-    let show = |line: &str| {
-        log.line(line);
-        progress(line);
+    let lines = Lines::default();
+    let tell = |told: &Progress<'_>| {
+        lines.tell(told, &|line| log.line(line));
+        progress(told);
     };
-    let pull = |reference: &ImageReference| {
+    let pull = |reference: &ImageReference, is_wanted: &IsWanted<'_>| {
         let access = registry_access(engine.places())?;
-        let id = match bases {
-            Bases::Keep => fetch_if_absent(store, reference, &access, &show)?,
-            Bases::Refresh => fetch(store, reference, &access, &show)?,
+        let known = match bases {
+            Bases::Keep => here(store, reference, &access)?,
+            Bases::Refresh => None,
+        };
+        let id = match known {
+            Some(id) => id,
+            None => {
+                let options = PullOptions { is_wanted, ..PullOptions::new(&access) };
+                registry::pull(store, reference, &PullOptions { progress: &|what| tell(&Progress::Pull { reference, what }), ..options })?
+            }
         };
         store.tag(&reference.to_string(), &id)?;
         Ok(id)
     };
-    let lines = BuildLines::default();
-    builder::build(store, request, &pull, &|event| lines.tell(&event, &show))
-}
-
-/// What to pull with: this host's platform, and its settings of registries.
-fn pull_options<'a>(access: &'a Access, progress: &'a (dyn Fn(Progress<'_>) + Sync)) -> PullOptions<'a> {
-    PullOptions { progress, ..PullOptions::new(access) }
-}
-
-/// Progress of a pull as a line for people; bytes are not told, they come too often.
-fn pull_line(event: Progress<'_>, show: &dyn Fn(&str)) {
-    match event {
-        Progress::Resolved { manifest, layers } => show(&format!("{} layers, manifest {}", layers, manifest.short())),
-        Progress::LayerPresent { layer } => show(&format!("layer {} is here already", layer.digest.short())),
-        Progress::LayerBytes { .. } => {}
-        Progress::LayerDone { layer } => show(&format!("layer {} unpacked", layer.digest.short())),
-        Progress::Retrying { what, reason, wait } => show(&format!("{what}: {reason}; trying again in {:.1} s", wait.as_secs_f32())),
-    }
+    builder::build(store, request, &pull, &|event| tell(&Progress::Build(&event)))
 }

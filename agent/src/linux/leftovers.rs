@@ -13,7 +13,9 @@ use runtime::engine::Engine;
 use runtime::network::list_networks;
 use runtime::volume::list_volumes;
 use spec::desired::{Kind, ResourceId};
+use spec::value::ContainerId;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 type Result<T = ()> = std::result::Result<T, HostError>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -96,17 +98,25 @@ impl Resources {
     }
 }
 
-/// Removes snapshots of site content that no container mounts any more. A container that cannot be read may mount any of them:
-/// then all stay.
+/// Removes snapshots of site content that no container mounts any more.
 pub fn collect_snapshots(engine: &Engine) -> Result {
-    let failed = |error: BoxError| HostError::new("remove old snapshots", error);
+    for path in unused_snapshots(engine, &BTreeSet::new())? {
+        content::remove(&path).map_err(|error| HostError::new("remove old snapshots", error))?;
+    }
+    Ok(())
+}
+
+/// Snapshots of site content that no container mounts once these are gone. A container that cannot be read may mount any of them: then
+/// all are in use.
+pub fn unused_snapshots(engine: &Engine, going: &BTreeSet<ContainerId>) -> Result<Vec<PathBuf>> {
+    let failed = |error: BoxError| HostError::new("look for old snapshots", error);
     let mut in_use = BTreeSet::new();
-    for snapshot in engine.containers().map_err(|error| failed(error.into()))?.into_values() {
-        let Ok(snapshot) = snapshot else { return Ok(()) };
+    for (_, snapshot) in engine.containers().map_err(|error| failed(error.into()))?.into_iter().filter(|(id, _)| !going.contains(id)) {
+        let Ok(snapshot) = snapshot else { return Ok(Vec::new()) };
         in_use.extend(snapshot.config.mounts.into_iter().filter_map(|mount| match mount {
             MountConfig::Bind { source, .. } => Some(source),
-            MountConfig::Tmpfs { .. } => None,
+            MountConfig::Layers { .. } | MountConfig::Tmpfs { .. } => None,
         }));
     }
-    content::collect(engine.places(), &in_use).map_err(|error| failed(error.into()))
+    content::unused(engine.places(), &in_use).map_err(|error| failed(error.into()))
 }

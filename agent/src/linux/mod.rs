@@ -1,7 +1,7 @@
 //! The Linux host behind the seam: [`observe`] looks, [`perform`] does. Neither decides anything.
 
 pub mod build_cache;
-mod build_progress;
+mod build_log;
 mod config;
 mod content;
 mod context;
@@ -18,11 +18,11 @@ mod repository;
 mod room;
 
 pub use build_cache::write_layout;
-pub use build_progress::{BuildLines, BuildLog};
+pub use build_log::BuildLog;
 pub use config::ConfigError;
 pub use context::{BuildContext, GitDirectory, GivenContext};
 pub use image::{Bases, build_request, build_with, fetch, image_key, pull};
-pub use leftovers::{clear_up, collect_snapshots};
+pub use leftovers::{clear_up, collect_snapshots, unused_snapshots};
 pub use needed::{collect, needed};
 pub use publish::push;
 pub use record::Applied;
@@ -34,6 +34,7 @@ use crate::host::{Host, HostError, Report};
 use crate::ledger::{Entry, Ledger, Ownership};
 use crate::plan::action::{Action, Plan};
 use crate::plan::actual::{Actual, Owner};
+use crate::progress::Tell;
 use crate::site::Site;
 use entries::Line;
 use runtime::engine::Engine;
@@ -119,7 +120,7 @@ impl Host for LinuxHost<'_> {
         self.remember(&entries::after(plan, report))
     }
 
-    fn perform(&self, action: &Action, progress: &(dyn Fn(&str) + Sync)) -> Result<(), HostError> {
+    fn perform(&self, action: &Action, progress: &Tell<'_>) -> Result<(), HostError> {
         perform::perform(self, action, progress)
     }
 }
@@ -141,7 +142,7 @@ impl Glance {
     pub fn take(places: &Places) -> Result<Self, HostError> {
         let failed = |what: &str, error: Box<dyn std::error::Error + Send + Sync>| HostError::new(format!("look at the {what}"), error);
         if !Engine::exists(places) {
-            let links = Links::read(places).map_err(|error| failed("links", error.into()))?;
+            let links = Links::read(places, []).map_err(|error| failed("links", error.into()))?;
             return Ok(Self { actual: Actual { foreign_subnets: links.foreign_subnets(), ..Actual::default() }, store: None });
         }
         let engine = Engine::open(places).map_err(|error| failed("state directory", error.into()))?;

@@ -15,6 +15,8 @@ pub fn needed(ledger: Option<&Ledger>, generations: u32) -> Result<Needed, Ledge
         let name = line.resource.name;
         match line.resource.kind {
             Kind::Image => drop(needed.names.insert(name)),
+            // What was run by hand and has ended nobody starts again.
+            Kind::Container if line.site.is_of_run() => {}
             Kind::Container => needed.containers.extend(name.parse()),
             Kind::Volume => needed.volumes.extend(name.parse()),
             Kind::Network => {}

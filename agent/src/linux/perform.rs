@@ -7,6 +7,7 @@ use super::{LinuxHost, image, now, publish};
 use crate::host::HostError;
 use crate::plan::action::{Action, Traffic};
 use crate::plan::actual::{ContainerFault, Owner};
+use crate::progress::Tell;
 use runtime::container::config::{Endpoint, MountConfig, NetworkConfig};
 use runtime::container::state::{ContainerState, ExitCause, Health, Phase, Timestamp};
 use runtime::container::{self, StopBy, Waited, WhileRunning};
@@ -28,7 +29,7 @@ const PROVING: Duration = Duration::from_secs(1);
 
 type Result<T = ()> = std::result::Result<T, HostError>;
 
-pub(super) fn perform(host: &LinuxHost<'_>, action: &Action, progress: &(dyn Fn(&str) + Sync)) -> Result {
+pub(super) fn perform(host: &LinuxHost<'_>, action: &Action, progress: &Tell<'_>) -> Result {
     match action {
         Action::ObtainImage { key, image } => image::obtain(host, key, image, progress),
         Action::PushImage { key, image, digest, references } => publish::publish(host, (key, image), digest, references, progress),
@@ -121,7 +122,7 @@ fn resolve(host: &LinuxHost<'_>, mount: &Mount) -> Result<MountConfig> {
             read_only: *read_only,
             copy_up: false,
         },
-        Mount::Tmpfs { target, size, mode } => MountConfig::Tmpfs { target: target.clone(), size: *size, mode: *mode },
+        Mount::Tmpfs { target, size, mode } => MountConfig::Tmpfs { target: target.clone(), size: *size, mode: *mode, executable: false },
     })
 }
 

@@ -237,6 +237,8 @@ pub enum Cause {
     },
     /// No manifest names it any more.
     Unnamed,
+    /// All that the site made is to go.
+    Destroyed,
     /// The host differs from what was applied.
     Drift {
         /// In words.
@@ -274,6 +276,16 @@ pub enum Consequence {
     Downtime,
 }
 
+/// What a plan is for, as it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Purpose {
+    /// The host is to match the site.
+    #[default]
+    Match,
+    /// All that the site made is to go, though its manifests name it.
+    Destroy,
+}
+
 /// What is to be done: changes for people, steps for the executor, in an order that respects every `after`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -289,6 +301,9 @@ pub struct Plan {
     /// True when images have to be obtained first. [`Plan::changes`] then shows what is expected, [`Plan::steps`] the image steps
     /// and what depends on none of them; after them the host is observed and planned again, which may replace fewer containers.
     pub provisional: bool,
+    /// What it is for.
+    #[serde(skip)]
+    pub purpose: Purpose,
 }
 
 impl Plan {

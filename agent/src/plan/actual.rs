@@ -56,6 +56,21 @@ pub enum Owner {
 #[serde(transparent)]
 pub struct SiteId(pub String);
 
+/// Begins the identity of what `agent container run` made: a site of one container, which no manifest asks for.
+const RUN_PREFIX: &str = "run:";
+
+impl SiteId {
+    /// The site of a container that is run by hand.
+    pub fn of_run(container: &Name) -> Self {
+        Self(format!("{RUN_PREFIX}{container}"))
+    }
+
+    /// Whether it is one of those.
+    pub fn is_of_run(&self) -> bool {
+        self.0.starts_with(RUN_PREFIX)
+    }
+}
+
 impl fmt::Display for SiteId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)

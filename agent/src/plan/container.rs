@@ -190,6 +190,6 @@ fn deferred_verb(need: &Need, current: &Incarnation<'_>, order: UpdateOrder) -> 
 fn field_of(cause: &Cause) -> Option<String> {
     match cause {
         Cause::Field { field, .. } => Some(field.clone()),
-        Cause::New { .. } | Cause::Unnamed | Cause::Drift { .. } | Cause::Publish { .. } | Cause::Follows { .. } => None,
+        Cause::New { .. } | Cause::Unnamed | Cause::Destroyed | Cause::Drift { .. } | Cause::Publish { .. } | Cause::Follows { .. } => None,
     }
 }

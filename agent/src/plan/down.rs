@@ -3,7 +3,7 @@
 //! Nothing goes while something of the new set is not there yet: what works is not taken away for something that cannot work.
 
 use super::Volumes;
-use super::action::{Action, Cause, Consequence, Verb};
+use super::action::{Action, Consequence, Verb};
 use super::actual::{ActualContainer, Observed};
 use super::draft::{Draft, resource};
 use super::incarnation::Incarnation;
@@ -116,9 +116,10 @@ impl<'a> Writer<'a, '_> {
     fn goes(&mut self, id: &ResourceId, consequence: Consequence) -> bool {
         match self.removals {
             Removals::Now | Removals::Later if self.draft.changes(id) => {}
-            Removals::Now | Removals::Later => self.draft.change(id.clone(), Verb::Remove, consequence, vec![Cause::Unnamed]),
+            Removals::Now | Removals::Later => self.draft.change(id.clone(), Verb::Remove, consequence, vec![self.site.policy.why_gone()]),
             Removals::Blocked => {
-                self.draft.block(id.clone(), "no manifest names it any more; it is removed once no container of the site is blocked");
+                let why = self.site.policy.why_gone();
+                self.draft.block(id.clone(), format!("{why}; it is removed once no container of the site is blocked"));
             }
         }
         self.removals == Removals::Now
@@ -179,12 +180,13 @@ impl<'a> Writer<'a, '_> {
 
     fn network(&mut self, name: &Name) {
         let id = resource(Kind::Network, name);
+        let gone = self.site.policy.why_gone();
         if let Some(unreadable) = self.unreadable {
-            let why = format!("no manifest names it any more; container/{} could not be read and may be connected to it", unreadable.name);
+            let why = format!("{gone}; container/{} could not be read and may be connected to it", unreadable.name);
             return self.draft.block(id, why);
         }
         if let Some((holder, _)) = self.staying.iter().find(|(_, staying)| staying.networks.contains(name)) {
-            let why = format!("no manifest names it any more; it is removed once container/{} is not connected to it", holder.name);
+            let why = format!("{gone}; it is removed once container/{} is not connected to it", holder.name);
             return self.draft.block(id, why);
         }
         if self.goes(&id, Consequence::None) {
@@ -205,7 +207,7 @@ impl<'a> Writer<'a, '_> {
             ImageKey::Named(_) => false,
         };
         if shared {
-            return self.draft.note(id, "no manifest names it any more; it stays while a container of someone else runs it");
+            return self.draft.note(id, format!("{}; it stays while a container of someone else runs it", self.site.policy.why_gone()));
         }
         if self.goes(&id, Consequence::None) {
             let after = self.after_containers();
@@ -217,8 +219,8 @@ impl<'a> Writer<'a, '_> {
         let id = resource(Kind::Volume, name);
         match self.site.policy.volumes {
             Volumes::Keep => {
-                let text = format!("no manifest names it any more; it stays with its data until `agent volume rm {name}`");
-                return self.draft.note(id, text);
+                let gone = self.site.policy.why_gone();
+                return self.draft.note(id, format!("{gone}; it stays with its data until `agent volume rm {name}`"));
             }
             Volumes::Remove => {}
         }

@@ -1,6 +1,6 @@
 //! A plan while it is written: steps in order, one change a resource.
 
-use super::action::{Action, Blocked, Cause, Change, Consequence, Note, Plan, Step, Verb};
+use super::action::{Action, Blocked, Cause, Change, Consequence, Note, Plan, Purpose, Step, Verb};
 use spec::desired::{Kind, ResourceId};
 use std::collections::BTreeMap;
 
@@ -72,6 +72,7 @@ impl Draft {
             blocked: self.blocked.into_iter().map(|(resource, why)| Blocked { resource, why }).collect(),
             notes: self.notes.into_iter().map(|(resource, text)| Note { resource, text }).collect(),
             provisional: self.provisional,
+            purpose: Purpose::default(),
         }
     }
 }

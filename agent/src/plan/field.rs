@@ -86,6 +86,7 @@ pub(super) const IMAGE: &[Rule] = &[
     rule("source.build.contexts.*", "build.contexts.*", Effect::Live),
     rule("source.build.dockerfile", "build.dockerfile", Effect::Live),
     rule("source.build.inline", "build.inline", Effect::Live),
+    rule("source.build.network", "build.network", Effect::Live),
     rule("source.build.target", "build.target", Effect::Live),
     rule("source.pull.reference", "pull", Effect::Live),
 ];

@@ -36,7 +36,7 @@ mod verdict;
 mod volume;
 mod words;
 
-use action::Plan;
+use action::{Cause, Plan, Purpose};
 use actual::{Actual, Owner, SiteId};
 use draft::Draft;
 use site::Site;
@@ -49,6 +49,8 @@ pub struct Policy {
     pub site: SiteId,
     /// What becomes of volumes no manifest names.
     pub volumes: Volumes,
+    /// What the plan is for.
+    pub purpose: Purpose,
 }
 
 /// What becomes of a site's volumes that no manifest names.
@@ -62,9 +64,17 @@ pub enum Volumes {
 }
 
 impl Policy {
-    /// Every plan but a `destroy` that was told to take the volumes too.
+    /// Every plan but a `destroy`.
     pub fn keep(site: SiteId) -> Self {
-        Self { site, volumes: Volumes::Keep }
+        Self { site, volumes: Volumes::Keep, purpose: Purpose::Match }
+    }
+
+    /// Why what nothing names goes.
+    fn why_gone(&self) -> Cause {
+        match self.purpose {
+            Purpose::Match => Cause::Unnamed,
+            Purpose::Destroy => Cause::Destroyed,
+        }
     }
 }
 
@@ -83,5 +93,5 @@ pub fn plan(desired: &Desired, actual: &Actual, policy: &Policy) -> Plan {
     let done = up::write(&site, &networks, &verdicts, &ground, &mut draft);
     down::write(&site, &networks, &verdicts, done, &mut draft);
     site.note_unreadable(&mut draft);
-    draft.finish()
+    Plan { purpose: policy.purpose, ..draft.finish() }
 }

@@ -120,6 +120,9 @@ pub(super) fn foreign(kind: Kind, name: &str, owner: &Owner) -> String {
         Owner::Hand => {
             format!("{one} {kind} of this name was made by hand: remove it with `agent {kind} rm {name}`, or choose another name")
         }
-        Owner::Site(site) => format!("{one} {kind} of this name belongs to the site {site}: remove it there, or choose another name"),
+        Owner::Site(site) => format!(
+            "{one} {kind} of this name belongs to the site {site}: remove it there, choose another name, or go on as that site with \
+             --site {site}"
+        ),
     }
 }

@@ -7,7 +7,7 @@
 //! Plan: 1 to update.
 //! ```
 
-use super::action::{Blocked, Cause, Change, Consequence, Note, Plan, Step, Verb};
+use super::action::{Blocked, Cause, Change, Consequence, Note, Plan, Purpose, Step, Verb};
 use serde::Serialize;
 use spec::desired::{Kind, Location};
 use std::fmt;
@@ -104,6 +104,7 @@ impl fmt::Display for Cause {
                 write!(f, "{}: {} → {}{}{mark}", printable(field), printable(old), printable(new), place(location))
             }
             Self::Unnamed => f.write_str("no manifest names it any more"),
+            Self::Destroyed => f.write_str("the site is to be destroyed"),
             Self::Drift { what } => f.write_str(&printable_whole(what)),
             Self::Publish { reference, location } => write!(f, "would publish as {reference}{}", place(location)),
             Self::Follows { resource, what } => write!(f, "{resource}: {}", printable_whole(what)),
@@ -135,6 +136,9 @@ pub struct Summary {
     pub left_alone: usize,
     /// Whether the plan is made again after its first steps.
     pub provisional: bool,
+    /// What the plan is for.
+    #[serde(skip)]
+    pub purpose: Purpose,
 }
 
 impl Summary {
@@ -152,6 +156,7 @@ impl Summary {
             blocked: plan.blocked.len(),
             left_alone: plan.notes.len(),
             provisional: plan.provisional,
+            purpose: plan.purpose,
         }
     }
 }
@@ -168,9 +173,13 @@ impl fmt::Display for Summary {
             (self.remove, "to remove"),
         ];
         let some: Vec<String> = fates.iter().filter(|(count, _)| *count > 0).map(|(count, fate)| format!("{count} {fate}")).collect();
+        let done = match self.purpose {
+            Purpose::Match => "the host matches the site",
+            Purpose::Destroy => "nothing of the site is left",
+        };
         match (some.is_empty(), self.blocked) {
-            (true, 0) if self.left_alone == 0 => f.write_str("Nothing to do: the host matches the site."),
-            (true, 0) => f.write_str("Nothing to do: the host matches the site, but for what is left alone."),
+            (true, 0) if self.left_alone == 0 => write!(f, "Nothing to do: {done}."),
+            (true, 0) => write!(f, "Nothing to do: {done}, but for what is left alone."),
             (true, blocked) => write!(f, "Nothing to do, {blocked} blocked."),
             (false, 0) => write!(f, "Plan: {}.", some.join(", ")),
             (false, blocked) => write!(f, "Plan: {}, {blocked} blocked.", some.join(", ")),
@@ -259,7 +268,7 @@ mod tests {
             field: "env.KEY".to_owned(),
             old: old.to_owned(),
             new,
-            location: Some(Location { file: "web.yaml".to_owned(), line: 12, column: 3 }),
+            location: Some(Location { file: "web.yaml".into(), line: 12, column: 3 }),
             forces_replacement: true,
         };
         let causes = vec![cause("a\nb\u{1b}[2J", "k".repeat(100))];
@@ -268,7 +277,14 @@ mod tests {
         let step = Step { action: Action::StopContainer { id }, resource: resource.clone(), after: vec![0] };
         let blocked = Blocked { resource: resource.clone(), why: "no".to_owned() };
         let note = Note { resource, text: "held".to_owned() };
-        Plan { changes: vec![change], steps: vec![step], blocked: vec![blocked], notes: vec![note], provisional: true }
+        Plan {
+            changes: vec![change],
+            steps: vec![step],
+            blocked: vec![blocked],
+            notes: vec![note],
+            provisional: true,
+            purpose: Purpose::Match,
+        }
     }
 
     #[test]

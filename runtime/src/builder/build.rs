@@ -18,6 +18,7 @@ use super::words::Lexer;
 use super::{BuildRequest, Built, InlineCache, NamedContext};
 use crate::image::ImageId;
 use crate::image::store::{Image, ImageStore};
+use crate::network::Sandboxes;
 use spec::value::{Digest, ImageReference};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ pub(super) struct Build<'a> {
     pub(super) cache: Cache,
     pub(super) graph: Graph,
     pub(super) schedule: Schedule,
+    /// Networks of RUN steps.
+    pub(super) sandboxes: Sandboxes,
     pub(super) lexer: Lexer,
     pub(super) time: BuildTime,
     /// An empty directory.
@@ -86,10 +89,11 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
         context,
         contexts: contexts(request, &cache)?,
         recipe: Digest::of(text.as_bytes()),
-        downloads: Downloads::of(&store.directory().join("build-cache")),
+        downloads: Downloads::of(store),
         cache,
         graph,
         schedule: Schedule::new(),
+        sandboxes: Sandboxes::new(&request.places),
         lexer: Lexer::new(file.escape),
         time,
         empty: scratch.subdirectory("empty").map_err(BuildError::Cache)?,
@@ -112,6 +116,8 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
     if request.inline_cache == InlineCache::Add {
         share::annotate(&mut config, &steps);
     }
+    // While the last things are written.
+    build.sandboxes.retire();
     Ok(Built { image: store.put_image(&config)?, steps })
 }
 
@@ -203,7 +209,8 @@ impl Build<'_> {
             None => {
                 let parsed: ImageReference = reference.parse().map_err(|error| failed(Box::new(error)))?;
                 self.tell(label, StepEvent::Fetching { reference: &parsed });
-                (self.pull)(&parsed).map_err(failed)?
+                let pulled = (self.pull)(&parsed, &|| !self.schedule.is_stopped());
+                pulled.map_err(|error| if self.schedule.is_stopped() { StepError::Stopped } else { failed(error) })?
             }
         };
         *known = Some(id);

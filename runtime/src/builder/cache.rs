@@ -4,6 +4,7 @@
 //! the environment it runs in. Never a time.
 
 use crate::image::store::{ImageStore, LayerRecord};
+use crate::store::usage::tree_bytes;
 use crate::store::{FileError, atomic};
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// Changes whenever the same key would stand for another result.
-pub(super) const VERSION: &str = "2";
+pub(super) const VERSION: &str = "3";
 
 /// A key as it grows.
 #[derive(Clone)]
@@ -140,6 +141,17 @@ impl Cache {
         }
         steps.sort_by_key(|step| (step.used, step.key));
         Ok(steps)
+    }
+
+    /// What only saves time: the digests of contexts' files, and lists of what layers hold.
+    pub fn indexes(&self) -> Vec<PathBuf> {
+        let entries = ["contexts", "layers"].into_iter().filter_map(|part| fs::read_dir(self.directory.join(part)).ok());
+        entries.flatten().flatten().map(|entry| entry.path()).collect()
+    }
+
+    /// Bytes of disk that what is remembered of these steps takes, their layers apart.
+    pub fn record_bytes(&self, steps: &[CachedStep]) -> u64 {
+        steps.iter().map(|step| tree_bytes(&self.step(&step.key))).sum()
     }
 
     /// Forgets a step; its layer is then kept only by images that have it. Fine if it is not known.

@@ -10,22 +10,17 @@
 
 use super::error::StepError;
 use crate::image::store::ImageStore;
+use crate::store::usage::tree_bytes;
 use crate::store::{FileError, Lock, atomic, remove};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use spec::value::Digest;
-use std::ffi::CStr;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Copies of one private cache: as many as commands that use it at once, so many only by mistake.
 const COPIES_MAX: u32 = 64;
-
-/// Directories within each other that are counted: each holds a descriptor open.
-const DEPTH_MAX: usize = 128;
 
 /// Whether two commands may have a cache at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,13 +46,29 @@ pub struct CacheMount {
     pub name: String,
     /// What builds call it.
     pub id: String,
-    /// Bytes of its files on disk.
+    /// Bytes of disk, its record included.
     pub size_bytes: u64,
     /// When a command last began to use it.
     pub last_used: SystemTime,
     /// Whether a command uses it now.
     pub in_use: bool,
 }
+
+/// What a command wants of a cache.
+#[derive(Clone, Copy)]
+pub(crate) struct Wish<'a> {
+    /// The cache's name among all builds.
+    pub id: &'a str,
+    /// What it begins with, if not with nothing.
+    pub variant: Option<&'a Digest>,
+    /// Whether others may have it at the same time.
+    pub sharing: Sharing,
+    /// Whether it is still wanted: asked while another command has it.
+    pub is_wanted: &'a dyn Fn() -> bool,
+}
+
+/// Gives a new cache its content, mode and owner.
+type Fill<'a> = dyn FnMut(&Path) -> Result<(), StepError> + 'a;
 
 /// A cache in use.
 #[derive(Debug)]
@@ -96,7 +107,7 @@ impl CacheMounts {
             // One without a record was begun by a process that died, or is just being made.
             let Some(record) = read(&directory) else { continue };
             let last_used = UNIX_EPOCH + Duration::from_secs(record.last_used);
-            mounts.push(CacheMount { size_bytes: size(&directory.join("root")), name, id: record.id, last_used, in_use });
+            mounts.push(CacheMount { size_bytes: tree_bytes(&directory), name, id: record.id, last_used, in_use });
         }
         mounts.sort_by(|a, b| (&a.id, &a.name).cmp(&(&b.id, &b.name)));
         Ok(mounts)
@@ -110,22 +121,17 @@ impl CacheMounts {
         Ok(true)
     }
 
-    /// A cache for one command, made if absent: `fill` gives the new root its content, mode and owner.
-    pub(crate) fn claim(
-        &self,
-        id: &str,
-        variant: Option<&Digest>,
-        sharing: Sharing,
-        fill: &mut dyn FnMut(&Path) -> Result<(), StepError>,
-    ) -> Result<Claim, StepError> {
+    /// A cache for one command, made if absent. Errors: [`StepError::Stopped`] when it is not wanted any more.
+    pub(crate) fn claim(&self, wish: Wish<'_>, fill: &mut Fill<'_>) -> Result<Claim, StepError> {
+        let Wish { id, variant, sharing, .. } = wish;
         fs::create_dir_all(&self.directory).map_err(FileError::of("create", &self.directory))?;
         let name = match variant {
             None => Digest::of(id.as_bytes()).hex(),
             Some(variant) => Digest::of(format!("{id}\n{variant}").as_bytes()).hex(),
         };
         let (name, lock) = match sharing {
-            Sharing::Shared => (name.clone(), self.shared(&name, id, fill)?),
-            Sharing::Locked => (name.clone(), self.alone(&name, id, fill)?),
+            Sharing::Shared => (name.clone(), self.shared(&name, wish, fill)?),
+            Sharing::Locked => (name.clone(), self.alone(&name, wish, fill)?),
             Sharing::Private => self.private(&name, id, fill)?,
         };
         let directory = self.directory.join(&name);
@@ -134,24 +140,24 @@ impl CacheMounts {
     }
 
     /// Held with others. It is made by whoever finds it missing, alone; a removal in between begins it again.
-    fn shared(&self, name: &str, id: &str, fill: &mut dyn FnMut(&Path) -> Result<(), StepError>) -> Result<Lock, StepError> {
+    fn shared(&self, name: &str, wish: Wish<'_>, fill: &mut Fill<'_>) -> Result<Lock, StepError> {
         loop {
-            let lock = Lock::shared(&self.lock_path(name))?;
+            let lock = Lock::shared_while(&self.lock_path(name), wish.is_wanted)?.ok_or(StepError::Stopped)?;
             if self.directory.join(name).join("root").is_dir() {
                 return Ok(lock);
             }
             drop(lock);
-            drop(self.alone(name, id, fill)?);
+            drop(self.alone(name, wish, fill)?);
         }
     }
 
-    fn alone(&self, name: &str, id: &str, fill: &mut dyn FnMut(&Path) -> Result<(), StepError>) -> Result<Lock, StepError> {
-        let lock = Lock::exclusive(&self.lock_path(name))?;
-        self.make(name, id, fill)?;
+    fn alone(&self, name: &str, wish: Wish<'_>, fill: &mut Fill<'_>) -> Result<Lock, StepError> {
+        let lock = Lock::exclusive_while(&self.lock_path(name), wish.is_wanted)?.ok_or(StepError::Stopped)?;
+        self.make(name, wish.id, fill)?;
         Ok(lock)
     }
 
-    fn private(&self, name: &str, id: &str, fill: &mut dyn FnMut(&Path) -> Result<(), StepError>) -> Result<(String, Lock), StepError> {
+    fn private(&self, name: &str, id: &str, fill: &mut Fill<'_>) -> Result<(String, Lock), StepError> {
         for copy in 0..COPIES_MAX {
             let name = if copy == 0 { name.to_owned() } else { format!("{name}-{copy}") };
             if let Some(lock) = Lock::try_exclusive(&self.lock_path(&name))? {
@@ -163,7 +169,7 @@ impl CacheMounts {
     }
 
     /// With the lock held alone.
-    fn make(&self, name: &str, id: &str, fill: &mut dyn FnMut(&Path) -> Result<(), StepError>) -> Result<(), StepError> {
+    fn make(&self, name: &str, id: &str, fill: &mut Fill<'_>) -> Result<(), StepError> {
         let directory = self.directory.join(name);
         let (root, new) = (directory.join("root"), directory.join("new"));
         if root.is_dir() {
@@ -209,27 +215,6 @@ fn read(directory: &Path) -> Option<Record> {
     serde_json::from_slice(&fs::read(directory.join("cache.json")).ok()?).ok()
 }
 
-/// Bytes on disk of a tree that commands may be changing: no link is followed, and what lies too deep is not counted.
-fn size(path: &Path) -> u64 {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    fn below(directory: &OwnedFd, flags: OFlags, depth: usize) -> u64 {
-        let Ok(entries) = Dir::read_from(directory) else { return 0 };
-        let each = |name: &CStr| {
-            let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-            let child = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory && depth < DEPTH_MAX {
-                rustix::fs::openat(directory, name, flags, Mode::empty()).ok()
-            } else {
-                None
-            };
-            let blocks = u64::try_from(stat.st_blocks).unwrap_or_default();
-            Some(blocks * 512 + child.map_or(0, |child| below(&child, flags, depth + 1)))
-        };
-        let entries = entries.flatten().filter(|entry| !matches!(entry.file_name().to_bytes(), b"." | b".."));
-        entries.filter_map(|entry| each(entry.file_name())).sum()
-    }
-    rustix::fs::open(path, flags, Mode::empty()).map_or(0, |directory| below(&directory, flags, 0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,7 +223,8 @@ mod tests {
     fn private_ones_are_many_and_what_is_in_use_stays() {
         let directory = tempfile::tempdir().unwrap();
         let mounts = CacheMounts { directory: directory.path().join("mounts") };
-        let claim = |id: &str, sharing| mounts.claim(id, None, sharing, &mut |_| Ok(())).unwrap();
+        let wish = |id, sharing| Wish { id, variant: None, sharing, is_wanted: &|| false };
+        let claim = |id: &'static str, sharing| mounts.claim(wish(id, sharing), &mut |_| Ok(())).unwrap();
         let (one, two) = (claim("a", Sharing::Private), claim("a", Sharing::Private));
         assert_ne!(one.directory(), two.directory());
         let (three, four) = (claim("b", Sharing::Shared), claim("b", Sharing::Shared));
@@ -250,6 +236,8 @@ mod tests {
         assert_eq!(shown, [("a", false), ("a", false), ("b", true)]);
         assert!(listed[2].size_bytes >= 10_000);
         assert!(!mounts.remove(&listed[2].name).unwrap());
+        let refused = mounts.claim(wish("b", Sharing::Locked), &mut |_| Ok(()));
+        assert!(matches!(refused, Err(StepError::Stopped)), "it is in use, and nobody waits");
         drop(four);
         assert!(mounts.remove(&listed[2].name).unwrap());
         assert!(mounts.remove(&listed[0].name).unwrap());
@@ -269,7 +257,8 @@ mod tests {
                 fs::write(path.join("first"), "content").map_err(FileError::of("write", path))?;
                 Ok(())
             };
-            let claim = mounts.claim("a", Some(variant), Sharing::Shared, &mut fill).unwrap();
+            let wish = Wish { id: "a", variant: Some(variant), sharing: Sharing::Shared, is_wanted: &|| true };
+            let claim = mounts.claim(wish, &mut fill).unwrap();
             assert!(claim.directory().join("first").exists());
         }
         assert_eq!(filled, 2);

@@ -83,6 +83,11 @@ impl Context {
         Ok(Self { name: format!("context {name}"), ..opened })
     }
 
+    /// Any tree, all of it, with nothing known of it yet.
+    pub(crate) fn of_tree(name: &str, root: Root) -> Self {
+        Self { name: name.to_owned(), root, rules: IgnoreRules::default(), index: Mutex::default() }
+    }
+
     /// The Dockerfile's text; `dockerfile` is relative to the context, or absolute. `.dockerignore` does not hide it from this.
     pub fn dockerfile(&self, context: &Path, dockerfile: &Path) -> Result<String, ContextError> {
         read_text(&self.root, context, dockerfile, DOCKERFILE_BYTES_MAX)?.ok_or_else(|| ContextError::NoDockerfile {

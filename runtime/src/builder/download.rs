@@ -6,16 +6,17 @@
 //! ```
 
 use crate::image::registry::install_crypto_provider;
+use crate::image::store::{ImageStore, no_room};
 use crate::store::usage::tree_bytes;
 use crate::store::{FileError, atomic};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use spec::value::Digest;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 use ureq::http::{Response, StatusCode, header};
 use ureq::tls::{RootCerts, TlsConfig};
 
@@ -34,8 +35,23 @@ const CHUNK_BYTES: usize = 256 << 10;
 
 /// Where downloads of one store are kept.
 #[derive(Debug, Clone)]
-pub(crate) struct Downloads {
+pub struct Downloads {
     directory: PathBuf,
+    /// Whose room they take.
+    store: ImageStore,
+}
+
+/// What is kept of the web, by content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptDownload {
+    /// Of its bytes.
+    pub digest: Digest,
+    /// Bytes of disk, with what is known of it.
+    pub bytes: u64,
+    /// When a build last asked for it.
+    pub used: SystemTime,
+    /// All files of it, the bytes last.
+    files: Vec<PathBuf>,
 }
 
 /// A downloaded file.
@@ -50,22 +66,6 @@ pub(crate) struct Download {
     pub name: Option<String>,
     etag: Option<String>,
     last_modified: Option<String>,
-    /// Where it is from, without user and password.
-    #[serde(default)]
-    from: String,
-}
-
-/// A file that is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptDownload {
-    /// Of its bytes.
-    pub digest: Digest,
-    /// Where it is from; nowhere, if the file there is another one by now.
-    pub urls: BTreeSet<String>,
-    /// Bytes of disk.
-    pub size_bytes: u64,
-    /// When a build last took it.
-    pub last_used: SystemTime,
 }
 
 /// Why a file could not be had.
@@ -118,67 +118,44 @@ pub enum DownloadError {
     File(#[from] FileError),
 }
 
-/// What is known of a URL, and when it last served.
-struct Record {
-    path: PathBuf,
-    download: Download,
-    used: SystemTime,
-}
-
 impl Downloads {
-    /// Downloads kept below the build cache.
-    pub(crate) fn of(build_cache: &Path) -> Self {
-        Self { directory: build_cache.join("downloads") }
+    /// Those of a store, kept below its build cache.
+    pub fn of(store: &ImageStore) -> Self {
+        Self { directory: store.directory().join("build-cache/downloads"), store: store.clone() }
+    }
+
+    /// All that is kept, what nobody has asked for for the longest time first. Bytes that nothing is known of were of an interrupted one.
+    pub fn list(&self) -> Vec<KeptDownload> {
+        let mut kept: BTreeMap<Digest, KeptDownload> = BTreeMap::new();
+        let mut add = |digest: Digest, path: PathBuf| {
+            let found = fs::metadata(&path).and_then(|found| found.modified());
+            let nothing = || KeptDownload { digest, bytes: 0, used: SystemTime::UNIX_EPOCH, files: Vec::new() };
+            let download = kept.entry(digest).or_insert_with(nothing);
+            download.bytes += tree_bytes(&path);
+            download.used = download.used.max(found.unwrap_or(SystemTime::UNIX_EPOCH));
+            download.files.push(path);
+        };
+        for path in files_in(&self.directory) {
+            let record = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Download>(&bytes).ok());
+            add(record.map_or_else(|| Digest::of(path.as_os_str().as_encoded_bytes()), |record| record.digest), path);
+        }
+        for path in files_in(&self.directory.join("blobs")) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            add(format!("sha256:{name}").parse().unwrap_or_else(|_| Digest::of(name.as_bytes())), path);
+        }
+        let mut kept: Vec<KeptDownload> = kept.into_values().collect();
+        kept.sort_by_key(|download| (download.used, download.digest));
+        kept
+    }
+
+    /// Removes one; fine if it is absent. Only while nobody builds.
+    pub fn remove(&self, download: &KeptDownload) -> Result<(), FileError> {
+        download.files.iter().try_for_each(|path| atomic::remove_file(path))
     }
 
     /// The directory of the bytes and the name of a download in it.
     pub(crate) fn place(&self, download: &Download) -> (PathBuf, String) {
         (self.directory.join("blobs"), download.digest.hex())
-    }
-
-    /// The files that are kept, the one that has not served for the longest time first.
-    pub(crate) fn list(&self) -> Result<Vec<KeptDownload>, FileError> {
-        let mut kept = BTreeMap::new();
-        for (name, path) in self.files("blobs")? {
-            let Ok(digest) = format!("sha256:{name}").parse::<Digest>() else { continue };
-            let last_used = fs::metadata(&path).and_then(|found| found.modified()).unwrap_or(UNIX_EPOCH);
-            kept.insert(digest, KeptDownload { digest, urls: BTreeSet::new(), size_bytes: tree_bytes(&path), last_used });
-        }
-        for record in self.records()? {
-            if let Some(download) = kept.get_mut(&record.download.digest) {
-                download.urls.insert(record.download.from);
-                download.last_used = download.last_used.max(record.used);
-            }
-        }
-        let mut kept: Vec<_> = kept.into_values().collect();
-        kept.sort_by_key(|download| (download.last_used, download.digest));
-        Ok(kept)
-    }
-
-    /// Removes a file, and what is known of where it came from. No build runs meanwhile.
-    pub(crate) fn remove(&self, digest: &Digest) -> Result<(), FileError> {
-        for record in self.records()?.into_iter().filter(|record| record.download.digest == *digest) {
-            atomic::remove_file(&record.path)?;
-        }
-        atomic::remove_file(&self.directory.join("blobs").join(digest.hex()))
-    }
-
-    fn records(&self) -> Result<Vec<Record>, FileError> {
-        let read = |path: PathBuf| {
-            let download = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
-            let used = fs::metadata(&path).and_then(|found| found.modified()).ok()?;
-            Some(Record { path, download, used })
-        };
-        Ok(self.files("")?.into_iter().filter_map(|(_, path)| read(path)).collect())
-    }
-
-    fn files(&self, part: &str) -> Result<Vec<(String, PathBuf)>, FileError> {
-        let path = self.directory.join(part);
-        let entries = match fs::read_dir(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(FileError::of("list", &path))?,
-        };
-        Ok(entries.into_iter().map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())).collect())
     }
 
     /// Gets a file. With `expected` nothing is asked for that is here already, and nothing else is taken.
@@ -191,29 +168,96 @@ impl Downloads {
         if let (Some(known), Some(expected)) = (&known, expected)
             && known.digest == expected
         {
-            // When it last served; one that cannot be marked only goes sooner.
-            let _ = File::open(&record).and_then(|file| file.set_modified(SystemTime::now()));
+            touch(&record);
             return Ok(known.clone());
         }
-        let download = self.attempts(url, known.as_ref(), &blobs)?;
+        let download = self.attempts(url, known.as_ref())?;
         if let Some(expected) = expected.filter(|expected| *expected != download.digest) {
             return Err(DownloadError::Checksum { url: shown(url), found: download.digest, expected });
         }
         atomic::write_json(&record, &download)?;
+        touch(&blobs.join(download.digest.hex()));
         Ok(download)
     }
 
-    fn attempts(&self, url: &str, known: Option<&Download>, blobs: &Path) -> Result<Download, DownloadError> {
+    fn attempts(&self, url: &str, known: Option<&Download>) -> Result<Download, DownloadError> {
         let agent = agent();
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match download(&agent, url, known, blobs) {
+            match self.download(&agent, url, known) {
                 Err(error) if attempt < ATTEMPTS && error.may_pass() => std::thread::sleep(PAUSE * attempt),
                 other => return other,
             }
         }
     }
+
+    fn download(&self, agent: &ureq::Agent, url: &str, known: Option<&Download>) -> Result<Download, DownloadError> {
+        let mut request = agent.get(url);
+        if let Some(etag) = known.and_then(|known| known.etag.as_ref()) {
+            request = request.header(header::IF_NONE_MATCH, etag);
+        } else if let Some(modified) = known.and_then(|known| known.last_modified.as_ref()) {
+            request = request.header(header::IF_MODIFIED_SINCE, modified);
+        }
+        let mut response = request.call().map_err(|source| DownloadError::Transport { url: shown(url), source: Box::new(source) })?;
+        match (response.status(), known) {
+            (StatusCode::NOT_MODIFIED, Some(known)) => return Ok(known.clone()),
+            (StatusCode::OK, _) => {}
+            (status, _) => return Err(DownloadError::Status { url: shown(url), status: status.as_u16() }),
+        }
+        let text = |name: header::HeaderName| header_text(&response, &name);
+        let (etag, last_modified) = (text(header::ETAG), text(header::LAST_MODIFIED));
+        let name = text(header::CONTENT_DISPOSITION).as_deref().and_then(file_name);
+        let digest = self.keep(&mut response, url)?;
+        let modified = last_modified.as_deref().and_then(http_date);
+        Ok(Download { digest, modified, name, etag, last_modified })
+    }
+
+    /// Writes the body under its digest.
+    fn keep(&self, response: &mut Response<ureq::Body>, url: &str) -> Result<Digest, DownloadError> {
+        let blobs = self.directory.join("blobs");
+        let temporary = blobs.join(format!("{}{}", atomic::TEMPORARY_PREFIX, atomic::unique()));
+        let result = self.write_body(response, url, &temporary).and_then(|digest| {
+            let place = blobs.join(digest.hex());
+            fs::rename(&temporary, &place).map_err(FileError::of("rename to", &place))?;
+            Ok(digest)
+        });
+        if result.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        result
+    }
+
+    /// A body that leaves no room is not written to its end.
+    fn write_body(&self, response: &mut Response<ureq::Body>, url: &str, path: &Path) -> Result<Digest, DownloadError> {
+        let mut file = File::create_new(path).map_err(FileError::of("create", path))?;
+        let mut body = self.store.watched(response.body_mut().as_reader());
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; CHUNK_BYTES];
+        let mut total = 0;
+        loop {
+            let count = body.read(&mut buffer).map_err(|source| DownloadError::Body { url: shown(url), source })?;
+            if count == 0 {
+                return Ok(Digest::from_bytes(hash.finalize().into()));
+            }
+            total += count as u64;
+            if total > BYTES_MAX {
+                return Err(DownloadError::TooLarge { url: shown(url) });
+            }
+            hash.update(&buffer[..count]);
+            file.write_all(&buffer[..count]).map_err(FileError::of("write", path))?;
+        }
+    }
+}
+
+/// Marks a file as used now; one that cannot be marked only goes sooner.
+fn touch(path: &Path) {
+    let _ = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
+}
+
+fn files_in(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file())).map(|entry| entry.path()).collect()
 }
 
 impl DownloadError {
@@ -222,7 +266,7 @@ impl DownloadError {
         match self {
             Self::Status { status, .. } => *status >= 500 || *status == 429,
             Self::Transport { source, .. } => !matches!(**source, ureq::Error::BadUri(_) | ureq::Error::Tls(_) | ureq::Error::Rustls(_)),
-            Self::Body { .. } => true,
+            Self::Body { source, .. } => no_room(source).is_none(),
             Self::Checksum { .. } | Self::TooLarge { .. } | Self::File(_) => false,
         }
     }
@@ -243,63 +287,8 @@ fn agent() -> ureq::Agent {
     config.build().new_agent()
 }
 
-fn download(agent: &ureq::Agent, url: &str, known: Option<&Download>, blobs: &Path) -> Result<Download, DownloadError> {
-    let mut request = agent.get(url);
-    if let Some(etag) = known.and_then(|known| known.etag.as_ref()) {
-        request = request.header(header::IF_NONE_MATCH, etag);
-    } else if let Some(modified) = known.and_then(|known| known.last_modified.as_ref()) {
-        request = request.header(header::IF_MODIFIED_SINCE, modified);
-    }
-    let mut response = request.call().map_err(|source| DownloadError::Transport { url: shown(url), source: Box::new(source) })?;
-    match (response.status(), known) {
-        (StatusCode::NOT_MODIFIED, Some(known)) => return Ok(known.clone()),
-        (StatusCode::OK, _) => {}
-        (status, _) => return Err(DownloadError::Status { url: shown(url), status: status.as_u16() }),
-    }
-    let text = |name: header::HeaderName| header_text(&response, &name);
-    let (etag, last_modified) = (text(header::ETAG), text(header::LAST_MODIFIED));
-    let name = text(header::CONTENT_DISPOSITION).as_deref().and_then(file_name);
-    let digest = keep(&mut response, url, blobs)?;
-    let modified = last_modified.as_deref().and_then(http_date);
-    Ok(Download { digest, modified, name, etag, last_modified, from: shown(url) })
-}
-
 fn header_text(response: &Response<ureq::Body>, name: &header::HeaderName) -> Option<String> {
     Some(response.headers().get(name)?.to_str().ok()?.to_owned())
-}
-
-/// Writes the body under its digest.
-fn keep(response: &mut Response<ureq::Body>, url: &str, blobs: &Path) -> Result<Digest, DownloadError> {
-    let temporary = blobs.join(format!("{}{}", atomic::TEMPORARY_PREFIX, atomic::unique()));
-    let result = write_body(response, url, &temporary).and_then(|digest| {
-        let place = blobs.join(digest.hex());
-        fs::rename(&temporary, &place).map_err(FileError::of("rename to", &place))?;
-        Ok(digest)
-    });
-    if result.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    result
-}
-
-fn write_body(response: &mut Response<ureq::Body>, url: &str, path: &Path) -> Result<Digest, DownloadError> {
-    let mut file = File::create_new(path).map_err(FileError::of("create", path))?;
-    let mut body = response.body_mut().as_reader();
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; CHUNK_BYTES];
-    let mut total = 0;
-    loop {
-        let count = body.read(&mut buffer).map_err(|source| DownloadError::Body { url: shown(url), source })?;
-        if count == 0 {
-            return Ok(Digest::from_bytes(hash.finalize().into()));
-        }
-        total += count as u64;
-        if total > BYTES_MAX {
-            return Err(DownloadError::TooLarge { url: shown(url) });
-        }
-        hash.update(&buffer[..count]);
-        file.write_all(&buffer[..count]).map_err(FileError::of("write", path))?;
-    }
 }
 
 /// The name of what a URL leads to: the last part of its path, else what the server calls it, else BuildKit's word for none.
@@ -350,8 +339,7 @@ mod tests {
 
     #[test]
     fn names() {
-        let unnamed =
-            Download { digest: Digest::of(b""), modified: None, name: None, etag: None, last_modified: None, from: String::new() };
+        let unnamed = Download { digest: Digest::of(b""), modified: None, name: None, etag: None, last_modified: None };
         let named = Download { name: Some("given".to_owned()), ..unnamed.clone() };
         for (url, with, without) in [
             ("http://h/a/b.tar?x=/y#z", "b.tar", "b.tar"),

@@ -12,8 +12,9 @@ use crate::store::atomic;
 use rustix::fs::{Mode, OFlags};
 use spec::value::Digest;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 /// Fewer files are copied faster than a list of them is kept.
 const FILES_MIN: usize = 256;
@@ -43,6 +44,10 @@ pub(super) fn remember(cache: &Cache, store: &ImageStore, recipe: &Digest, writt
         return;
     }
     forget_gone(cache, store);
+    if let Ok(earlier) = first_digest(&cache.files(recipe)) {
+        // Files of it have one name more.
+        store.count_again(&earlier);
+    }
     let mut bytes = written.diff_id.as_bytes().to_vec();
     for (path, digest) in &written.files {
         bytes.extend_from_slice(&u32::try_from(path.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -57,13 +62,18 @@ pub(super) fn remember(cache: &Cache, store: &ImageStore, recipe: &Digest, writt
 
 fn forget_gone(cache: &Cache, store: &ImageStore) {
     for entry in fs::read_dir(cache.lists()).into_iter().flatten().flatten() {
-        let mut diff_id = [0; DIGEST_BYTES];
-        let read = File::open(entry.path()).and_then(|mut file| file.read_exact(&mut diff_id));
-        if read.is_err() || !store.has_layer(&Digest::from_bytes(diff_id)) {
+        if !first_digest(&entry.path()).is_ok_and(|diff_id| store.has_layer(&diff_id)) {
             // One that cannot be removed now is tried again next time.
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// The layer that a list is of.
+fn first_digest(list: &Path) -> io::Result<Digest> {
+    let mut diff_id = [0; DIGEST_BYTES];
+    File::open(list)?.read_exact(&mut diff_id)?;
+    Ok(Digest::from_bytes(diff_id))
 }
 
 impl Earlier {

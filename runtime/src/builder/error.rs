@@ -6,6 +6,7 @@ use super::file::{Place, SyntaxError};
 use super::tree::{OverlayError, TreeError};
 use super::words::WordError;
 use crate::image::store::StoreError;
+use crate::network::NetworkError;
 use crate::store::FileError;
 use std::io;
 
@@ -127,6 +128,12 @@ pub enum StepError {
     /// Another stage failed; that failure is the one to tell.
     #[error("stopped because another stage failed")]
     Stopped,
+    /// `RUN --network=host` in a build that does not allow it.
+    #[error("--network=host is not allowed: build with --allow network.host or --network host; in a manifest, write build.network: host")]
+    HostNetwork,
+    /// A network of its own.
+    #[error("give the command a network of its own; build with --network host or --network none to do without")]
+    Network(#[from] NetworkError),
     /// Files.
     #[error(transparent)]
     Tree(#[from] TreeError),

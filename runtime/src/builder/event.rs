@@ -1,13 +1,14 @@
 //! How a build goes on, told while it does: which step, and what happened.
 
 use crate::image::ImageId;
+use crate::image::registry::IsWanted;
 use spec::value::ImageReference;
 use std::fmt;
 use std::time::Duration;
 
-/// Fetches an image that is neither a stage nor one of the site: from the store by name, or from its registry. Called from several
-/// threads at once, never twice for one reference in one build.
-pub type Pull<'a> = dyn Fn(&ImageReference) -> Result<ImageId, Box<dyn std::error::Error + Send + Sync>> + Sync + 'a;
+/// Fetches an image that is neither a stage nor one of the site, as long as it is wanted: from the store by name, or from its registry.
+/// Called from several threads at once, never twice for one reference in one build.
+pub type Pull<'a> = dyn Fn(&ImageReference, &IsWanted<'_>) -> Result<ImageId, Box<dyn std::error::Error + Send + Sync>> + Sync + 'a;
 
 /// Is told how a build goes on. Called from several threads at once; the events of one step come in order.
 pub type Progress<'a> = dyn Fn(BuildEvent<'_>) + Sync + 'a;

@@ -1,9 +1,9 @@
 //! What is given with a build and is no part of it: secrets and ssh agents. It reaches no layer, history, cache key or log.
 
+use super::ssh::SshAgent;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 
 /// Largest secret, as BuildKit has it: a secret is a token or a key, not data.
 pub const SECRET_BYTES_MAX: usize = 500 * 1024;
@@ -13,8 +13,8 @@ pub const SECRET_BYTES_MAX: usize = 500 * 1024;
 pub struct Given {
     /// For `--mount=type=secret`.
     pub secrets: BTreeMap<String, Secret>,
-    /// For `--mount=type=ssh`: sockets of agents.
-    pub agents: BTreeMap<String, PathBuf>,
+    /// For `--mount=type=ssh`.
+    pub agents: BTreeMap<String, SshAgent>,
 }
 
 /// A value that is never shown.

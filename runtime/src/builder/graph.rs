@@ -178,7 +178,8 @@ fn sources(instruction: &Instruction) -> Vec<String> {
         Instruction::Copy { from, .. } => from.iter().cloned().collect(),
         Instruction::Run(run) => {
             let options = run.mounts.iter().flat_map(|mount| mount.split(','));
-            options.filter_map(|option| option.strip_prefix("from=").map(str::to_owned)).collect()
+            let from = |(name, value): (&str, &str)| name.eq_ignore_ascii_case("from").then(|| value.to_owned());
+            options.filter_map(|option| option.split_once('=').and_then(from)).collect()
         }
         Instruction::From(_)
         | Instruction::Arg(_)
@@ -254,7 +255,7 @@ mod tests {
 
     #[test]
     fn only_needed_stages_in_order() {
-        let text = "FROM a AS one\nFROM b AS two\nFROM one AS three\nCOPY --from=two x y\nFROM c AS four\nFROM three\nCOPY --from=0 x y\nRUN --mount=type=bind,from=d,target=/x true";
+        let text = "FROM a AS one\nFROM b AS two\nFROM one AS three\nCOPY --from=two x y\nFROM c AS four\nFROM three\nCOPY --from=0 x y\nRUN --mount=type=bind,From=d,target=/x true";
         let all = graph(text, None);
         assert_eq!(all.needed(all.target), [0, 1, 2, 4]);
         assert_eq!(all.images().into_iter().collect::<Vec<_>>(), ["a", "b", "d"]);

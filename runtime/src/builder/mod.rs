@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The semantics are BuildKit's. Reproducible: nothing here writes a clock's time (`clock`), a cache key holds content only (`cache`),
-//! and all files are reached beneath descriptors (`tree`). RUN is started by the shim, never by this process (`step::run`).
+//! and all files are reached beneath descriptors (`tree`). RUN is started by the shim, never by this process (`step::run`), in a network
+//! of its own ([`crate::network::Sandboxes`]); what it mounts is made ready by `step::mount`.
 //!
 //! COPY: the sources are scanned once (`step::source`), those whose content is not known by their stat are read on all processors
 //! (`index`, `learn`), and all of it makes the key. A miss merges them in memory over what the layers below show (`tree::draft`) and
@@ -21,12 +22,21 @@
 //! - A later tree wins over an earlier one, also a file over a directory and the reverse, as with the builders before BuildKit, which
 //!   stops there.
 //! - Sockets are left out; BuildKit fails.
-//! - A directory made for a mount of RUN goes with it, as in BuildKit since 0.11; the one in Docker 20.10 leaves it empty.
 //! - A repository's `.git` holds the commit and nothing else, without times, so that it is the same every time; no `git://`, which
 //!   anybody on the way can change.
 //! - A file of the web without a name in its URL is called what the server says; BuildKit's word for it is `__unnamed__`.
 //! - ONBUILD reads its trigger when it is written, STOPSIGNAL takes only signals that there are: BuildKit leaves both to whoever runs it.
 //! - `--target` takes a stage's number too, as the builders before BuildKit.
+//!
+//! Where RUN differs, and why:
+//! - `--network=host` is allowed by `--allow network.host`, or by being the network of the whole build.
+//! - `--security=insecure` and `--device` are refused: a build's commands never get more than a container's.
+//! - A bound directory of the context is the directory itself where all of it belongs to root. What changes there while a command runs
+//!   is seen by it, and then the step is not remembered; BuildKit has copied the context before.
+//! - A cache that is `locked` keeps those out that would share it; BuildKit gives them another one.
+//! - Keys for ssh mounts are read as OpenSSH writes them, without a passphrase; for others there is `ssh-agent`.
+//! - `z`, `Z` and `relabel` of bind and cache mounts, podman's, are taken and mean nothing.
+//! - A directory made for a mount goes with it, as in BuildKit since 0.11; the one in Docker 20.10 leaves it empty.
 
 mod build;
 pub mod cache;
@@ -52,6 +62,7 @@ pub mod remote;
 mod schedule;
 mod scope;
 pub mod share;
+mod ssh;
 mod stage;
 mod state;
 mod step;
@@ -61,11 +72,12 @@ pub mod words;
 pub use cache_mount::{CacheMount, CacheMounts, Sharing};
 pub use change::{ChangeError, change};
 pub use context::{ContextError, context_digest, inline_context_digest};
-pub use download::{DownloadError, KeptDownload};
+pub use download::{DownloadError, Downloads, KeptDownload};
 pub use error::{BuildError, StepError};
 pub use event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
 pub use given::{Given, SECRET_BYTES_MAX, Secret};
 pub use output::{OutputError, export_directory, export_tar};
+pub use ssh::{KEY_BYTES_MAX, KeyError, PrivateKey, SshAgent};
 pub use tree::TreeError;
 
 use crate::image::ImageId;
@@ -73,7 +85,6 @@ use crate::image::store::ImageStore;
 use crate::places::Places;
 use file::RunNetwork;
 use remote::GitFetch;
-use spec::value::Digest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -106,6 +117,8 @@ pub struct BuildRequest {
     pub places: Places,
     /// The network of RUN steps that do not say which.
     pub network: RunNetwork,
+    /// Whether RUN steps may ask for the host's; if it is the network of the build they may.
+    pub host_network: HostNetwork,
     /// What RUN steps may use and no result contains.
     pub given: Given,
     /// Whether earlier results count.
@@ -135,6 +148,7 @@ impl BuildRequest {
             shim,
             places,
             network: RunNetwork::Default,
+            host_network: HostNetwork::Refuse,
             given: Given::default(),
             caching: Caching::Use,
             inline_cache: InlineCache::Omit,
@@ -161,6 +175,15 @@ pub enum Caching {
     Ignore,
     /// Not in these stages, by name in lower case.
     IgnoreStages(BTreeSet<String>),
+}
+
+/// Whether a step may ask for the host's network: BuildKit's entitlement `network.host`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostNetwork {
+    /// Yes.
+    Allow,
+    /// No, it is an error.
+    Refuse,
 }
 
 /// Whether an image says which steps made its layers. It then has another digest.
@@ -190,16 +213,6 @@ pub fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progre
 /// The build cache of a store.
 pub fn cache_of(store: &ImageStore) -> Result<cache::Cache, crate::store::FileError> {
     cache::Cache::open(&store.directory().join("build-cache"))
-}
-
-/// The files of the web that builds of a store took, the one that has not served for the longest time first.
-pub fn downloads(store: &ImageStore) -> Result<Vec<KeptDownload>, crate::store::FileError> {
-    download::Downloads::of(&store.directory().join("build-cache")).list()
-}
-
-/// Removes one of them. No build runs meanwhile.
-pub fn remove_download(store: &ImageStore, digest: &Digest) -> Result<(), crate::store::FileError> {
-    download::Downloads::of(&store.directory().join("build-cache")).remove(digest)
 }
 
 /// Unpacks an archive (tar, plain or compressed) into an empty directory as a build context: all of it belongs to root. `false` if the

@@ -98,6 +98,12 @@ impl Schedule {
         self.board().failures.pop_first().map(|(_, error)| error)
     }
 
+    /// Whether this stage, which is being built, is the last one.
+    pub(super) fn is_last(&self, stage: usize) -> bool {
+        let board = self.board();
+        board.open.is_empty() && board.begun.iter().all(|begun| *begun == stage)
+    }
+
     /// Whether nothing more is wanted.
     pub(super) fn is_stopped(&self) -> bool {
         self.board().stopped
@@ -228,6 +234,7 @@ mod tests {
                 assert!(base.iter().chain(*needs).all(|needed| at(*needed) < at(stage)), "{order:?}");
             }
             assert!(schedule.done(5).is_some() && schedule.failure().is_none());
+            assert!(schedule.is_last(5));
         }
     }
 

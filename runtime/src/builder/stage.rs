@@ -11,6 +11,7 @@ use super::graph::Origin;
 use super::owner;
 use super::scope;
 use super::state::{Made, State};
+use super::step::source::Identity;
 use super::step::{Layering, metadata, run, transfer};
 use super::tree::{Overlay, Owner, Root, Writing, Written, settle};
 use crate::image::layer::Times;
@@ -28,6 +29,8 @@ struct Stage<'b> {
     /// The step under way, or the last one that was.
     label: StepLabel,
     state: State,
+    /// RUN steps that are still to come.
+    runs: usize,
 }
 
 /// What an instruction did to the stage, for its history.
@@ -42,16 +45,27 @@ impl Note {
     }
 }
 
+/// How a step leaves what it changed.
+enum Changes {
+    /// As a layer that is written and hashed.
+    Written(Box<Written>),
+    /// In the upper directory, to be looked at.
+    InUpper,
+    /// The same, made of files that changed meanwhile: it is not remembered.
+    Unsteady,
+}
+
 /// Builds a stage.
 pub(super) fn build(build: &Build<'_>, index: usize) -> Result<State, BuildError> {
     let stage = &build.graph.stages[index];
     let steps = 1 + stage.statements.iter().filter(|statement| is_step(&statement.instruction)).count();
     let label = StepLabel { stage: index, stage_name: build.graph.label(index), number: 0, steps, instruction: String::new() };
-    let mut under_way = Stage { build, index, label, state: State::scratch() };
+    let mut under_way = Stage { build, index, label, state: State::scratch(), runs: count_runs(&stage.statements) };
     under_way.told(&stage.from, &stage.from, |this| this.base(&stage.base))?;
     let triggers = std::mem::take(&mut under_way.state.config.config.on_build);
     let triggers = triggers.iter().map(|trigger| file::parse_trigger(trigger).map_err(StepError::Trigger));
     let triggers: Vec<_> = triggers.collect::<Result<_, _>>().map_err(|error| build.at(&stage.from, &stage.from.text, error))?;
+    under_way.runs += count_runs(&triggers);
     under_way.label.steps += triggers.iter().filter(|trigger| is_step(&trigger.instruction)).count();
     for trigger in &triggers {
         under_way.statement(trigger, &stage.from)?;
@@ -60,6 +74,10 @@ pub(super) fn build(build: &Build<'_>, index: usize) -> Result<State, BuildError
         under_way.statement(statement, statement)?;
     }
     Ok(under_way.state)
+}
+
+fn count_runs(statements: &[Statement]) -> usize {
+    statements.iter().filter(|statement| matches!(statement.instruction, Instruction::Run(_))).count()
 }
 
 /// Whether an instruction can make a layer: those are told of.
@@ -184,7 +202,8 @@ impl Stage<'_> {
     }
 
     fn run(&mut self, instruction: &file::Run) -> Step<Note> {
-        let prepared = run::prepare(&self.state, instruction, self.build.request.network, self.build.lexer.escape)?;
+        self.runs = self.runs.saturating_sub(1);
+        let prepared = run::prepare(&self.state, instruction, self.build.request, self.build.lexer.escape)?;
         let text = format!("RUN {}", prepared.args.join(" "));
         let mut layers = Vec::new();
         for mount in &prepared.mounts {
@@ -194,13 +213,33 @@ impl Stage<'_> {
             });
         }
         let sources: Vec<_> = layers.iter().map(|layers| self.build.source(layers)).collect();
-        let key = run::key(&self.state, &prepared, &sources)?;
+        let key = run::key(&self.state, &prepared, &sources, Identity::Path)?;
+        let mounts = || prepared.mounts.iter().zip(&sources);
+        // What a part of other layers holds may be the same as before: as BuildKit, that is looked at only if they are not.
+        let by_content = match self.cached(&key) {
+            None if mounts().any(|(mount, from)| mount.shows_part_of_layers(from)) => {
+                Some(run::key(&self.state, &prepared, &sources, Identity::Content(&self.build.empty))?)
+            }
+            _ => None,
+        };
+        if let Some(record) = by_content.and_then(|key| self.cached(&key)) {
+            self.build.cache.put(&key, &record)?;
+        }
         let proxies = scope::proxies(&self.build.request.args);
         let made = self.layer(&key, &text, |this, layering| {
             let surroundings = run::Surroundings { layering, sources: &sources, proxies, build: this.build };
             run::execute(&this.state, &prepared, surroundings, &mut |line| this.tell(StepEvent::Output { line }))?;
-            Ok(None)
+            if this.runs == 0 && this.build.schedule.is_last(this.index) {
+                this.build.sandboxes.retire();
+            }
+            // What changed while the command ran is not what the key says.
+            let live = mounts().any(|(mount, from)| mount.shows_context(from));
+            let is_steady = !live || run::key(&this.state, &prepared, &sources, Identity::Path)? == key;
+            Ok(if is_steady { Changes::InUpper } else { Changes::Unsteady })
         })?;
+        if let Some((content, record)) = by_content.zip(self.build.cache.get(&key, self.build.store)) {
+            self.build.cache.put(&content, &record)?;
+        }
         Ok(Note { text, made })
     }
 
@@ -220,7 +259,7 @@ impl Stage<'_> {
             if let Some(written) = &written {
                 earlier::remember(cache, store, &recipe, written);
             }
-            Ok(written)
+            Ok(written.map_or(Changes::InUpper, |written| Changes::Written(Box::new(written))))
         };
         let made = self.layer(&key, &text, copy)?;
         Ok(Note { text, made })
@@ -245,13 +284,13 @@ impl Stage<'_> {
             // As BuildKit: a directory made here belongs to the user; a user the image does not know yet is root.
             let owner = if user.is_empty() { Owner::ROOT } else { owner::lookup(&target.root, user).unwrap_or(Owner::ROOT) };
             target.root.ensure_directory(absolute.as_bytes(), owner)?;
-            Ok(None)
+            Ok(Changes::InUpper)
         })?;
         Ok(Note { text, made })
     }
 
-    /// A layer from the cache, or one that `make` makes now: written as it says, or whatever is in the upper directory then.
-    fn layer(&mut self, key: &Digest, text: &str, make: impl FnOnce(&Self, &Layering) -> Step<Option<Written>>) -> Step<Made> {
+    /// A layer from the cache, or one that `make` makes now.
+    fn layer(&mut self, key: &Digest, text: &str, make: impl FnOnce(&Self, &Layering) -> Step<Changes>) -> Step<Made> {
         if let Some(record) = self.cached(key) {
             self.build.note(key, &record);
             self.tell(StepEvent::Cached);
@@ -260,8 +299,9 @@ impl Stage<'_> {
         let begun = since(SystemTime::now());
         let layering = self.layering()?;
         let record = match make(self, &layering)? {
-            None => self.commit(key, text, &layering, begun)?,
-            Some(written) => self.commit_written(key, text, &layering, &written)?,
+            Changes::InUpper => self.commit(Some(key), text, &layering, begun)?,
+            Changes::Unsteady => self.commit(None, text, &layering, begun)?,
+            Changes::Written(written) => self.commit_written(key, text, &layering, &written)?,
         };
         self.build.note(key, &record);
         Ok(self.apply(&record))
@@ -301,15 +341,17 @@ impl Stage<'_> {
         Ok(Layering { scratch, upper, work, empty: empty.clone() })
     }
 
-    /// Takes the changes over as a layer and remembers it.
-    fn commit(&self, key: &Digest, text: &str, layering: &Layering, since: i64) -> Step<CacheRecord> {
+    /// Takes the changes over as a layer and remembers it under its key, if it has one.
+    fn commit(&self, key: Option<&Digest>, text: &str, layering: &Layering, since: i64) -> Step<CacheRecord> {
         let Build { store, cache, time, .. } = self.build;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let upper = rustix::fs::open(&layering.upper, flags, Mode::empty()).map_err(FileError::of("open", &layering.upper))?;
         settle(&upper, since, time.seconds, time.latest())?;
         drop(upper);
         let record = CacheRecord::of(&store.commit_layer(&layering.upper, Times::Keep)?, text);
-        cache.put(key, &record)?;
+        if let Some(key) = key {
+            cache.put(key, &record)?;
+        }
         Ok(record)
     }
 

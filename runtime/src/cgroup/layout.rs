@@ -1,13 +1,17 @@
 //! Which hierarchies the host has: v2 alone, v1 alone, or v1 controllers with a unified tree beside them (hybrid).
 
 use super::{CgroupError, create_directory, devices, read, write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// v1 hierarchies that a container joins: those with one of these, and systemd's, so that a stop of our own service leaves
 /// containers alone. The others (cpuset, blkio, perf_event, …) limit nothing here and would each cost a directory a start.
 const V1_CONTROLLERS: [&str; 6] = ["memory", "cpu", "cpuacct", "pids", "devices", "freezer"];
-/// The named hierarchy in which systemd keeps its services.
-const SYSTEMD: &str = "name=systemd";
+/// The hierarchy without a controller in which systemd keeps its services.
+const SYSTEMD: &str = "systemd";
+/// Kinds of file system, statfs(2).
+const CGROUP_SUPER_MAGIC: rustix::fs::FsWord = 0x0027_e0eb;
+const CGROUP2_SUPER_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 /// v2 controllers that are handed down to the containers' groups where they exist.
 const V2_CONTROLLERS: [&str; 5] = ["cpu", "io", "memory", "pids", "cpuset"];
 /// Where a host mounts its hierarchies.
@@ -30,43 +34,67 @@ pub(super) struct Hierarchy {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
-    /// A v1 hierarchy with these controllers, or `name=systemd`.
+    /// A v1 hierarchy with these controllers, or systemd's.
     Legacy(Vec<String>),
     /// The v2 tree with these controllers; none of them on a hybrid host.
     Unified(Vec<String>),
 }
 
+/// What kind of hierarchy is mounted somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FileSystem {
+    Legacy,
+    Unified,
+}
+
 impl Layout {
-    /// Reads this host's.
+    /// Reads this host's: where systemd, Docker and others mount them, each in a directory named after its controllers. Not from the
+    /// mount table, in which every container has its lines.
     pub fn detect() -> Result<Self, CgroupError> {
-        let table = std::fs::read_to_string("/proc/self/mountinfo").map_err(CgroupError::MountTable)?;
-        Self::parse(&table, |mount| read(&mount.join("cgroup.controllers")).unwrap_or_default())
+        Self::below(Path::new(MOUNT_POINT), |path| {
+            let found = rustix::fs::statfs(path)?;
+            Ok(match found.f_type {
+                CGROUP_SUPER_MAGIC => Some(FileSystem::Legacy),
+                CGROUP2_SUPER_MAGIC => Some(FileSystem::Unified),
+                _ => None,
+            })
+        })
     }
 
-    /// From a mount table, proc_pid_mountinfo(5), and a reader of `cgroup.controllers` of the v2 tree.
-    pub(super) fn parse(table: &str, controllers: impl Fn(&Path) -> String) -> Result<Self, CgroupError> {
-        let mut hierarchies: Vec<Hierarchy> = Vec::new();
-        for line in table.lines() {
-            let Some((left, right)) = line.split_once(" - ") else { continue };
-            let Some(mount) = left.split(' ').nth(4).map(PathBuf::from) else { continue };
-            let mut right = right.split(' ');
-            let kind = match (right.next(), right.nth(1)) {
-                (Some("cgroup2"), _) => Kind::Unified(controllers(&mount).split_whitespace().map(str::to_owned).collect()),
-                (Some("cgroup"), Some(options)) => {
-                    let wanted = |option: &&str| V1_CONTROLLERS.contains(option) || *option == SYSTEMD;
-                    let found: Vec<_> = options.split(',').filter(wanted).map(str::to_owned).collect();
-                    if found.is_empty() {
-                        continue;
-                    }
-                    Kind::Legacy(found)
-                }
-                (Some(_), _) | (None, _) => continue,
+    /// From the directory that holds them all, or is the only one, and what is mounted at a path.
+    fn below(top: &Path, mounted: impl Fn(&Path) -> io::Result<Option<FileSystem>>) -> Result<Self, CgroupError> {
+        let kind = |mount: &Path, name: &str| {
+            let found = match mounted(mount) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                found => found.map_err(|source| CgroupError::Read { path: mount.to_owned(), source })?,
             };
-            // The same tree may be mounted again elsewhere, for another container of the host: the first one is the host's own.
-            if mount.starts_with(MOUNT_POINT) && !hierarchies.iter().any(|known| known.kind == kind) {
-                hierarchies.push(Hierarchy { mount, kind });
+            Ok(match found {
+                Some(FileSystem::Unified) => {
+                    let controllers = read(&mount.join("cgroup.controllers")).unwrap_or_default();
+                    Some(Kind::Unified(controllers.split_whitespace().map(str::to_owned).collect()))
+                }
+                Some(FileSystem::Legacy) => {
+                    let wanted = |controller: &&str| V1_CONTROLLERS.contains(controller) || *controller == SYSTEMD;
+                    let controllers: Vec<_> = name.split(',').filter(wanted).map(str::to_owned).collect();
+                    (!controllers.is_empty()).then_some(Kind::Legacy(controllers))
+                }
+                None => None,
+            })
+        };
+        let mut hierarchies = Vec::new();
+        if let Some(kind) = kind(top, "")? {
+            hierarchies.push(Hierarchy { mount: top.to_owned(), kind });
+        } else {
+            for entry in std::fs::read_dir(top).map_err(|_| CgroupError::NotMounted)?.flatten() {
+                // A symbolic link is another name of a hierarchy with several controllers.
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    let mount = entry.path();
+                    let kind = kind(&mount, &entry.file_name().to_string_lossy())?;
+                    hierarchies.extend(kind.map(|kind| Hierarchy { mount, kind }));
+                }
             }
         }
+        hierarchies.sort_unstable_by(|one, other| one.mount.cmp(&other.mount));
         if hierarchies.is_empty() { Err(CgroupError::NotMounted) } else { Ok(Self { hierarchies }) }
     }
 
@@ -161,35 +189,49 @@ mod tests {
         }
     }
 
-    fn shown(table: &str) -> Vec<String> {
-        let layout = Layout::parse(table, |_| "cpu memory pids\n".to_owned()).unwrap();
-        layout.hierarchies().map(|hierarchy| format!("{} {:?}", layout.name_of(hierarchy), hierarchy.kind)).collect()
+    /// The layout of a tree of directories, of which these are v1 hierarchies, and these v2.
+    fn layout(directories: &[&str], links: &[(&str, &str)], legacy: &[&str], unified: &[&str]) -> Result<Vec<String>, CgroupError> {
+        let tree = tempfile::tempdir().unwrap();
+        for directory in directories {
+            std::fs::create_dir(tree.path().join(directory)).unwrap();
+        }
+        for (link, target) in links {
+            std::os::unix::fs::symlink(target, tree.path().join(link)).unwrap();
+        }
+        for name in unified {
+            std::fs::write(tree.path().join(name).join("cgroup.controllers"), "cpu memory pids\n").unwrap();
+        }
+        let layout = Layout::below(tree.path(), |path| {
+            let name = path.strip_prefix(tree.path()).unwrap().to_str().unwrap();
+            let is_in = |names: &[&str]| names.contains(&name);
+            Ok(if is_in(legacy) { Some(FileSystem::Legacy) } else { is_in(unified).then_some(FileSystem::Unified) })
+        })?;
+        let name = |hierarchy: &Hierarchy| hierarchy.mount.strip_prefix(tree.path()).unwrap().to_str().unwrap().to_owned();
+        Ok(layout.hierarchies().map(|hierarchy| format!("{} {:?}", name(hierarchy), hierarchy.kind)).collect())
     }
 
     #[test]
     fn v2_alone_is_mounted_at_the_top() {
-        let table = "31 23 0:28 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
-        assert_eq!(shown(table), [r#" Unified(["cpu", "memory", "pids"])"#]);
+        let found = layout(&["host-agent", "system.slice"], &[], &[], &[""]).unwrap();
+        assert_eq!(found, [r#" Unified(["cpu", "memory", "pids"])"#]);
     }
 
     #[test]
     fn co_mounted_v1_controllers_are_one_hierarchy() {
-        let table = "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct\n\
-                     33 31 0:30 / /sys/fs/cgroup/perf_event rw,relatime - cgroup cgroup rw,perf_event\n\
-                     34 31 0:31 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,xattr,name=systemd\n";
-        assert_eq!(shown(table), [r#"cpu,cpuacct Legacy(["cpu", "cpuacct"])"#, r#"systemd Legacy(["name=systemd"])"#]);
+        let directories = ["cpu,cpuacct", "perf_event", "systemd", "other"];
+        let found = layout(&directories, &[("cpu", "cpu,cpuacct")], &["cpu,cpuacct", "perf_event", "systemd"], &[]).unwrap();
+        assert_eq!(found, [r#"cpu,cpuacct Legacy(["cpu", "cpuacct"])"#, r#"systemd Legacy(["systemd"])"#]);
     }
 
     #[test]
-    fn a_second_mount_of_the_same_tree_is_another_containers_view() {
-        let table = "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n\
-                     99 50 0:28 /x /var/lib/other/sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
-        assert_eq!(shown(table).len(), 1);
+    fn a_hybrid_host_has_a_v2_tree_beside_its_v1_controllers() {
+        let found = layout(&["memory", "unified"], &[], &["memory"], &["unified"]).unwrap();
+        assert_eq!(found, [r#"memory Legacy(["memory"])"#, r#"unified Unified(["cpu", "memory", "pids"])"#]);
     }
 
     #[test]
     fn a_host_without_any_is_told_so() {
-        let error = Layout::parse("22 27 0:21 / /proc rw - proc proc rw\n", |_| String::new()).unwrap_err();
+        let error = layout(&["plain"], &[], &[], &[]).unwrap_err();
         assert_eq!(error.to_string(), "no cgroup file system is mounted");
     }
 }

@@ -118,6 +118,7 @@ impl Groups {
 
     /// The limits of a container as the kernel has them now.
     pub fn read_limits(&self, id: &ContainerId) -> Result<ResourceLimits, CgroupError> {
+        let id = id.to_string();
         read_limits(self.is_unified, |controller, file| {
             self.directories.get(controller).map(|directory| directory.read(&format!("{id}/{file}"))).transpose()
         })

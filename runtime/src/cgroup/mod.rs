@@ -39,9 +39,6 @@ pub struct Cgroup {
 /// What went wrong with a control group.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
-    /// The mount table could not be read.
-    #[error("read /proc/self/mountinfo")]
-    MountTable(#[source] io::Error),
     /// No hierarchy at all.
     #[error("no cgroup file system is mounted")]
     NotMounted,

@@ -45,6 +45,17 @@ pub struct ContainerConfig {
     pub updatable: Updatable,
 }
 
+/// What a look at a host needs of a configuration: reading all of a thousand takes as long as everything else about them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Outline {
+    /// The image it was made from: the digest of its configuration.
+    pub image: Digest,
+    /// How it is connected.
+    pub network: NetworkConfig,
+    /// The part that may change while it runs.
+    pub updatable: Updatable,
+}
+
 /// What may change on a running container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -113,6 +124,17 @@ pub enum MountConfig {
         /// Whether an empty source is first filled with what the image has at the target (named volumes).
         copy_up: bool,
     },
+    /// A file or directory of the tree that some layers make: what a build step takes from an image.
+    Layers {
+        /// Unpacked layer directories, lowest first; at least one.
+        layers: Vec<PathBuf>,
+        /// Its path there, from `/`; links are followed inside the tree.
+        path: String,
+        /// Where it appears.
+        target: MountTarget,
+        /// Holds `upper` and `work`, made if absent, which take what the container writes; it may only read if `None`.
+        changes: Option<PathBuf>,
+    },
     /// Memory.
     Tmpfs {
         /// Where it appears.
@@ -121,7 +143,19 @@ pub enum MountConfig {
         size: Option<ByteSize>,
         /// Permission bits of its root.
         mode: u32,
+        /// Whether programs on it can be run.
+        #[serde(default)]
+        executable: bool,
     },
+}
+
+impl MountConfig {
+    /// Where it appears.
+    pub fn target(&self) -> &MountTarget {
+        match self {
+            Self::Bind { target, .. } | Self::Layers { target, .. } | Self::Tmpfs { target, .. } => target,
+        }
+    }
 }
 
 /// A contiguous range of ids: container ids 0..count are host ids first..first+count.

@@ -1,6 +1,6 @@
 //! `create`: makes a container's lasting files, all of them or none. Nothing runs yet.
 
-use super::config::ContainerConfig;
+use super::config::{ContainerConfig, IdMapping};
 use super::error::ContainerError;
 use super::file;
 use crate::places::Places;
@@ -34,6 +34,13 @@ fn fill(new: &Path, config: &ContainerConfig, annotations: &serde_json::Value) -
     let upper = new.join("upper");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&upper, mode).map_err(ContainerError::file("set mode of", upper))?;
+    if let Some(IdMapping { first, .. }) = config.user_namespace {
+        // Its own root is who changes it.
+        for name in ["upper", "work"] {
+            let path = new.join(name);
+            std::os::unix::fs::chown(&path, Some(first), Some(first)).map_err(ContainerError::file("set the owner of", path))?;
+        }
+    }
     // Nobody looks in here before it is in its place: written plainly, and synced together.
     let files = [file::write_new(&new.join("config.json"), config)?, file::write_new(&new.join("annotations.json"), annotations)?];
     for file in files {

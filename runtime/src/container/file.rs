@@ -2,7 +2,7 @@
 
 use super::error::ContainerError;
 use crate::store::small;
-use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat};
+use rustix::fs::{Access, AtFlags, CWD, FlockOperation, Mode, OFlags, accessat};
 use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -54,6 +54,14 @@ impl Directory {
     /// Whether there is something of this name in it.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.descriptor.as_ref().is_some_and(|descriptor| accessat(descriptor, name, Access::EXISTS, AtFlags::empty()).is_ok())
+    }
+
+    /// Whether somebody holds a file in it locked for himself alone, flock(2): as good as a look at the holder's process, which takes
+    /// the kernel several times as long. Who tries to lock it at this very moment may have to try again.
+    pub(crate) fn is_locked(&self, name: &str) -> bool {
+        let open = |directory| rustix::fs::openat(directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
+        let file = self.descriptor.as_ref().and_then(open);
+        file.is_some_and(|file| rustix::fs::flock(file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
     }
 
     /// The path of a file in it.

@@ -14,21 +14,25 @@ use std::io;
 /// How a container last ended for good: beside its configuration, since the run directory is gone after a boot.
 pub(crate) const LAST_EXIT: &str = "exit.json";
 
+/// What a shim holds locked as long as it lives, in the run directory of its container.
+pub(crate) const SHIM_LOCK: &str = "shim.lock";
+
 /// The state of a container without one on this boot.
 const NEVER_STARTED: ContainerState = ContainerState { phase: Phase::Created, restarts: 0, shim: None };
 
-/// A container at one moment. `A` is what the caller keeps beside it, as a type of its own where it says which.
+/// A container at one moment. `A` is what the caller keeps beside it, as a type of its own where it says which; `C` is as much of
+/// its configuration as the caller wants, such as an [`super::config::Outline`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot<A = serde_json::Value> {
+pub struct Snapshot<A = serde_json::Value, C = ContainerConfig> {
     /// What it was told to be.
-    pub config: ContainerConfig,
+    pub config: C,
     /// What the caller keeps beside it.
     pub annotations: A,
     /// What it is. A process that is gone is never shown as running.
     pub state: ContainerState,
     /// Whether its shim lives. If not, and the phase is `Running` or `Restarting`, it wants to be adopted.
     pub shim_alive: bool,
-    /// How it last ended for good, remembered across boots; `None` if it never did.
+    /// How it last ended for good before the host booted; `None` if it never did, or was started since: then `state` says.
     pub last_exit: Option<Exit>,
     /// Whether a user stopped it: it is not started again at boot unless its policy is `always`.
     pub stopped_by_user: bool,
@@ -50,9 +54,10 @@ impl Shelves {
     /// One container. What is kept beside it is read as `A`, from null if there is nothing.
     ///
     /// Errors: [`ContainerError::NotFound`], [`ContainerError::Corrupt`].
-    pub fn inspect<A: DeserializeOwned>(&self, id: &ContainerId) -> Result<Snapshot<A>, ContainerError> {
-        let of = |name: &str| format!("{id}/{name}");
-        let absent = |name: &str| match self.lasting.has(&id.to_string()) {
+    pub fn inspect<A: DeserializeOwned, C: DeserializeOwned>(&self, id: &ContainerId) -> Result<Snapshot<A, C>, ContainerError> {
+        let directory = id.to_string();
+        let of = |name: &str| format!("{directory}/{name}");
+        let absent = |name: &str| match self.lasting.has(&directory) {
             true => ContainerError::file("open", self.lasting.join(&of(name)))(io::ErrorKind::NotFound.into()),
             false => ContainerError::NotFound { id: id.clone() },
         };
@@ -63,9 +68,13 @@ impl Shelves {
         };
         let annotations = self.lasting.read(&of("annotations.json"))?.map_or_else(nothing, Ok)?;
         let recorded = self.passing.read(&of("state.json"))?.unwrap_or(NEVER_STARTED);
-        let shim_alive = recorded.shim.is_some_and(|shim| liveness::of(shim) == Liveness::Alive);
+        let is_alive = |shim| self.passing.is_locked(&of(SHIM_LOCK)) || liveness::of(shim) == Liveness::Alive;
+        let shim_alive = recorded.shim.is_some_and(is_alive);
         let state = if shim_alive { recorded } else { as_it_is(recorded) };
-        let last_exit = self.lasting.read(&of(LAST_EXIT))?;
+        let last_exit = match state.phase {
+            Phase::Created => self.lasting.read(&of(LAST_EXIT))?,
+            Phase::Running { .. } | Phase::Restarting { .. } | Phase::Exited { .. } => None,
+        };
         Ok(Snapshot { config, annotations, state, shim_alive, last_exit, stopped_by_user: self.lasting.has(&of("stopped")) })
     }
 }

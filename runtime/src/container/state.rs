@@ -118,6 +118,16 @@ pub enum Health {
     },
 }
 
+impl Phase {
+    /// Whether it runs, or is about to again.
+    pub fn is_alive(&self) -> bool {
+        match self {
+            Self::Running { .. } | Self::Restarting { .. } => true,
+            Self::Created | Self::Exited { .. } => false,
+        }
+    }
+}
+
 impl Timestamp {
     /// This many later.
     #[must_use]

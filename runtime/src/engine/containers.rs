@@ -72,7 +72,7 @@ impl Engine {
     /// Removes a container: links, ports, name, files. Running ones only if forced.
     pub fn remove_container(&self, id: &ContainerId, while_running: WhileRunning) -> Result<(), EngineError> {
         let network = match container::inspect(&self.places, id) {
-            Ok(snapshot) if while_running == WhileRunning::Refuse && traffic::is_alive(&snapshot) => {
+            Ok(snapshot) if while_running == WhileRunning::Refuse && snapshot.state.phase.is_alive() => {
                 return Err(ContainerError::StillRunning { id: id.clone() }.into());
             }
             Ok(snapshot) => Some(snapshot.config.network),
@@ -105,7 +105,7 @@ impl Engine {
     /// Changes how a container is connected, live: links that go, links that come, ports.
     pub fn reconnect_container(&self, id: &ContainerId, network: &NetworkConfig) -> Result<(), EngineError> {
         let snapshot = container::inspect(&self.places, id)?;
-        if traffic::is_alive(&snapshot) {
+        if snapshot.state.phase.is_alive() {
             self.connect(id, network)?;
         }
         container::reconnect(&self.places, id, network)?;

@@ -29,12 +29,6 @@ pub enum EngineError {
     /// A file of the engine itself.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A container whose files have other ids than an image's: they cannot be copied into one as they are.
-    #[error("container {id} has a user namespace: its files have ids of their own")]
-    OwnIds {
-        /// Which.
-        id: ContainerId,
-    },
     /// A change of what an image says.
     #[error(transparent)]
     Change(#[from] crate::builder::ChangeError),

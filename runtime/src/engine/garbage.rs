@@ -2,11 +2,15 @@
 
 use super::{Engine, EngineError};
 use crate::builder::cache::{Cache, CachedStep};
-use crate::builder::{CacheMount, CacheMounts, KeptDownload, downloads, remove_download};
+use crate::builder::{CacheMount, CacheMounts, Downloads, KeptDownload};
 use crate::image::ImageId;
 use crate::image::store::{Alone, Freed, Garbage, Named, Roots, Travelled, Usage};
+use crate::store::atomic;
+use crate::store::usage::tree_bytes;
 use spec::value::{ContainerId, Digest, Name};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::SystemTime;
 
 /// What must stay though no container uses it at this moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub struct Reach {
     pub cache_bytes: u64,
     /// What becomes of layers in the form in which they travelled.
     pub travelled: Travelled,
+    /// Images that came here since then stay, and steps and mounts that have served since then.
+    pub before: Option<SystemTime>,
 }
 
 /// What becomes of images that have a name, but neither a container nor a site.
@@ -44,13 +50,13 @@ pub enum UnusedImages {
 impl Default for Reach {
     /// What nobody can miss: images without a name.
     fn default() -> Self {
-        Self { unused: UnusedImages::Keep, cache_bytes: u64::MAX, travelled: Travelled::Keep }
+        Self { unused: UnusedImages::Keep, cache_bytes: u64::MAX, travelled: Travelled::Keep, before: None }
     }
 }
 
 impl Reach {
     /// Everything that can be had again.
-    pub const ALL: Self = Self { unused: UnusedImages::Remove, cache_bytes: 0, travelled: Travelled::Drop };
+    pub const ALL: Self = Self { unused: UnusedImages::Remove, cache_bytes: 0, travelled: Travelled::Drop, before: None };
 }
 
 /// What a collection would remove.
@@ -58,27 +64,34 @@ impl Reach {
 pub struct Collectable {
     /// Of the store.
     pub store: Garbage,
-    /// Steps of the build cache; what they take is that of their layers.
+    /// Steps of the build cache; what they take is that of their layers,
     pub steps: Vec<CachedStep>,
+    /// and this for what is remembered of them.
+    pub step_bytes: u64,
+    /// Files of the cache that only save time.
+    pub indexes: Vec<PathBuf>,
+    /// Downloads.
+    pub downloads: Vec<KeptDownload>,
     /// Cache mounts.
     pub mounts: Vec<CacheMount>,
-    /// Files of the web that builds took.
-    pub downloads: Vec<KeptDownload>,
 }
 
 impl Collectable {
     /// Bytes of disk that would be free.
     pub fn bytes(&self) -> u64 {
-        self.store.bytes() + self.beside_store()
+        self.store.bytes() + self.bytes_of_cache()
     }
 
-    fn beside_store(&self) -> u64 {
-        self.mounts.iter().map(|mount| mount.size_bytes).chain(self.downloads.iter().map(|it| it.size_bytes)).sum()
+    /// Those of them that are not of the image store.
+    fn bytes_of_cache(&self) -> u64 {
+        let indexes: u64 = self.indexes.iter().map(|path| tree_bytes(path)).sum();
+        let downloads: u64 = self.downloads.iter().map(|download| download.bytes).sum();
+        self.step_bytes + indexes + downloads + self.mounts.iter().map(|mount| mount.size_bytes).sum::<u64>()
     }
 
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.store.is_empty() && self.steps.is_empty() && self.mounts.is_empty() && self.downloads.is_empty()
+        self.store.is_empty() && self.steps.is_empty() && self.mounts.is_empty() && self.downloads.is_empty() && self.indexes.is_empty()
     }
 }
 
@@ -113,11 +126,15 @@ impl Engine {
         for mount in &collectable.mounts {
             CacheMounts::of(&self.images).remove(&mount.name)?;
         }
+        let bytes_of_cache = collectable.bytes_of_cache();
         for download in &collectable.downloads {
-            remove_download(&self.images, &download.digest)?;
+            Downloads::of(&self.images).remove(download)?;
+        }
+        for index in &collectable.indexes {
+            atomic::remove_file(index)?;
         }
         let freed = self.images.sweep(alone, &roots)?;
-        Ok(Freed { bytes: freed.bytes + collectable.beside_store(), ..freed })
+        Ok(Freed { bytes: freed.bytes + bytes_of_cache, ..freed })
     }
 
     /// Frees at least so many bytes, going no further than it must: images without a name and what interrupted pulls left, then the
@@ -167,7 +184,8 @@ impl Engine {
             roots.layers.extend(config.layers.iter().filter_map(|path| self.images.layer_at(path)));
         }
         let (steps, mounts) = (cache.steps()?, CacheMounts::of(&self.images).list()?);
-        Ok(Ground { cache, usage: self.images.usage()?, steps, mounts, downloads: downloads(&self.images)?, roots })
+        let downloads = Downloads::of(&self.images).list();
+        Ok(Ground { cache, usage: self.images.usage()?, steps, mounts, downloads, roots })
     }
 
     /// What goes, and the roots that say so.
@@ -177,14 +195,34 @@ impl Engine {
             UnusedImages::Remove => Named::Only(needed.names.clone()),
         };
         let mut roots = Roots { named, travelled: reach.travelled, ..ground.roots.clone() };
+        if let Some(before) = reach.before {
+            let young = self.images.list()?.into_iter().filter(|image| image.added >= before);
+            roots.images.extend(young.map(|image| image.id));
+        }
         // What is garbage without a cache is what the cache holds alone.
         let alone = self.images.garbage_of(&roots, &ground.usage)?.layers;
-        let (kept, steps, mounts) = within(reach.cache_bytes, &ground.steps, &ground.mounts, &alone);
-        let size = |mounts: &[CacheMount]| mounts.iter().map(|mount| mount.size_bytes).sum::<u64>();
-        let held = kept.iter().filter_map(|layer| alone.get(layer)).sum::<u64>() + size(&ground.mounts) - size(&mounts);
-        let downloads = beyond(reach.cache_bytes.saturating_sub(held), &ground.downloads);
+        let is_old = |used: SystemTime| reach.before.is_none_or(|before| used < before);
+        let (old, young): (Vec<_>, Vec<_>) = ground.steps.iter().cloned().partition(|step| is_old(step.used));
+        roots.layers.extend(young.into_iter().filter_map(|step| step.record.layer));
+        let mut items: Vec<Item> = old.into_iter().map(Item::Step).collect();
+        items.extend(ground.mounts.iter().filter(|mount| is_old(mount.last_used)).cloned().map(Item::Mount));
+        items.extend(ground.downloads.iter().filter(|download| is_old(download.used)).cloned().map(Item::Download));
+        let (kept, gone) = within(reach.cache_bytes, items, &alone);
         roots.layers.extend(kept);
-        Ok((Collectable { store: self.images.garbage_of(&roots, &ground.usage)?, steps, mounts, downloads }, roots))
+        let mut collectable = Collectable { store: self.images.garbage_of(&roots, &ground.usage)?, ..Collectable::default() };
+        for item in gone {
+            match item {
+                Item::Step(step) => collectable.steps.push(step),
+                Item::Mount(mount) => collectable.mounts.push(mount),
+                Item::Download(download) => collectable.downloads.push(download),
+            }
+        }
+        collectable.step_bytes = ground.cache.record_bytes(&collectable.steps);
+        // They come back with the next build, and are of no use without what goes.
+        if reach.cache_bytes == 0 && reach.before.is_none() {
+            collectable.indexes = ground.cache.indexes();
+        }
+        Ok((collectable, roots))
     }
 
     /// Bytes the cache may keep so that so many are free.
@@ -207,66 +245,48 @@ pub enum Room {
     },
 }
 
-/// The layers that a cache of so many bytes keeps, and the steps and mounts it does not. `alone` is what layers take that nothing else
-/// holds: a step costs what its layer does, and nothing if somebody else pays.
-fn within(
-    limit: u64,
-    steps: &[CachedStep],
-    mounts: &[CacheMount],
-    alone: &BTreeMap<Digest, u64>,
-) -> (BTreeSet<Digest>, Vec<CachedStep>, Vec<CacheMount>) {
-    enum Item<'a> {
-        Step(&'a CachedStep),
-        Mount(&'a CacheMount),
-    }
-    let mut items: Vec<_> = steps.iter().map(|step| (step.used, Item::Step(step))).collect();
-    items.extend(mounts.iter().map(|mount| (mount.last_used, Item::Mount(mount))));
-    items.sort_by_key(|(used, _)| std::cmp::Reverse(*used));
-    let (mut left, mut kept) = (limit, BTreeSet::new());
-    let (mut old_steps, mut old_mounts) = (Vec::new(), Vec::new());
-    for (_, item) in items {
-        match item {
-            Item::Step(step) => {
-                let Some(layer) = step.record.layer else {
-                    if limit == 0 {
-                        old_steps.push(step.clone());
-                    }
-                    continue;
-                };
-                let cost = if kept.contains(&layer) { 0 } else { alone.get(&layer).copied().unwrap_or(0) };
-                if cost <= left && limit > 0 {
-                    left -= cost;
-                    kept.insert(layer);
-                } else {
-                    // Nothing older is kept in its place: the cache ends where its room does.
-                    left = 0;
-                    old_steps.push(step.clone());
-                }
-            }
-            Item::Mount(mount) if mount.size_bytes <= left && limit > 0 => left -= mount.size_bytes,
-            Item::Mount(mount) => {
-                left = 0;
-                old_mounts.push(mount.clone());
-            }
-        }
-    }
-    (kept, old_steps, old_mounts)
+/// A part of the build cache.
+#[derive(Debug, Clone)]
+enum Item {
+    Step(CachedStep),
+    Mount(CacheMount),
+    Download(KeptDownload),
 }
 
-/// The downloads for which the rest of a cache's limit is too small: what is on the web can be had again, so they come last.
-fn beyond(limit: u64, downloads: &[KeptDownload]) -> Vec<KeptDownload> {
-    let mut left = limit;
-    let mut gone = Vec::new();
-    for download in downloads.iter().rev() {
-        match left.checked_sub(download.size_bytes) {
-            Some(rest) if limit > 0 => left = rest,
-            Some(_) | None => {
-                left = 0;
-                gone.push(download.clone());
-            }
+impl Item {
+    fn used(&self) -> SystemTime {
+        match self {
+            Self::Step(step) => step.used,
+            Self::Mount(mount) => mount.last_used,
+            Self::Download(download) => download.used,
         }
     }
-    gone
+}
+
+/// The layers that a cache of so many bytes keeps, and what of it goes, the youngest first. `alone` is what layers take that nothing else
+/// holds: a step costs what its layer does, and nothing if somebody else pays.
+fn within(limit: u64, mut items: Vec<Item>, alone: &BTreeMap<Digest, u64>) -> (BTreeSet<Digest>, Vec<Item>) {
+    items.sort_by_key(|item| std::cmp::Reverse(item.used()));
+    let bytes_of = |layer: &Digest| alone.get(layer).copied().unwrap_or(0);
+    let (mut left, mut kept, mut gone) = (limit, BTreeSet::new(), Vec::new());
+    for item in items {
+        let cost = match &item {
+            Item::Step(step) => step.record.layer.filter(|layer| !kept.contains(layer)).map_or(0, |layer| bytes_of(&layer)),
+            Item::Mount(mount) => mount.size_bytes,
+            Item::Download(download) => download.bytes,
+        };
+        if limit > 0 && cost <= left {
+            left -= cost;
+            if let Item::Step(step) = &item {
+                kept.extend(step.record.layer);
+            }
+        } else {
+            // Nothing older is kept in its place: the cache ends where its room does.
+            left = 0;
+            gone.push(item);
+        }
+    }
+    (kept, gone)
 }
 
 #[cfg(test)]
@@ -288,9 +308,11 @@ mod tests {
             [("old", 10), ("middle", 20), ("new", 30)].map(|(name, size)| (Digest::of(name.as_bytes()), size)).into();
         let mount = CacheMount { name: "m".to_owned(), id: "m".to_owned(), size_bytes: 5, last_used: UNIX_EPOCH, in_use: false };
         let gone = |limit| {
-            let (_, steps, mounts) = within(limit, &steps, std::slice::from_ref(&mount), &alone);
-            let steps: Vec<_> = steps.iter().map(|step| step.record.instruction.clone()).collect();
-            (steps.join(" "), mounts.len())
+            let items = steps.iter().cloned().map(Item::Step).chain([Item::Mount(mount.clone())]).collect();
+            let (_, gone) = within(limit, items, &alone);
+            let of_step = |item: &Item| if let Item::Step(step) = item { Some(step.record.instruction.clone()) } else { None };
+            let steps: Vec<_> = gone.iter().filter_map(of_step).collect();
+            (steps.join(" "), gone.len() - steps.len())
         };
         assert_eq!(gone(u64::MAX), (String::new(), 0));
         assert_eq!(gone(65), (String::new(), 0));
@@ -298,21 +320,5 @@ mod tests {
         assert_eq!(gone(59), ("RUN 1".to_owned(), 1));
         assert_eq!(gone(40), ("RUN 4 RUN 1".to_owned(), 1));
         assert_eq!(gone(0), ("RUN 6 RUN 5 RUN 4 RUN 3 RUN 2 RUN 1".to_owned(), 1));
-    }
-
-    #[test]
-    fn downloads_get_what_the_rest_of_the_cache_leaves_the_newest_first() {
-        let downloads = [10, 20, 30].map(|size| KeptDownload {
-            digest: Digest::of(&[size]),
-            urls: BTreeSet::new(),
-            size_bytes: u64::from(size),
-            last_used: UNIX_EPOCH + Duration::from_secs(u64::from(size)),
-        });
-        let gone = |limit| beyond(limit, &downloads).iter().map(|it| it.size_bytes).collect::<Vec<_>>();
-        assert_eq!(gone(u64::MAX), [0; 0]);
-        assert_eq!(gone(60), [0; 0]);
-        assert_eq!(gone(59), [10]);
-        assert_eq!(gone(40), [20, 10], "nothing older is kept in its place");
-        assert_eq!(gone(0), [30, 20, 10]);
     }
 }

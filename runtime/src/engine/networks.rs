@@ -46,7 +46,7 @@ impl Engine {
     pub fn repair_links(&self, id: &ContainerId) -> Result<(), EngineError> {
         let snapshot = crate::container::inspect(&self.places, id)?;
         match &snapshot.config.network {
-            NetworkConfig::Bridged { endpoints, .. } if super::traffic::is_alive(&snapshot) => {
+            NetworkConfig::Bridged { endpoints, .. } if snapshot.state.phase.is_alive() => {
                 let _lock = self.network_lock()?;
                 Ok(network::connect(&self.places, id, endpoints)?)
             }
@@ -56,7 +56,7 @@ impl Engine {
 
     /// What is broken about a network; empty if nothing is.
     pub fn network_faults(&self, record: &NetworkRecord) -> Result<BTreeSet<String>, EngineError> {
-        Ok(Links::read(&self.places)?.network_faults(record))
+        Ok(Links::read(&self.places, [&record.name])?.network_faults(record))
     }
 
     /// Containers, running or not, that are configured to be on a network.

@@ -1,13 +1,13 @@
 //! A container's files as they are now: as one tar, or as a new image.
 
-use super::{Engine, EngineError, traffic};
+use super::{Engine, EngineError};
 use crate::cgroup::Cgroup;
 use crate::container;
-use crate::container::config::Process;
+use crate::container::config::{IdMapping, Process};
 use crate::image::ImageId;
 use crate::image::config::{History, ImageConfig};
-use crate::image::layer::{Times, pack};
-use crate::image::store::{LayerRecord, StoreError};
+use crate::image::layer::{Times, pack, unpack};
+use crate::image::store::StoreError;
 use crate::rootfs::mount_layers;
 use crate::store::{FileError, Lock};
 use rustix::fs::{Mode, OFlags};
@@ -40,7 +40,7 @@ impl Engine {
     /// Makes an image of a container: that of its own image, and what it changed as one more layer. Volumes are not part of it.
     ///
     /// What the container was told to run becomes what the image runs; `change` may say otherwise. It gets no name: hold a lease
-    /// until it has one. Errors: [`EngineError::OwnIds`].
+    /// until it has one.
     pub fn commit_container(
         &self,
         id: &ContainerId,
@@ -49,16 +49,17 @@ impl Engine {
         change: &dyn Fn(ImageConfig) -> Result<ImageConfig, EngineError>,
     ) -> Result<ImageId, EngineError> {
         let _lease = self.images.lease()?;
-        let config = self.unmapped(id)?;
+        let config = container::inspect(&self.places, id)?.config;
         let image = self.images.image(&config.image)?;
+        let upper = self.places.container(id).join("upper");
         let layer = {
             let _held = self.hold_still(id, pause)?;
-            self.copy_changes(&self.places.container(id).join("upper"))?
+            // One that never ran has changed nothing.
+            if upper.exists() { Some(copy(&upper, config.user_namespace, |files| self.images.import_files(files))?) } else { None }
         };
+        let layer = layer.filter(|layer| layer.entries > 0).map(|layer| layer.diff_id);
         let mut made = image.config;
-        if layer.entries > 0 {
-            made.rootfs.diff_ids.push(layer.diff_id);
-        }
+        made.rootfs.diff_ids.extend(layer);
         take_over(&mut made, &config.process);
         made.created.clone_from(&remark.created);
         made.author = remark.author.clone().or(made.author);
@@ -67,7 +68,7 @@ impl Engine {
             created_by: Some(config.process.args.join(" ")),
             author: remark.author.clone(),
             comment: remark.comment.clone(),
-            empty_layer: layer.entries == 0,
+            empty_layer: layer.is_none(),
             ..History::default()
         });
         Ok(self.images.put_image(&change(made)?)?)
@@ -76,12 +77,23 @@ impl Engine {
     /// Writes a container's files as one tar: its image's and its own. Not those of volumes, nor what the kernel makes up.
     pub fn export_container(&self, id: &ContainerId, sink: impl Write) -> Result<(), EngineError> {
         let _lease = self.images.lease()?;
-        let config = self.unmapped(id)?;
+        let config = container::inspect(&self.places, id)?.config;
         let upper = self.places.container(id).join("upper");
         let scratch = self.images.scratch()?;
         let empty = scratch.subdirectory("empty")?;
-        let own = upper.exists().then_some(upper.as_path());
-        let layers: Vec<&Path> = std::iter::once(empty.as_path()).chain(config.layers.iter().map(|it| it.as_path())).chain(own).collect();
+        let own = match config.user_namespace {
+            _ if !upper.exists() => None,
+            None => Some(upper.clone()),
+            // What it changed has other ids than what it left: a copy has the same.
+            ids @ Some(_) => {
+                let own = scratch.subdirectory("own")?;
+                let root = open_directory(&own)?;
+                copy(&upper, ids, |files| Ok(unpack::unpack(files, root)?))?;
+                Some(own)
+            }
+        };
+        let layers: Vec<&Path> =
+            std::iter::once(empty.as_path()).chain(config.layers.iter().map(|it| it.as_path())).chain(own.as_deref()).collect();
         let root = match layers[..] {
             [only] => open_directory(only)?,
             _ => {
@@ -95,35 +107,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The configuration of a container whose files have the ids that they have in an image.
-    fn unmapped(&self, id: &ContainerId) -> Result<container::config::ContainerConfig, EngineError> {
-        let config = container::inspect(&self.places, id)?.config;
-        if config.user_namespace.is_some() { Err(EngineError::OwnIds { id: id.clone() }) } else { Ok(config) }
-    }
-
-    /// Copies what a container changed into a layer: packed and unpacked again at the same time, so that the container keeps its own.
-    fn copy_changes(&self, upper: &Path) -> Result<LayerRecord, EngineError> {
-        if !upper.exists() {
-            return Ok(self.images.import_layer(&[0_u8; 1024][..])?);
-        }
-        let directory = open_directory(upper)?;
-        let (reader, writer) = io::pipe().map_err(FileError::of("make a pipe for", upper))?;
-        let (packed, layer) = std::thread::scope(|scope| {
-            let packing =
-                scope.spawn(|| pack::pack(&directory, Times::Keep, pack::OnDisk::Leave, io::BufWriter::with_capacity(1 << 16, writer)));
-            let layer = self.images.import_layer(reader);
-            (packing.join(), layer)
-        });
-        match packed {
-            Ok(Ok(_)) => Ok(layer?),
-            // The reader only says that the stream broke off.
-            Ok(Err(error)) => Err(StoreError::from(error).into()),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    }
-
     fn hold_still(&self, id: &ContainerId, pause: Pause) -> Result<Option<Still>, EngineError> {
-        let runs = traffic::is_alive(&container::inspect(&self.places, id)?);
+        let runs = container::inspect(&self.places, id)?.state.phase.is_alive();
         if pause == Pause::No || !runs {
             return Ok(None);
         }
@@ -145,6 +130,27 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+/// Hands over what a container changed, with the ids that it has inside, packed and unpacked at the same time: the container keeps its own.
+fn copy<T>(upper: &Path, ids: Option<IdMapping>, unpack: impl FnOnce(io::PipeReader) -> Result<T, StoreError>) -> Result<T, EngineError> {
+    let directory = open_directory(upper)?;
+    let (reader, writer) = io::pipe().map_err(FileError::of("make a pipe for", upper))?;
+    let writer = io::BufWriter::with_capacity(1 << 16, writer);
+    let (packed, unpacked) = std::thread::scope(|scope| {
+        let packing = scope.spawn(|| match ids {
+            None => pack::pack(&directory, Times::Keep, pack::OnDisk::Leave, writer),
+            Some(IdMapping { first, count }) => pack::pack_inside(&directory, first..first.saturating_add(count), Times::Keep, writer),
+        });
+        let unpacked = unpack(reader);
+        (packing.join(), unpacked)
+    });
+    match packed {
+        Ok(Ok(_)) => Ok(unpacked?),
+        // The reader only says that the stream broke off.
+        Ok(Err(error)) => Err(StoreError::from(error).into()),
+        Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 

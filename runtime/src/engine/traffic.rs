@@ -58,23 +58,15 @@ fn leave_the_youngest(traffic: &mut Traffic) {
     traffic.retain(|id, _| youngest.get(&id.name) == Some(&id.generation));
 }
 
-/// Whether a container runs, or is about to again.
-pub(super) fn is_alive<A>(snapshot: &Snapshot<A>) -> bool {
-    match snapshot.state.phase {
-        Phase::Running { .. } | Phase::Restarting { .. } => true,
-        Phase::Created | Phase::Exited { .. } => false,
-    }
-}
-
 /// What should lead to a container: its endpoints and ports while it runs, or is about to again, and serves.
 pub(super) fn served(snapshot: &Snapshot) -> Option<Serving> {
-    if super::Keep::serves(&snapshot.annotations) { servable(snapshot) } else { None }
+    if super::Keep::serves(&snapshot.annotations) { servable(&snapshot.config.network, &snapshot.state.phase) } else { None }
 }
 
 /// What would lead to a container if it served: its endpoints and ports while it runs, or is about to again.
-pub fn servable<A>(snapshot: &Snapshot<A>) -> Option<Serving> {
-    match &snapshot.config.network {
-        NetworkConfig::Bridged { endpoints, ports } if is_alive(snapshot) => {
+pub fn servable(network: &NetworkConfig, phase: &Phase) -> Option<Serving> {
+    match network {
+        NetworkConfig::Bridged { endpoints, ports } if phase.is_alive() => {
             Some(Serving { endpoints: endpoints.clone(), ports: ports.clone() })
         }
         NetworkConfig::Bridged { .. } | NetworkConfig::Host | NetworkConfig::None => None,

@@ -1,13 +1,15 @@
 //! What takes disk: images, containers, volumes, build cache. Every byte counts once, whoever shares it.
 
-use super::{Engine, EngineError, Needed, traffic};
+use super::{Engine, EngineError, Needed};
 use crate::builder::cache::CachedStep;
-use crate::builder::{CacheMount, CacheMounts, KeptDownload, downloads};
+use crate::builder::{CacheMount, CacheMounts, Downloads, KeptDownload};
 use crate::image::store::ImageSummary;
 use crate::store::usage::tree_bytes;
 use serde::Serialize;
 use spec::value::{ContainerId, Digest, Name};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::SystemTime;
 
 /// What takes disk on this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,7 +18,7 @@ pub struct DiskUsage {
     pub images: Vec<ImageUsage>,
     /// Bytes of all their layers, configurations and manifests, shared ones once.
     pub image_bytes: u64,
-    /// Those of them that would be free if the images that nothing uses went, the build cache aside.
+    /// Those of them that would be free if the images that nothing uses went, and the cached steps that have the same layers.
     pub image_bytes_unused: u64,
     /// Containers.
     pub containers: Vec<ContainerUsage>,
@@ -26,8 +28,10 @@ pub struct DiskUsage {
     pub steps: Vec<(CachedStep, u64)>,
     /// Cache mounts.
     pub mounts: Vec<CacheMount>,
-    /// Files of the web that builds took.
+    /// Downloads.
     pub downloads: Vec<KeptDownload>,
+    /// Bytes of what only saves builds time: digests of contexts, lists of what layers hold.
+    pub index_bytes: u64,
     /// Layers in the form in which they travelled, and what interrupted pulls left.
     pub travelled_bytes: u64,
     /// Layers that neither an image nor the build cache holds: of builds that go on, or left by interrupted ones.
@@ -61,6 +65,9 @@ pub struct ContainerUsage {
     pub image: Option<Digest>,
     /// Bytes of disk: what it changed, its logs.
     pub bytes: u64,
+    /// When it was made, or told to be something else; now, if that cannot be told.
+    #[serde(skip)]
+    pub created: SystemTime,
     /// Whether it runs, or is about to.
     pub running: bool,
     /// Whether a site has it.
@@ -114,6 +121,7 @@ impl Engine {
         let document_bytes = |digest: &Digest| store.blobs.get(digest).copied().unwrap_or(0);
         let mut images = Vec::new();
         let mut used_layers = BTreeSet::new();
+        let mut unused_documents = 0;
         for summary in summaries {
             let own = &layers[&summary.id];
             let (unique, shared): (Vec<_>, Vec<_>) = own.iter().partition(|layer| holders.get(*layer) == Some(&1));
@@ -124,6 +132,9 @@ impl Engine {
                 used_layers.extend(own.iter().copied());
             }
             let own_documents = summary.manifest.iter().chain([&summary.id]).map(document_bytes).sum::<u64>();
+            if !in_use {
+                unused_documents += own_documents;
+            }
             images.push(ImageUsage {
                 shared_bytes: shared.into_iter().map(bytes_of).sum(),
                 unique_bytes: unique.into_iter().map(bytes_of).sum::<u64>() + own_documents,
@@ -145,15 +156,17 @@ impl Engine {
             image_bytes: image_layers.iter().map(|layer| bytes_of(layer)).sum::<u64>() + documents.iter().map(document_bytes).sum::<u64>(),
             image_bytes_unused: image_layers
                 .iter()
-                .filter(|layer| !used_layers.contains(**layer) && !cached.contains(**layer))
+                .filter(|layer| !used_layers.contains(**layer))
                 .map(|layer| bytes_of(layer))
-                .sum(),
+                .sum::<u64>()
+                + unused_documents,
             images,
             volumes: self.volume_usage(needed)?,
             containers,
             steps: steps.into_iter().map(|step| (step.clone(), held_alone(step.record.layer))).collect(),
             mounts: CacheMounts::of(&self.images).list()?,
-            downloads: downloads(&self.images)?,
+            downloads: Downloads::of(&self.images).list(),
+            index_bytes: cache.indexes().iter().map(|path| tree_bytes(path)).sum(),
             travelled_bytes: store.blobs.iter().filter(|(digest, _)| !documents.contains(*digest)).map(|(_, bytes)| bytes).sum::<u64>()
                 + store.partial,
             loose_bytes: store.layers.iter().filter(|(layer, _)| !of_images(layer) && !cached.contains(*layer)).map(|(_, it)| it).sum(),
@@ -163,9 +176,10 @@ impl Engine {
     fn container_usage(&self, needed: &Needed) -> Result<Vec<ContainerUsage>, EngineError> {
         let usage = |(id, snapshot): (ContainerId, Result<crate::container::Snapshot, _>)| ContainerUsage {
             bytes: tree_bytes(&self.places.container(&id)),
+            created: created(&self.places.container(&id)),
             image: snapshot.as_ref().ok().map(|it| it.config.image),
             // One that cannot be read may run.
-            running: snapshot.as_ref().map_or(true, traffic::is_alive),
+            running: snapshot.as_ref().map_or(true, |snapshot| snapshot.state.phase.is_alive()),
             of_site: needed.containers.contains(&id),
             id,
         };
@@ -176,9 +190,15 @@ impl Engine {
         let mut volumes = Vec::new();
         for name in crate::volume::list_volumes(&self.places)?.into_keys() {
             let containers = self.volume_users(&name)?;
-            let bytes = tree_bytes(&self.places.volume_data(&name));
+            let bytes = tree_bytes(&self.places.volume(&name));
             volumes.push(VolumeUsage { bytes, containers, of_site: needed.volumes.contains(&name), name });
         }
         Ok(volumes)
     }
+}
+
+/// When the configuration of a container was written.
+fn created(directory: &Path) -> SystemTime {
+    let written = std::fs::metadata(directory.join("config.json")).and_then(|found| found.modified());
+    written.unwrap_or_else(|_| SystemTime::now())
 }

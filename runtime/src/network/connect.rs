@@ -109,7 +109,7 @@ fn wiring<'a>(places: &Places, id: &ContainerId, host: &mut Socket, endpoint: &'
 }
 
 /// What every new namespace gets before its links, on a thread inside it.
-fn settle(places: &Places, inside: &mut Socket) -> Result<(), NetworkError> {
+pub(super) fn settle(places: &Places, inside: &mut Socket) -> Result<(), NetworkError> {
     // New links inherit `default`; `all` would only matter for links that exist.
     sysctl::set("ipv6/conf/default/disable_ipv6", "1", Missing::Ignore)?;
     sysctl::set("ipv6/conf/lo/disable_ipv6", "1", Missing::Ignore)?;

@@ -60,6 +60,9 @@ pub enum NetworkError {
         /// Its subnet.
         subnet: Subnet,
     },
+    /// No subnet or link is left for a build step.
+    #[error("no subnet is left for the network of a build step")]
+    NoBlock,
     /// Two containers are to serve one port of the host.
     #[error("port {port} is published by {first} and by {second}")]
     PortConflict {

@@ -177,11 +177,28 @@ pub(super) fn settle(link: Which<'_>) -> Request {
 
 /// A link by its name.
 pub(super) fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>, NetlinkError> {
-    match socket.query(&[get(Which::Named(name))]) {
+    look_for(socket, Which::Named(name))
+}
+
+/// A link by its number.
+pub(super) fn numbered(socket: &mut Socket, index: u32) -> Result<Option<Link>, NetlinkError> {
+    look_for(socket, Which::Numbered(index))
+}
+
+fn look_for(socket: &mut Socket, which: Which<'_>) -> Result<Option<Link>, NetlinkError> {
+    match socket.query(&[get(which)]) {
         Ok(answers) => answers.first().map(read_link).transpose(),
         Err(error) if error.refusal() == Some(libc::ENODEV) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Every port of a bridge, without its alias. A fifth of what the same links cost in [`links`]: the kernel does not search all
+/// namespaces for that of each one's other end.
+pub(super) fn ports(socket: &mut Socket) -> Result<Vec<Link>, NetlinkError> {
+    let mut message = LinkMessage::default();
+    message.header.interface_family = AddressFamily::Bridge;
+    socket.dump(&request(RouteNetlinkMessage::GetLink(message), 0))?.iter().map(read_link).collect()
 }
 
 /// Every link.

@@ -13,6 +13,8 @@
 //! alias of a link, the name of the nftables table. Nothing else is ever changed, except that the first network with a way out
 //! sets `net.ipv4.ip_forward` to 1 and that it stays so, because nobody can know who else has come to rely on it.
 //!
+//! Build steps have networks of another kind, which the kernel itself takes away: [`Sandboxes`].
+//!
 //! Limits of what a table of ours can do: a `drop` in another table (such as a FORWARD policy of Docker or a host firewall)
 //! is final, and an `accept` of ours cannot lift it.
 
@@ -33,6 +35,7 @@ mod netlink;
 mod nftables;
 mod probe;
 mod record;
+mod sandbox;
 mod sysctl;
 #[cfg(test)]
 mod tests;
@@ -49,6 +52,7 @@ pub use naming::bridge_name;
 pub use netlink::NetlinkError;
 pub use probe::{Feature, missing_features};
 pub use record::{NetworkRecord, list_networks, read_network};
+pub use sandbox::{InUse, Sandboxes};
 pub use traffic::{Serving, Traffic, TrafficChange, set_traffic};
 
 /// Where the DNS responder of a container's shim listens, in the container's namespace, on UDP and TCP.

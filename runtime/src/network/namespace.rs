@@ -6,6 +6,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::UnmountFlags;
 use rustix::thread::LinkNameSpaceType;
 use spec::value::ContainerId;
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,6 +15,8 @@ use std::path::PathBuf;
 
 /// `NSFS_MAGIC` of linux/magic.h: the file system a pinned namespace is on.
 const NSFS_MAGIC: u64 = 0x6e73_6673;
+/// The namespace of this thread.
+const OWN: &str = "/proc/thread-self/ns/net";
 
 /// Where the namespace of a container is pinned.
 pub(super) fn pin_path(places: &Places, id: &ContainerId) -> PathBuf {
@@ -52,18 +55,30 @@ pub(super) fn within_new<T: Send>(
     id: &ContainerId,
     run: impl FnOnce(&OwnedFd) -> Result<T, NetworkError> + Send,
 ) -> Result<T, NetworkError> {
-    const OWN: &str = "/proc/thread-self/ns/net";
     let failed = |action| move |source: io::Error| NetworkError::Namespace { action, id: id.to_string(), source };
     let path = pin_path(places, id);
     let directory = places.container_run(id);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(NetworkError::file("create", &directory))?;
     fs::write(&path, "").map_err(NetworkError::file("create", &path))?;
+    let pinned = within_unpinned(id, |namespace| {
+        let result = run(namespace)?;
+        rustix::mount::mount_bind(OWN, &path).map_err(|error| failed("pin")(error.into()))?;
+        Ok(result)
+    });
+    pinned.map(|(result, _)| result)
+}
+
+/// Makes a namespace and runs something on a thread inside it. It lives as long as its descriptor, whatever is in it or pins it.
+pub(super) fn within_unpinned<T: Send>(
+    id: &(impl Display + Sync + ?Sized),
+    run: impl FnOnce(&OwnedFd) -> Result<T, NetworkError> + Send,
+) -> Result<(T, OwnedFd), NetworkError> {
+    let failed = |action| move |source: io::Error| NetworkError::Namespace { action, id: id.to_string(), source };
     on_a_thread(id, || {
         unshare_network().map_err(failed("make"))?;
         let namespace = rustix::fs::open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-        let result = run(&namespace.map_err(|error| failed("open")(error.into()))?)?;
-        rustix::mount::mount_bind(OWN, &path).map_err(|error| failed("pin")(error.into()))?;
-        Ok(result)
+        let namespace = namespace.map_err(|error| failed("open")(error.into()))?;
+        Ok((run(&namespace)?, namespace))
     })
 }
 
@@ -89,7 +104,10 @@ pub(super) fn unshare_network() -> io::Result<()> {
 }
 
 /// Namespaces are a thread's own: one that leaves its namespace is never used for anything else.
-fn on_a_thread<T: Send>(id: &ContainerId, run: impl FnOnce() -> Result<T, NetworkError> + Send) -> Result<T, NetworkError> {
+fn on_a_thread<T: Send>(
+    id: &(impl Display + Sync + ?Sized),
+    run: impl FnOnce() -> Result<T, NetworkError> + Send,
+) -> Result<T, NetworkError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, run);
         let failed = |source| NetworkError::Namespace { action: "start a thread for", id: id.to_string(), source };

@@ -28,7 +28,12 @@ pub(super) fn bridge_prefix(places: &Places) -> String {
 
 /// The alias that makes a bridge ours.
 pub(super) fn bridge_alias(places: &Places, network: &Name) -> String {
-    format!("{}/network/{network}", places.instance())
+    bridge_alias_of(&places.instance(), network)
+}
+
+/// The same of an instance by its name.
+pub(super) fn bridge_alias_of(instance: &str, network: &Name) -> String {
+    format!("{instance}/network/{network}")
 }
 
 /// The host's end of a container's link. Not readable, as there is no room; the alias says whose it is.
@@ -43,7 +48,12 @@ pub(super) fn link_name_of(alias: &str) -> String {
 
 /// The alias that makes the host's end of a container's link ours.
 pub(super) fn link_alias(places: &Places, id: &ContainerId, network: &Name) -> String {
-    format!("{}{network}", container_alias_prefix(places, id))
+    link_alias_of(&places.instance(), id, network)
+}
+
+/// The same of an instance by its name.
+pub(super) fn link_alias_of(instance: &str, id: &ContainerId, network: &Name) -> String {
+    format!("{instance}/container/{id}/{network}")
 }
 
 /// What the aliases of all links of a container begin with.
@@ -66,7 +76,7 @@ pub(super) fn is_link_alias_of(places: &Places, alias: &str, network: &Name) -> 
 
 /// The hardware address that goes with an address: locally administered, the same whenever the address is used again, so that
 /// nobody's ARP cache is ever wrong.
-pub(super) fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
+pub(super) const fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     [0x02, 0x42, a, b, c, d]
 }

@@ -112,6 +112,7 @@ impl NetlinkError {
 }
 
 /// A socket, bound and ready.
+#[derive(Debug)]
 pub(super) struct Socket {
     socket: netlink_sys::Socket,
     sequence: u32,

@@ -77,8 +77,14 @@ fn place(root: &Root, sources: &mut Sources, index: usize, mount: &MountConfig) 
             }
             put_over(root, &source, target).during(Step::Mount, target)
         }
-        MountConfig::Tmpfs { target, size, mode } => {
-            tmpfs(*size, *mode).and_then(|mount| put_over(root, &mount, target)).during(Step::Mount, target)
+        MountConfig::Layers { target, .. } => {
+            let source = sources.take(&Role::Bind(index)).during(Step::Mount, target)?;
+            put_over(root, &source, target).during(Step::Mount, target)
+        }
+        MountConfig::Tmpfs { target, size, mode, executable } => {
+            let inert = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+            let attributes = if *executable { inert } else { inert | MountAttrFlags::MOUNT_ATTR_NOEXEC };
+            tmpfs(*size, *mode, attributes).and_then(|mount| put_over(root, &mount, target)).during(Step::Mount, target)
         }
     }
 }
@@ -109,21 +115,17 @@ fn fill_from_image(root: &Root, source: &OwnedFd, target: &MountTarget) -> io::R
     }
 }
 
-fn tmpfs(size: Option<ByteSize>, mode: u32) -> io::Result<OwnedFd> {
+fn tmpfs(size: Option<ByteSize>, mode: u32, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
     let (mode, size) = (format!("{mode:o}"), size.map(|size| size.bytes().to_string()));
     let mut options = vec![("mode", mode.as_str())];
     options.extend(size.as_deref().map(|size| ("size", size)));
-    let inert = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    detached("tmpfs", &options, inert)
+    detached("tmpfs", &options, attributes)
 }
 
 /// A file that the user mounts himself is left to him.
 fn place_etc(root: &Root, sources: &mut Sources, config: &ContainerConfig, file: EtcFile) -> io::Result<()> {
     let source = sources.take(&Role::Etc(file))?;
-    let is_users = config.mounts.iter().any(|mount| match mount {
-        MountConfig::Bind { target, .. } | MountConfig::Tmpfs { target, .. } => target.as_str() == file.target(),
-    });
-    if is_users {
+    if config.mounts.iter().any(|mount| mount.target().as_str() == file.target()) {
         return Ok(());
     }
     attach(source.as_fd(), root.ensure(file.target(), Kind::File, Links::Follow)?.as_fd())

@@ -38,13 +38,16 @@ impl EtcFile {
         }
     }
 
-    /// What stands in it; `None` for a copy of the host's own.
-    fn content(self, config: &ContainerConfig) -> Option<String> {
+    /// What stands in it where the host's own says `own`.
+    fn content(self, config: &ContainerConfig, own: &[u8]) -> Vec<u8> {
         match (self, &config.network) {
-            (Self::Hosts | Self::Hostname, NetworkConfig::Host) | (Self::ResolvConf, NetworkConfig::Host | NetworkConfig::None) => None,
-            (Self::Hostname, NetworkConfig::None | NetworkConfig::Bridged { .. }) => Some(format!("{}\n", config.hostname)),
-            (Self::Hosts, NetworkConfig::None | NetworkConfig::Bridged { .. }) => Some(hosts(config)),
-            (Self::ResolvConf, NetworkConfig::Bridged { .. }) => Some(format!("nameserver {RESOLVER_ADDRESS}\noptions ndots:0\n")),
+            (Self::Hosts | Self::Hostname, NetworkConfig::Host) | (Self::ResolvConf, NetworkConfig::Host | NetworkConfig::None) => {
+                own.to_vec()
+            }
+            (Self::Hostname, NetworkConfig::None | NetworkConfig::Bridged { .. }) => format!("{}\n", config.hostname).into_bytes(),
+            (Self::Hosts, NetworkConfig::None | NetworkConfig::Bridged { .. }) => hosts(config).into_bytes(),
+            (Self::ResolvConf, NetworkConfig::Bridged { endpoints, .. }) if endpoints.is_empty() => as_the_host_asks(own).into_bytes(),
+            (Self::ResolvConf, NetworkConfig::Bridged { .. }) => format!("nameserver {RESOLVER_ADDRESS}\noptions ndots:0\n").into_bytes(),
         }
     }
 }
@@ -62,9 +65,16 @@ pub(crate) fn check_hostname(name: &str) -> io::Result<()> {
 pub(super) fn write(directory: &Path, config: &ContainerConfig) -> Result<(), (EtcFile, io::Error)> {
     EtcFile::ALL.into_iter().try_for_each(|file| {
         // A host without the file gives the container an empty one.
-        let content = file.content(config).map_or_else(|| std::fs::read(file.target()).unwrap_or_default(), String::into_bytes);
-        std::fs::write(directory.join(file.name()), content).map_err(|error| (file, error))
+        let own = std::fs::read(file.target()).unwrap_or_default();
+        std::fs::write(directory.join(file.name()), file.content(config, &own)).map_err(|error| (file, error))
     })
+}
+
+/// Domains and options as on the host, and our resolver, which asks the host's: without names of its own a network has no other rules.
+fn as_the_host_asks(own: &[u8]) -> String {
+    let own = String::from_utf8_lossy(own);
+    let kept = own.lines().filter(|line| matches!(line.split_ascii_whitespace().next(), Some("search" | "domain" | "options")));
+    kept.fold(format!("nameserver {RESOLVER_ADDRESS}\n"), |text, line| format!("{text}{line}\n"))
 }
 
 fn hosts(config: &ContainerConfig) -> String {
@@ -76,9 +86,11 @@ fn hosts(config: &ContainerConfig) -> String {
         name = format!("{name} {short}");
     }
     let addresses: Vec<String> = match &config.network {
-        NetworkConfig::Bridged { endpoints, .. } => endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect(),
-        // Programs look up their own name; without a network it is the loopback's.
-        NetworkConfig::None => vec!["127.0.1.1".to_owned()],
+        NetworkConfig::Bridged { endpoints, .. } if !endpoints.is_empty() => {
+            endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect()
+        }
+        // Programs look up their own name; without an address that is known it is the loopback's.
+        NetworkConfig::Bridged { .. } | NetworkConfig::None => vec!["127.0.1.1".to_owned()],
         NetworkConfig::Host => Vec::new(),
     };
     for address in addresses {
@@ -104,6 +116,12 @@ mod tests {
         ContainerConfig { network, ..config }
     }
 
+    const HOSTS_OWN: &str = "# by hand\nsearch corp.example\nnameserver 127.0.0.53\noptions edns0\n";
+
+    fn text(file: EtcFile, config: &ContainerConfig) -> String {
+        String::from_utf8(file.content(config, HOSTS_OWN.as_bytes())).unwrap()
+    }
+
     fn bridged() -> NetworkConfig {
         let endpoint = Endpoint { network: "shop".parse().unwrap(), address: [10, 1, 0, 2].into(), aliases: [].into() };
         NetworkConfig::Bridged { endpoints: vec![endpoint], ports: Vec::new() }
@@ -112,14 +130,21 @@ mod tests {
     #[test]
     fn a_bridged_container_finds_itself_and_asks_its_own_resolver() {
         let config = config(bridged());
-        assert!(EtcFile::Hosts.content(&config).unwrap().ends_with("10.1.0.2\tweb.shop web\n"));
-        assert_eq!(EtcFile::ResolvConf.content(&config).unwrap(), "nameserver 127.0.0.11\noptions ndots:0\n");
-        assert_eq!(EtcFile::Hostname.content(&config).unwrap(), "web.shop\n");
+        assert!(text(EtcFile::Hosts, &config).ends_with("10.1.0.2\tweb.shop web\n"));
+        assert_eq!(text(EtcFile::ResolvConf, &config), "nameserver 127.0.0.11\noptions ndots:0\n");
+        assert_eq!(text(EtcFile::Hostname, &config), "web.shop\n");
+    }
+
+    #[test]
+    fn a_network_without_names_asks_as_the_host_does() {
+        let config = config(NetworkConfig::Bridged { endpoints: Vec::new(), ports: Vec::new() });
+        assert_eq!(text(EtcFile::ResolvConf, &config), "nameserver 127.0.0.11\nsearch corp.example\noptions edns0\n");
+        assert!(text(EtcFile::Hosts, &config).ends_with("127.0.1.1\tweb.shop web\n"));
     }
 
     #[test]
     fn a_container_on_the_hosts_network_has_the_hosts_files() {
-        assert!(EtcFile::ALL.iter().all(|file| file.content(&config(NetworkConfig::Host)).is_none()));
+        assert!(EtcFile::ALL.iter().all(|file| text(*file, &config(NetworkConfig::Host)) == HOSTS_OWN));
     }
 
     #[test]

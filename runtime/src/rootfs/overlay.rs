@@ -32,6 +32,23 @@ pub(super) fn mount(layers: &[PathBuf], directory: &Path, ids: Option<(IdMapping
     }
 }
 
+/// A file or directory of what layers, lowest first, make: with a directory for `changes` over them, else as they are. A link that leads
+/// out of them leads nowhere.
+pub(super) fn part(layers: &[PathBuf], path: &str, changes: Option<&Path>) -> io::Result<OwnedFd> {
+    let directories = changes.map(|changes| (changes.join("upper"), changes.join("work")));
+    for directory in directories.iter().flat_map(|(upper, work)| [upper, work]) {
+        make_directory(directory, 0)?;
+    }
+    let changes = directories.as_ref().map(|(upper, work)| Changes { upper, work });
+    let stack: Vec<&Path> = layers.iter().map(PathBuf::as_path).collect();
+    let tree = match (stack.as_slice(), changes) {
+        // An overlay has at least two.
+        ([only], None) => private_copy(only, None)?,
+        _ => stack::mount(&stack, changes)?,
+    };
+    if path == "/" { Ok(tree) } else { stack::part(tree, path) }
+}
+
 /// A detached copy of a host directory or file, seen through a user namespace if one is given, and cut off from its peers.
 pub(super) fn private_copy(path: &Path, user_namespace: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
     let copy = copy_of_host(path, OpenTreeFlags::AT_RECURSIVE)?;

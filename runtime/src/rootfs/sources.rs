@@ -112,6 +112,7 @@ fn roles(config: &ContainerConfig, directory: &Path, cgroup: &Cgroup) -> Vec<(Ro
     for (index, mount) in config.mounts.iter().enumerate() {
         match mount {
             MountConfig::Bind { source, .. } => roles.push((Role::Bind(index), source.clone())),
+            MountConfig::Layers { path, .. } => roles.push((Role::Bind(index), path.into())),
             MountConfig::Tmpfs { .. } => {}
         }
     }
@@ -119,13 +120,17 @@ fn roles(config: &ContainerConfig, directory: &Path, cgroup: &Cgroup) -> Vec<(Ro
 }
 
 fn open_bind(mount: &MountConfig, source: &Path, user_namespace: Option<BorrowedFd<'_>>) -> Result<OwnedFd, StartError> {
-    let copy = overlay::private_copy(source, user_namespace).during(Step::OpenSource, source.display())?;
+    let opened = match mount {
+        MountConfig::Layers { layers, path, changes, .. } => overlay::part(layers, path, changes.as_deref()),
+        MountConfig::Bind { .. } | MountConfig::Tmpfs { .. } => overlay::private_copy(source, user_namespace),
+    };
+    let opened = opened.during(Step::OpenSource, source.display())?;
     match mount {
         // A volume that is still to be filled is made read-only afterwards.
-        MountConfig::Bind { read_only: true, copy_up: false, .. } => {
-            make_read_only(copy.as_fd()).during(Step::OpenSource, source.display())?;
+        MountConfig::Bind { read_only: true, copy_up: false, .. } | MountConfig::Layers { changes: None, .. } => {
+            make_read_only(opened.as_fd()).during(Step::OpenSource, source.display())?;
         }
-        MountConfig::Bind { .. } | MountConfig::Tmpfs { .. } => {}
+        MountConfig::Bind { .. } | MountConfig::Layers { .. } | MountConfig::Tmpfs { .. } => {}
     }
-    Ok(copy)
+    Ok(opened)
 }

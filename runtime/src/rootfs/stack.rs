@@ -4,7 +4,7 @@
 //! `:` separate, and which cannot but mount somewhere: descriptors stand in for the paths there, and "somewhere" is a mount namespace that
 //! lasts as long as the call.
 
-use super::{detached, explained, finish};
+use super::{Root, attach, copy_of_mount, detached, explained, finish};
 use crate::sys::{self, MountAttributes, Reach, set_mount_attributes};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -100,6 +100,16 @@ fn mount_by_call(layers: &[&Path], changes: Option<Changes<'_>>) -> io::Result<O
         let target = layers[0];
         rustix::mount::mount("overlay", target, "overlay", MountFlags::empty(), options.as_c_str())?;
         Ok(open_tree(CWD, target, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?)
+    })
+}
+
+/// What a detached mount has at a path, as a mount of its own. Links are followed inside it.
+pub(super) fn part(tree: OwnedFd, path: &str) -> io::Result<OwnedFd> {
+    // Before Linux 6.15 only what is mounted somewhere can be copied.
+    apart(|| {
+        let here = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        attach(tree.as_fd(), here.as_fd())?;
+        copy_of_mount(Root::new(tree).open(path, OFlags::PATH)?.as_fd(), "")
     })
 }
 

@@ -18,13 +18,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct RunBundle {
     /// State directory of the instance: with it the control group is named.
     pub state: PathBuf,
-    /// What to run. `NetworkConfig::Bridged` needs `network_namespace`.
+    /// What to run. `NetworkConfig::Bridged` needs `network_namespace`; without endpoints nothing is said of its links.
     pub config: ContainerConfig,
     /// Holds `upper` and `work`, made if absent: what the process changes is in `upper` afterwards.
     pub directory: PathBuf,
     /// Name of the control group, one path component, no container's id. Made for the run and removed after it.
     pub control_group: String,
-    /// A pinned network namespace to join.
+    /// A network namespace to join, by a path that can be opened; names asked for there are looked up as the host does.
     pub network_namespace: Option<PathBuf>,
 }
 

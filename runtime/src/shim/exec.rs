@@ -51,7 +51,7 @@ fn try_exec(path: &Path) -> Result<i32, Problem> {
         },
     };
     match process::exec(&request) {
-        Ok(started) => foreground::attend(&started, &signals, OnSignal::Forward)
+        Ok(started) => foreground::attend(&started, &signals, OnSignal::Forward, None)
             .map(|status| status.code())
             .map_err(Problem::of("wait for the process")),
         Err(error) => {

@@ -1,15 +1,18 @@
-//! Stays with one process until it ends: passes signals on, joins terminals, and hands its exit status through.
+//! Stays with one process until it ends: passes signals on, joins terminals, answers its questions for names, and hands its exit status
+//! through.
 
+use super::dns::responder::Responder;
 use crate::cgroup::Cgroup;
 use crate::process::pidfd::{self, ExitStatus};
 use crate::process::{Started, TerminalSize};
 use crate::sys;
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, Winsize};
 use spec::value::Signal;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 /// Signals that are the process's business and not ours. SIGWINCH stands for a new size of the terminal.
 const FORWARDED: [i32; 9] =
@@ -56,12 +59,20 @@ pub(super) enum OnSignal<'a> {
     End(&'a Cgroup),
 }
 
-/// Waits for its end.
-pub(super) fn attend(started: &Started, signals: &Signals, on_signal: OnSignal<'_>) -> io::Result<ExitStatus> {
+/// Waits for its end; meanwhile `names` is its name server, if it has one.
+pub(super) fn attend(
+    started: &Started,
+    signals: &Signals,
+    on_signal: OnSignal<'_>,
+    mut names: Option<&mut Responder>,
+) -> io::Result<ExitStatus> {
     let _raw = started.terminal.as_ref().and_then(|_| Raw::enter());
     let mut relay = started.terminal.as_ref().map(Relay::new).transpose()?;
     loop {
-        let ready = wait(started, signals, relay.as_ref())?;
+        let ready = wait(started, signals, relay.as_ref(), names.as_deref())?;
+        if let Some(names) = &mut names {
+            names.turn(Instant::now());
+        }
         if ready.contains(&Part::Signals) {
             while let Some(number) = signals.next() {
                 match (on_signal, number) {
@@ -92,9 +103,10 @@ enum Part {
     Signals,
     Terminal,
     Input,
+    Names,
 }
 
-fn wait(started: &Started, signals: &Signals, relay: Option<&Relay<'_>>) -> io::Result<Vec<Part>> {
+fn wait(started: &Started, signals: &Signals, relay: Option<&Relay<'_>>, names: Option<&Responder>) -> io::Result<Vec<Part>> {
     let stdin = io::stdin();
     let mut parts = vec![Part::Process, Part::Signals];
     let mut descriptors = vec![PollFd::new(&started.pidfd, PollFlags::IN), PollFd::new(&signals.0, PollFlags::IN)];
@@ -110,7 +122,13 @@ fn wait(started: &Started, signals: &Signals, relay: Option<&Relay<'_>>) -> io::
             descriptors.push(PollFd::new(&stdin, PollFlags::IN));
         }
     }
-    match rustix::event::poll(&mut descriptors, None) {
+    for (descriptor, events) in names.into_iter().flat_map(Responder::descriptors) {
+        parts.push(Part::Names);
+        descriptors.push(PollFd::from_borrowed_fd(descriptor, events));
+    }
+    let timeout = names.and_then(Responder::deadline).map(|until| until.saturating_duration_since(Instant::now()));
+    let timeout = timeout.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
+    match rustix::event::poll(&mut descriptors, timeout.as_ref()) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }

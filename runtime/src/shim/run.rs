@@ -1,7 +1,9 @@
 //! `container-shim run`: one process from a configuration, with the caller's own standard files, to its end. For build steps.
-//! It ends with its caller, and with all that it started.
+//! It ends with its caller, and with all that it started; where that has a network of its own, it is its name server until then.
 
 use super::bundle::{self, RunBundle};
+use super::dns::RESOLV_CONF;
+use super::dns::responder::Responder;
 use super::foreground::{self, OnSignal, Signals};
 use super::{CODE_OURS, Problem, chain, complain};
 use crate::cgroup::Cgroup;
@@ -30,6 +32,8 @@ fn try_run(path: &Path) -> Result<i32, Problem> {
     let signals = Signals::catch().map_err(Problem::of("catch signals"))?;
     // A builder that is killed does not want the result any more; whoever starts us waits for us in the same thread.
     set_parent_process_death_signal(Some(Signal::TERM)).map_err(Problem::of("follow the builder"))?;
+    let names = bundle.network_namespace.as_deref().map(|namespace| Responder::outward(namespace, RESOLV_CONF.into()));
+    let mut names = names.transpose().map_err(Problem::of("open name server in the network namespace"))?;
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let request = StartRequest {
         config: &bundle.config,
@@ -40,7 +44,7 @@ fn try_run(path: &Path) -> Result<i32, Problem> {
     };
     let result = match process::start(&request) {
         Ok(started) => {
-            let status = foreground::attend(&started, &signals, OnSignal::End(&cgroup));
+            let status = foreground::attend(&started, &signals, OnSignal::End(&cgroup), names.as_mut());
             status.map(|status| status.code()).map_err(Problem::of("wait for the process"))
         }
         Err(error) => {

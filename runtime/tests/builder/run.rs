@@ -2,7 +2,7 @@
 
 use crate::site::{Site, control_groups};
 use runtime::builder::file::RunNetwork;
-use runtime::builder::{CacheMounts, Secret};
+use runtime::builder::{CacheMounts, HostNetwork, Secret, SshAgent};
 use std::fs;
 use std::path::PathBuf;
 
@@ -17,6 +17,8 @@ fn what_a_command_changes_is_a_layer() {
     assert_eq!(empty.tree.keys().collect::<Vec<_>>(), ["/busybox"], "mount points of the runtime are not left in the image");
     assert_eq!(empty.config.rootfs.diff_ids.len(), 1, "a step that changes nothing makes no layer");
     assert!(empty.config.history[1].empty_layer);
+    let nothing = site.build("FROM busybox\nRUN\nRUN --mount=type=tmpfs,target=/m\n");
+    assert_eq!(nothing.config.rootfs.diff_ids, site.build("FROM busybox").config.rootfs.diff_ids, "a shell without a command");
 }
 
 #[test]
@@ -56,7 +58,11 @@ fn mounts_are_seen_and_not_kept() {
         ("target=/m,source=src", "ls -A /m && cat /m/a > /out && ! touch /m/x", "a"),
         ("type=bind,target=/m/f,source=src/a", "cat /m/f > /out", "a"),
         ("target=/m,from=base,rw", "touch /m/x && cat /m/s > /out", "s\n"),
-        ("type=tmpfs,target=/m", "touch /m/x && echo ok > /out", "ok\n"),
+        ("type=tmpfs,target=/m", "cd /m && echo exit 3 > f && chmod +x f; ./f; echo $? > /out", "3\n"),
+        ("type=tmpfs,target=/m,size=64k", "dd if=/dev/zero of=/m/x bs=1k count=100 2> /dev/null; stat -c %s /m/x > /out", "65536\n"),
+        ("type=tmpfs,target=/m,ro", "! touch /m/x && echo ok > /out", "ok\n"),
+        ("target=/m,source=src,Z --mount=type=tmpfs,target=/m", "ls /m > /out; echo last > /m/x; cat /m/x >> /out", "last\n"),
+        ("type=tmpfs,target=/m/t --mount=target=/m,from=base,rw", "cat /m/s > /m/t/s && ls /m/t > /out", "s\n"),
         ("type=cache,target=/m,id=c,mode=0700,uid=5", "stat -c '%a %u' /m > /out; echo kept > /m/x", "700 5\n"),
         ("type=cache,target=/n,id=c,sharing=locked", "cat /n/x > /out", "kept\n"),
         ("type=cache,target=/n,id=c,ro", "! touch /n/y && cat /n/x > /out", "kept\n"),
@@ -75,6 +81,78 @@ fn mounts_are_seen_and_not_kept() {
     assert_eq!(site.build(&text).below("/out"), ["/out 0644 0:0 f b"]);
     let refused = site.refusal(&run("type=cache,target=/m,mod=1", "true"));
     assert!(refused.ends_with("--mount=type=cache,target=/m,mod=1: there is no option \"mod\""), "{refused}");
+}
+
+#[test]
+fn what_is_bound_is_there_itself_and_what_is_written_there_goes() {
+    let Some(site) = Site::with_busybox() else { return };
+    site.file("src/a", "a").file("src/deep/seen", "s").file("src/deep/hidden", "h").file("src/gone/x", "x").file("lib/b", "b");
+    site.file(".dockerignore", "src/deep/hidden\nsrc/gone\n*.sock\nDockerfile\n").mode("src/deep", 0o750);
+    std::os::unix::net::UnixListener::bind(site.path("lib/listening")).expect("a socket");
+    let out = |text: &str| {
+        site.build(&format!("FROM busybox AS base\nRUN mkdir /t && echo t > /t/f && ln -s /t /l\nFROM busybox\n{text}")).below("/out")
+    };
+    let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(site.path("lib/b")).expect("b"));
+    assert_eq!(out("RUN --mount=target=/m,source=lib stat -c %i /m/b > /out"), [format!("/out 0644 0:0 f {inode}\n")]);
+    assert_eq!(out("RUN --mount=target=/m/f,source=lib/b stat -c %i /m/f > /out"), [format!("/out 0644 0:0 f {inode}\n")]);
+    let listed = "RUN --mount=target=/m,source=src cd /m && find . | sort | tr '\\n' ' ' > /out && stat -c ' %a' deep >> /out";
+    assert_eq!(out(listed), ["/out 0644 0:0 f . ./a ./deep ./deep/seen  750\n"]);
+    let whole = "USER www\nRUN --mount=target=/m ls /m /m/lib | tr '\\n' ' '";
+    let built = site.build(&format!("FROM busybox\n{whole}"));
+    assert!(
+        built.events.iter().any(|event| event.ends_with("> /m: lib src  /m/lib: b ")),
+        "no socket, and all may look: {:?}",
+        built.events
+    );
+    let written = "RUN --mount=target=/m,source=src,rw echo new > /m/a; rm /m/deep/seen; ls /m/deep > /out; cat /m/a >> /out";
+    assert_eq!(out(written), ["/out 0644 0:0 f new\n"]);
+    assert_eq!(out("RUN --mount=target=/m,source=lib/b,rw echo new > /m && cat /m > /out"), ["/out 0644 0:0 f new\n"]);
+    assert_eq!(fs::read_to_string(site.path("src/a")).expect("a") + &fs::read_to_string(site.path("lib/b")).expect("b"), "ab");
+    assert_eq!(out("RUN --mount=from=base,source=l/f,target=/m cat /m > /out"), ["/out 0644 0:0 f t\n"]);
+    assert_eq!(out("RUN --mount=from=base,source=/l,target=/m,rw rm /m/f && ls /m > /out"), ["/out 0644 0:0 f "]);
+    // Of another user than root it is a copy that shows root.
+    std::os::unix::fs::chown(site.path("lib/b"), Some(7), Some(8)).expect("chown");
+    assert_eq!(out("RUN --mount=target=/m,source=lib stat -c %u:%g /m/b > /out"), ["/out 0644 0:0 f 0:0\n"]);
+    let absent = site.refusal("FROM busybox\nRUN --mount=target=/m,source=src/gone true");
+    assert!(absent.contains("\"src/gone\" is not in the build context: it is hidden by .dockerignore"), "{absent}");
+    let absent = site.refusal("FROM busybox\nRUN --mount=target=/m,from=busybox,source=/none true");
+    assert!(absent.contains("\"/none\" is not in image busybox"), "{absent}");
+}
+
+#[test]
+fn what_is_bound_counts_by_what_it_holds() {
+    let Some(site) = Site::with_busybox() else { return };
+    let text = |other: &str, own: &str| {
+        format!(
+            "FROM busybox AS base\nRUN mkdir /part && echo {own} > /part/f && echo {other} > /other\n\
+             FROM busybox\nRUN --mount=from=base,source=/part,target=/m cat /m/f > /out"
+        )
+    };
+    let first = site.build(&text("1", "a"));
+    let other = site.build(&text("2", "a"));
+    assert_eq!((other.cached(), &other.id), (1, &first.id), "the part is the same, whatever is beside it");
+    assert_eq!(site.build(&text("2", "a")).cached(), 2);
+    assert_eq!(site.build(&text("2", "b")).below("/out"), ["/out 0644 0:0 f b\n"]);
+    // What changes while it is used is not what it was when it was looked at: it is not remembered under that.
+    let live = "FROM busybox\nRUN --mount=target=/m,source=. cat /m/live > /out; touch /read; until grep -q 2 /m/live; do sleep 0.02; done";
+    for _ in 0..2 {
+        site.file("live", "1");
+        let changed = std::thread::scope(|scope| {
+            let building = scope.spawn(|| site.build(live));
+            while !is_written(&site, "read") {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            site.file("live", "2");
+            building.join().expect("a build")
+        });
+        assert_eq!((changed.below("/out"), changed.cached()), (vec!["/out 0644 0:0 f 1".to_owned()], 0));
+    }
+}
+
+/// Whether a command that runs has written this at its root.
+fn is_written(site: &Site, name: &str) -> bool {
+    let scratch = fs::read_dir(site.root().join("state/images/scratch"));
+    scratch.is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.path().join("upper").join(name).exists())))
 }
 
 #[test]
@@ -142,11 +220,17 @@ fn an_ssh_agent_can_be_reached() {
     let Some(mut site) = Site::with_busybox() else { return };
     let socket = site.root().join("agent.sock");
     let listener = std::os::unix::net::UnixListener::bind(&socket).expect("socket");
-    site.request.given.agents.insert("default".to_owned(), socket);
+    site.request.given.agents.insert("default".to_owned(), SshAgent::Socket(socket));
     let text = "FROM busybox\nRUN --mount=type=ssh test -S \"$SSH_AUTH_SOCK\" && echo $SSH_AUTH_SOCK > /out";
     let built = site.build(text);
     assert_eq!(built.below("/out"), ["/out 0644 0:0 f /run/buildkit/ssh_agent.0\n"]);
     assert!(built.below("/run").is_empty());
+    let looks = |options: &str| {
+        let built = site.build(&format!("FROM busybox\nRUN --mount=type=ssh{options} stat -c '%a %u:%g' $SSH_AUTH_SOCK > /out"));
+        built.below("/out")[0].clone()
+    };
+    assert_eq!(looks(""), "/out 0644 0:0 f 600 0:0\n");
+    assert_eq!(looks(",uid=33,gid=34,mode=0660"), "/out 0644 0:0 f 660 33:34\n");
     drop(listener);
     let refused = site.refusal("FROM busybox\nRUN --mount=type=ssh,id=other,required true");
     assert!(refused.ends_with("ssh agent \"other\" is required and was not given: see --ssh of the build"), "{refused}");
@@ -176,8 +260,16 @@ fn a_command_may_be_without_a_network() {
     assert_eq!(of(&site, "--network=none "), ["/links 0644 0:0 f lo "]);
     site.request.network = RunNetwork::None;
     assert_eq!(of(&site, ""), ["/links 0644 0:0 f lo "]);
-    let host = of(&site, "--network=host ");
-    assert!(host[0].contains("lo "), "{host:?}");
+    let refused = site.refusal(&links("--network=host "));
+    assert!(refused.contains("--network=host is not allowed: build with --allow network.host"), "{refused}");
+    site.request.host_network = HostNetwork::Allow;
+    assert_eq!(of(&site, "--network=host "), ["/links 0644 0:0 f lo "]);
+    site.request.network = RunNetwork::Default;
+    assert_eq!(of(&site, ""), ["/links 0644 0:0 f eth0 lo "]);
+    let names =
+        site.build("FROM busybox\nRUN nslookup nowhere 2>&1 | grep -o -m 1 SERVFAIL; hostname; ping -c 1 -q $(hostname) | head -n 1");
+    let said: Vec<_> = names.events.iter().filter_map(|event| event.strip_prefix("2> ")).collect();
+    assert_eq!(said, ["SERVFAIL", "buildkitsandbox", "PING buildkitsandbox (127.0.1.1): 56 data bytes"]);
     for (flag, expected) in [("--security=insecure", "--security=insecure is not allowed"), ("--device=x", "--device is not supported")] {
         let refused = site.refusal(&format!("FROM busybox\nRUN {flag} true"));
         assert!(refused.contains(expected), "{refused}");

@@ -1,6 +1,7 @@
 //! Stages side by side: the same result on any number of threads, and a failure ends all.
 
 use crate::site::{Site, control_groups};
+use spec::value::Digest;
 use std::num::NonZeroUsize;
 
 const DIAMOND: &str = "FROM busybox AS base\nRUN echo base > /base\n\
@@ -51,6 +52,23 @@ fn a_failure_ends_the_other_stages() {
     let instance = site.request.places.instance();
     let left = control_groups(&instance).into_iter().flat_map(|group| std::fs::read_dir(group).expect("group"));
     assert_eq!(left.filter(|entry| entry.as_ref().is_ok_and(|entry| entry.path().is_dir())).count(), 0);
+}
+
+#[test]
+fn a_failure_ends_what_others_wait_for() {
+    let Some(site) = Site::with_busybox() else { return };
+    site.build("FROM busybox\nRUN --mount=type=cache,target=/c,id=held true");
+    // Somebody else has the cache, and keeps it.
+    let cache = site.root().join("state/images/build-cache/mounts").join(format!("{}.lock", Digest::of(b"held").hex()));
+    let held = std::fs::File::open(cache).expect("the cache's lock");
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).expect("the lock");
+    let text = "FROM endless AS pulls\nFROM busybox AS waits\nRUN --mount=type=cache,target=/c,id=held,sharing=locked echo\n\
+                FROM busybox AS fails\nRUN sleep 0.2; exit 7\nFROM busybox\nCOPY --from=pulls / /\nCOPY --from=waits / /\nCOPY --from=fails / /";
+    let (result, events) = site.try_build(text);
+    assert!(format!("{}", result.expect_err("fails")).contains(":5:1: RUN"));
+    for stopped in ["pulls 1 stopped", "waits 2 stopped"] {
+        assert!(events.contains(&stopped.to_owned()), "{events:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! ADD of files from the web, from a server that says what it was asked.
 
-use crate::site::Site;
-use runtime::builder::{downloads, remove_download};
+use crate::site::{Site, own_network};
 use spec::value::Digest;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -17,6 +16,7 @@ struct Server {
 
 impl Server {
     fn start(content: &[u8]) -> Self {
+        own_network();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (asked, content) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(content.to_vec())));
@@ -74,30 +74,6 @@ fn files_of_the_web_are_asked_for_again_and_taken_once() {
     assert_eq!(server.asked(), ["/dir/file 304", "/ 304"]);
     *server.content.lock().expect("content") = b"second".to_vec();
     assert_eq!(site.build(&text).below("/t/file"), ["/t/file 0600 0:0 f second"]);
-}
-
-#[test]
-fn what_was_downloaded_is_listed_and_can_go() {
-    let Some(site) = Site::new() else { return };
-    let server = Server::start(b"first");
-    let url = server.url("/dir/file");
-    let add = |url: &str| format!("FROM scratch\nADD {url} /t/");
-    let kept = || downloads(&site.store).expect("a list").into_iter().map(|it| (it.digest, it.urls)).collect::<Vec<_>>();
-    assert_eq!(kept(), []);
-    site.build(&add(&url.replace("127", "me:secret@127")));
-    let (first, second) = (Digest::of(b"first"), Digest::of(b"second"));
-    assert_eq!(kept(), [(first, [url.clone()].into())], "without the password");
-    *server.content.lock().expect("content") = b"second".to_vec();
-    site.build(&add(&url.replace("127", "me:secret@127")));
-    let list = kept();
-    assert_eq!(list, [(first, [].into()), (second, [url.clone()].into())], "what no URL leads to any more is the oldest");
-    for (digest, _) in list {
-        remove_download(&site.store, &digest).expect("remove");
-    }
-    assert_eq!(kept(), []);
-    server.asked();
-    site.build(&add(&url.replace("127", "me:secret@127")));
-    assert_eq!(server.asked(), ["/dir/file 200"]);
 }
 
 #[test]

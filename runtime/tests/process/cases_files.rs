@@ -108,7 +108,7 @@ fn a_read_only_root_has_writable_mounts() {
     let mut scene = Scene::new();
     scene.config.read_only_root = true;
     let target = "/work".parse().unwrap();
-    scene.config.mounts = vec![MountConfig::Tmpfs { target, size: Some("1Mi".parse().unwrap()), mode: 0o1770 }];
+    scene.config.mounts = vec![MountConfig::Tmpfs { target, size: Some("1Mi".parse().unwrap()), mode: 0o1770, executable: false }];
     let script = "(echo x > /x) 2>/dev/null && echo root; echo x > /work/x && echo work; echo x > /dev/shm/x && echo shm; stat -c %a /work";
     assert_eq!(scene.sh(script), "work\nshm\n1770\n");
     let table = scene.sh("cat /proc/self/mountinfo");

@@ -72,7 +72,7 @@ impl Diagnostic {
 
     /// A problem with a file as a whole: it cannot be read, is too large, is not text.
     pub fn file(path: &str, message: impl Into<String>) -> Self {
-        let location = Location { file: path.to_owned(), line: 1, column: 1 };
+        let location = Location { file: path.into(), line: 1, column: 1 };
         Self::error(Place { location, length: 0, text: None, label: None }, message)
     }
 
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     fn example() -> Diagnostic {
-        let location = Location { file: "web.yaml".to_owned(), line: 7, column: 3 };
+        let location = Location { file: "web.yaml".into(), line: 7, column: 3 };
         let place = Place { location, length: 4, text: Some("  imge: nginx".to_owned()), label: None };
         Diagnostic::error(place, "unknown field \"imge\"").help("write `image`".to_owned())
     }
@@ -176,7 +176,7 @@ error: unknown field \"imge\"
 
     #[test]
     fn a_wide_character_before_the_place_does_not_shift_the_underline() {
-        let location = Location { file: "a.yaml".to_owned(), line: 1, column: 7 };
+        let location = Location { file: "a.yaml".into(), line: 1, column: 7 };
         let place = Place { location, length: 1, text: Some("\"ä\": [x]".to_owned()), label: None };
         let text = render(&Diagnostic::error(place, "m"), Style::Plain);
         assert!(text.contains(" --> a.yaml:1:7\n"), "{text}");

@@ -47,13 +47,13 @@ pub fn render_all(diagnostics: &[Diagnostic], style: Style) -> String {
 fn excerpt<'a>(group: Group<'a>, place: &'a Place, kind: AnnotationKind) -> Group<'a> {
     let line = place.location.line as usize;
     let Some(text) = &place.text else {
-        let origin = Origin::path(&place.location.file).line(line).char_column(place.location.column as usize);
+        let origin = Origin::path(&*place.location.file).line(line).char_column(place.location.column as usize);
         return group.element(origin);
     };
     let start = byte_of(text, place.location.column.saturating_sub(1));
     let end = byte_of(text, place.location.column.saturating_sub(1).saturating_add(place.length));
     let annotation: Annotation<'a> = kind.span(start..end).label(place.label.as_deref());
-    group.element(Snippet::source(text).line_start(line).path(&place.location.file).annotation(annotation))
+    group.element(Snippet::source(text).line_start(line).path(&*place.location.file).annotation(annotation))
 }
 
 /// Where the character with this index begins; the end of the text if it has fewer.

@@ -33,7 +33,7 @@ pub(crate) struct Source(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    path: String,
+    path: Arc<str>,
     text: String,
     quoting: Quoting,
     /// Where each line begins.
@@ -62,7 +62,7 @@ impl Source {
             Some(here)
         });
         let blocks = counts.collect();
-        Self(Arc::new(Inner { path: path.to_owned(), text: text.to_owned(), quoting, lines, blocks }))
+        Self(Arc::new(Inner { path: path.into(), text: text.to_owned(), quoting, lines, blocks }))
     }
 
     /// Characters before a byte, which begins one or ends the text.
@@ -114,8 +114,13 @@ impl Source {
     }
 
     fn location_of(&self, line: usize, start: usize) -> Location {
-        let column = self.characters(start) - self.characters(self.0.lines[line]) + 1;
-        Location { file: self.0.path.clone(), line: count(line + 1), column: count(column) }
+        let begin = self.0.lines[line];
+        let column = match self.0.text.get(begin..start) {
+            // Nearly always: no line of a manifest is long.
+            Some(before) if before.len() <= BLOCK_BYTES => before.chars().count() + 1,
+            Some(_) | None => self.characters(start) - self.characters(begin) + 1,
+        };
+        Location { file: Arc::clone(&self.0.path), line: count(line + 1), column: count(column) }
     }
 
     /// A line as it is shown, each of its characters in its place; `None` if it is not.

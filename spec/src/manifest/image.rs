@@ -63,6 +63,22 @@ pub struct Build {
     pub args: Option<Pairs>,
     /// The stage to stop at; the last one unless said.
     pub target: Option<String>,
+    /// The network of RUN steps that do not say which, as Compose has it: `default` is one of their own that leads out as the host's
+    /// does. With `host`, steps may also ask for the host's by themselves (`RUN --network=host`).
+    pub network: Option<BuildNetwork>,
+}
+
+/// Which network the commands of a build see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum BuildNetwork {
+    /// One of their own that leads out as the host's does.
+    Default,
+    /// Loopback only.
+    None,
+    /// The host's own network.
+    Host,
 }
 
 /// A directory relative to this manifest.

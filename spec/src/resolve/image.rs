@@ -3,7 +3,7 @@
 use super::index::Index;
 use super::pairs::{self, PairKind};
 use super::{Resolver, dependencies, path};
-use crate::desired::{BuildContextSource, Desired, Image, ImageKey, ImageSource, Kind};
+use crate::desired::{BuildContextSource, BuildNetwork, Desired, Image, ImageKey, ImageSource, Kind};
 use crate::diagnostic::Problems;
 use crate::manifest::{self, TextOrMap};
 use crate::parse::{Document, Spot};
@@ -81,7 +81,12 @@ impl Resolver<'_> {
                     [] => found.content,
                     bytes => Digest::of(&[&found.content.as_bytes()[..], bytes].concat()),
                 };
-                Some(ImageSource::Build { context, dockerfile, inline, contexts, args, target, content, bases })
+                let network = match long.and_then(|build| build.network) {
+                    None | Some(manifest::image::BuildNetwork::Default) => BuildNetwork::Default,
+                    Some(manifest::image::BuildNetwork::None) => BuildNetwork::None,
+                    Some(manifest::image::BuildNetwork::Host) => BuildNetwork::Host,
+                };
+                Some(ImageSource::Build { context, dockerfile, inline, contexts, args, target, network, content, bases })
             }
             Err(error) => {
                 // A missing Dockerfile is about the field that names it, if one does.
@@ -186,6 +191,9 @@ impl Resolver<'_> {
 
     pub(super) fn unusable_file(&mut self, spot: Spot<'_>, error: &SiteFileError) {
         let mut problem = spot.error(error.to_string());
+        if let SiteFileError::Missing { .. } = error {
+            problem = problem.help("a path is relative to the directory of its manifest".to_owned());
+        }
         let mut source = error.source();
         while let Some(cause) = source {
             problem = problem.note(cause.to_string());

@@ -49,6 +49,9 @@ const NAMES: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
+/// What libcap and the manual pages put before the names.
+const PREFIX: &str = "CAP_";
+
 /// One capability, read as `NET_ADMIN` or `CAP_NET_ADMIN` in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Capability(u8);
@@ -87,9 +90,11 @@ impl FromStr for Capability {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let upper = text.to_ascii_uppercase();
-        let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
-        let position = NAMES.iter().position(|known| *known == name);
+        let name = match text.split_at_checked(PREFIX.len()) {
+            Some((prefix, name)) if prefix.eq_ignore_ascii_case(PREFIX) => name,
+            Some(_) | None => text,
+        };
+        let position = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name));
         let position = position.ok_or_else(|| {
             ValueError::with_hint(format!("{text:?} is not a capability"), "write a name from capabilities(7), such as NET_ADMIN")
         })?;

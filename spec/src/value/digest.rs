@@ -47,13 +47,18 @@ impl FromStr for Digest {
             .strip_prefix("sha256:")
             .ok_or_else(|| ValueError::with_hint(format!("{text:?} is not a digest"), "write sha256: and 64 hexadecimal digits"))?;
         let not_hex = || ValueError::new(format!("{text:?} is not a digest: sha256 has 64 lower-case hexadecimal digits"));
-        if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        if hex.len() != 64 {
             return Err(not_hex());
         }
+        let value = |digit: u8| match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
+        };
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| not_hex())?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| not_hex())?;
+            let (high, low) = (value(pair[0]).ok_or_else(not_hex)?, value(pair[1]).ok_or_else(not_hex)?);
+            *byte = high << 4 | low;
         }
         Ok(Self(bytes))
     }

@@ -37,6 +37,10 @@ pub use signal::Signal;
 pub use subnet::Subnet;
 pub use user::UserSpec;
 
+use std::fmt;
+use std::marker::PhantomData;
+use std::str::FromStr;
+
 /// Why a text is not the value it should be: what was read, and what would be accepted.
 ///
 /// Displays as the problem; the alternate form `{:#}` adds the hint on a second line, `help: …`, which is how a hint
@@ -61,8 +65,8 @@ impl ValueError {
     }
 }
 
-impl std::fmt::Display for ValueError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for ValueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.hint {
             Some(hint) if f.alternate() => write!(f, "{}\nhelp: {hint}", self.problem),
             Some(_) | None => f.pad(&self.problem),
@@ -73,7 +77,7 @@ impl std::fmt::Display for ValueError {
 impl std::error::Error for ValueError {}
 
 /// A number of nothing but digits: `+5`, which `FromStr` takes, would print differently from how it was written.
-pub(crate) fn digits<T: std::str::FromStr>(text: &str) -> Option<T> {
+pub(crate) fn digits<T: FromStr>(text: &str) -> Option<T> {
     text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
@@ -87,10 +91,24 @@ macro_rules! serde_as_text {
         }
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                deserializer.deserialize_str($crate::value::TextVisitor(std::marker::PhantomData))
             }
         }
     };
 }
 pub(crate) use serde_as_text;
+
+/// Parses a value where its text stands, without a copy of it: a look at a host reads tens of thousands.
+struct TextVisitor<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = ValueError>> serde::de::Visitor<'_> for TextVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}

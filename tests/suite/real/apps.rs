@@ -8,12 +8,12 @@ use tests::host::{Host, eventually, is_root};
 const SITE: &str = r#"apiVersion: agent/v1
 kind: Image
 metadata: {name: flask}
-spec: {build: ./flask}
+spec: {build: {context: ./flask, network: host}}
 ---
 apiVersion: agent/v1
 kind: Image
 metadata: {name: node}
-spec: {build: ./node}
+spec: {build: {context: ./node, network: host}}
 ---
 apiVersion: agent/v1
 kind: Container

@@ -1,7 +1,8 @@
 //! Real software, used by its real clients: a Debian root file system made here, packages installed in it in builds.
 //!
 //! Only the builds need the package mirror and the registries of languages, those this machine is configured with: they run in the
-//! machine's own network and fill the cache. Everything else happens on a host of its own, where there is no way out.
+//! machine's own network (`--network host`, so that nothing of the machine's is changed for them) and fill the cache. Everything else
+//! happens on a host of its own, where there is no way out. That a step's own network leads out is the network room's own case.
 
 mod apps;
 mod postgres;
@@ -121,7 +122,7 @@ fn build_all(host: &Host, site: &Path, folders: &[&str], what: &str) -> Result<M
     if !host.json(&["image", "ls"])?.iter().any(|image| image["name"] == "docker.io/library/debian:latest") {
         agent(&["image", "import", &site.join("debian.tar.zst").to_string_lossy(), "--tag", "debian"])?.ok()?;
     }
-    let build = |folder: &str| agent(&["image", "build", "--tag", folder, &site.join(folder).to_string_lossy()]);
+    let build = |folder: &str| agent(&["image", "build", "--network", "host", "--tag", folder, &site.join(folder).to_string_lossy()]);
     let built: Vec<Result<Ran>> = std::thread::scope(|scope| {
         let builds: Vec<_> = folders.iter().map(|folder| scope.spawn(move || build(folder))).collect();
         builds.into_iter().map(|it| it.join().expect("a build does not panic")).collect()

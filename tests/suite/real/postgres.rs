@@ -7,7 +7,7 @@ use tests::host::{Host, eventually, is_root};
 const SITE: &str = r#"apiVersion: agent/v1
 kind: Image
 metadata: {name: postgres}
-spec: {build: ./postgres}
+spec: {build: {context: ./postgres, network: host}}
 ---
 apiVersion: agent/v1
 kind: Network

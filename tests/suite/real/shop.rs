@@ -16,12 +16,12 @@ spec: {archive: ./debian.tar.zst}
 apiVersion: agent/v1
 kind: Image
 metadata: {name: web}
-spec: {build: ./web}
+spec: {build: {context: ./web, network: host}}
 ---
 apiVersion: agent/v1
 kind: Image
 metadata: {name: redis}
-spec: {build: ./redis}
+spec: {build: {context: ./redis, network: host}}
 ---
 apiVersion: agent/v1
 kind: Network

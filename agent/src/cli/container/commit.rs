@@ -42,6 +42,6 @@ pub(crate) fn run(args: &CommitArgs, session: &Session) -> Outcome {
     if let Some(key) = key {
         engine.images().tag(&key, &image)?;
     }
-    session.render.line(image);
+    session.render.answer("id", image);
     Ok(exit::DONE)
 }

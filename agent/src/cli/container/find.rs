@@ -1,9 +1,10 @@
 //! Which container a user means: `web` is the one that serves, `web@2` that incarnation.
 
 use crate::cli::Failure;
-use anyhow::anyhow;
+use crate::cli::missing::missing;
 use runtime::container::{ContainerError, Snapshot};
 use runtime::engine::{Engine, Keep};
+use spec::desired::Kind;
 use spec::value::ContainerId;
 use std::collections::BTreeMap;
 
@@ -11,20 +12,17 @@ use std::collections::BTreeMap;
 pub(super) fn find(engine: &Engine, names: &[String]) -> Result<Vec<ContainerId>, Failure> {
     let all = engine.containers()?;
     let mut found = Vec::new();
-    let mut missing = Vec::new();
+    let mut absent = Vec::new();
     for name in names {
         match find_in(&all, name) {
             Some(id) => found.push(id),
-            None => missing.push(name.as_str()),
+            None => absent.push(name.as_str()),
         }
     }
-    if missing.is_empty() {
+    if absent.is_empty() {
         return Ok(found);
     }
-    let known: Vec<&str> = all.keys().map(|id| id.name.as_str()).collect();
-    let near = missing.iter().find_map(|name| spec::nearest(name, known.iter().copied()));
-    let hint = near.map_or_else(|| "agent container ps -a lists those there are".to_owned(), |name| format!("did you mean {name}?"));
-    Err(Failure::Error { error: anyhow!("no such container: {}", missing.join(", ")), hint: Some(hint) })
+    Err(missing(engine, Kind::Container, &absent))
 }
 
 /// The one container of this name.

@@ -89,9 +89,14 @@ pub(super) fn wait(args: &WaitArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
     for id in find(&engine, &args.containers)? {
         let waited = container::wait(engine.places(), &id, WaitCondition::Exited, None)?;
-        match &waited.state().phase {
-            Phase::Exited { exit } => session.render.line(exit.code),
-            Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => session.render.line("it never ran"),
+        let code = match &waited.state().phase {
+            Phase::Exited { exit } => Some(exit.code),
+            Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => None,
+        };
+        match code {
+            _ if session.render.json => session.render.json_line(&serde_json::json!({"id": id, "exitCode": code})),
+            Some(code) => session.render.line(code),
+            None => session.render.line("it never ran"),
         }
     }
     Ok(exit::DONE)
@@ -102,10 +107,12 @@ fn each(names: &[String], session: &Session, verb: impl Fn(&Engine, &ContainerId
     let mut failed = false;
     for id in find(&engine, names)? {
         match verb(&engine, &id) {
-            Ok(()) => session.render.line(&id),
+            Ok(()) => session.render.answer("id", &id),
             Err(error) => {
                 failed = true;
-                session.render.failure(&error.into(), None);
+                if let Failure::Error { error, hint } = error.into() {
+                    session.render.failure(&error, hint.as_deref());
+                }
             }
         }
     }

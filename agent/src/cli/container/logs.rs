@@ -3,6 +3,7 @@
 use super::find::find;
 use crate::cli::render::{paint, style};
 use crate::cli::{Failure, Outcome, Session, exit};
+use crate::clock::rfc3339;
 use anyhow::anyhow;
 use clap::Args;
 use runtime::container::state::Timestamp;
@@ -63,7 +64,7 @@ fn print(args: &LogsArgs, session: &Session, id: Option<&ContainerId>, record: &
             LogStream::Stdout => "stdout",
             LogStream::Stderr => "stderr",
         };
-        let time = show_time(record.time);
+        let time = rfc3339(record.time);
         return session.render.json_line(&serde_json::json!({"container": id, "stream": stream, "time": time, "log": record.text}));
     }
     let mut line = String::new();
@@ -71,17 +72,13 @@ fn print(args: &LogsArgs, session: &Session, id: Option<&ContainerId>, record: &
         line.push_str(&paint(style::FAINT, format_args!("{} | ", id.name)));
     }
     if args.timestamps {
-        line.push_str(&paint(style::FAINT, format_args!("{} ", show_time(record.time))));
+        line.push_str(&paint(style::FAINT, format_args!("{} ", rfc3339(record.time))));
     }
     line.push_str(&record.text);
     match record.stream {
         LogStream::Stdout => session.render.text(&line),
         LogStream::Stderr => session.render.say_text(&line),
     }
-}
-
-fn show_time(time: Timestamp) -> String {
-    jiff::Timestamp::from_nanosecond(i128::from(time.0)).map(|time| time.to_string()).unwrap_or_default()
 }
 
 fn parse_since(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {

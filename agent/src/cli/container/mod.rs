@@ -20,10 +20,10 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub(super) enum ContainerCommand {
     /// List containers
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", alias = "list")]
     Ps(ps::PsArgs),
     /// Run a command in a new container that no manifest describes
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Show what containers wrote
     Logs(logs::LogsArgs),
     /// Run a command inside a running container
@@ -41,6 +41,7 @@ pub(super) enum ContainerCommand {
     /// Send a signal to containers
     Kill(lifecycle::KillArgs),
     /// Remove containers; a watch makes those of its site again
+    #[command(alias = "remove")]
     Rm(lifecycle::RmArgs),
     /// Wait until containers have exited, print their exit codes
     Wait(lifecycle::WaitArgs),

@@ -4,32 +4,39 @@
 use super::exec::pair;
 use crate::apply::Event;
 use crate::cli::render::Render;
+use crate::cli::view::Teller;
 use crate::cli::{Failure, Outcome, Session, exit};
 use crate::clock::now;
+use crate::daemon::EndSignals;
 use crate::linux::LinuxHost;
+use crate::plan::Policy;
 use crate::plan::action::{Action, Plan, Step};
 use crate::plan::actual::SiteId;
-use crate::plan::{Policy, Volumes};
 use crate::reconcile::{Cycle, Watcher, converge};
 use crate::site::Site;
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use runtime::container::state::{Exit, ExitCause, Phase};
-use runtime::container::{self, Follow, LogQuery, LogStream, Waited, WhileRunning};
+use runtime::container::{self, Follow, LogQuery, LogStream, StopBy, Waited, WhileRunning};
 use runtime::engine::Engine;
 use runtime::shim::protocol::WaitCondition;
-use spec::value::{ContainerId, Name};
+use spec::value::{ContainerId, Name, Signal};
 use std::ops::ControlFlow;
-use std::sync::Mutex;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
+
+/// Exit codes of a start that failed at the program itself: there is one that cannot be run, and there is none. As a shell has it.
+const CODE_NO_PROGRAM: i32 = 126;
+const CODE_NOT_FOUND: i32 = 127;
 
 /// A command that ends within this time needs no reader that follows it.
 const SHORT: Duration = Duration::from_millis(200);
 
 /// Run a command in a new container that no manifest describes.
 ///
-/// It belongs to nobody: no plan touches it. In the foreground its output is shown and its exit code returned.
+/// It belongs to nobody: no plan touches it. In the foreground its output is shown, Ctrl-C stops it, and its exit code is returned.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// Do not wait for it; print its id
@@ -74,6 +81,30 @@ pub(crate) struct RunArgs {
     /// Limit of processes
     #[arg(long)]
     pids_limit: Option<u32>,
+    /// A file with environment variables, KEY=value a line
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// A label
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = label)]
+    label: Vec<(String, String)>,
+    /// Its host name; its name if not given
+    #[arg(long)]
+    hostname: Option<String>,
+    /// A file system in memory, such as /run or /tmp:size=64m
+    #[arg(long, value_name = "MOUNT")]
+    tmpfs: Vec<String>,
+    /// A capability more than usual
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_add: Vec<String>,
+    /// A capability less than usual, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_drop: Vec<String>,
+    /// The signal that asks it to stop
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// Seconds it has to stop before SIGKILL
+    #[arg(long, value_name = "SECONDS")]
+    stop_timeout: Option<u32>,
     /// Mount the root file system read-only
     #[arg(long)]
     read_only: bool,
@@ -84,7 +115,28 @@ pub(crate) struct RunArgs {
     command: Vec<String>,
 }
 
+/// Nothing ran: why, and the exit code that says so.
+struct NotRun {
+    failure: Failure,
+    code: u8,
+}
+
+impl<E: Into<Failure>> From<E> for NotRun {
+    fn from(failure: E) -> Self {
+        Self { failure: failure.into(), code: exit::NOT_RUN }
+    }
+}
+
 pub(super) fn run(args: &RunArgs, session: &Session) -> Outcome {
+    attempt(args, session).or_else(|NotRun { failure, code }| {
+        if let Failure::Error { error, hint } = failure {
+            session.render.failure(&error, hint.as_deref());
+        }
+        Ok(code)
+    })
+}
+
+fn attempt(args: &RunArgs, session: &Session) -> Result<u8, NotRun> {
     let engine = session.engine()?;
     let name = match &args.name {
         Some(name) => name.clone(),
@@ -94,24 +146,39 @@ pub(super) fn run(args: &RunArgs, session: &Session) -> Outcome {
     let site = site(args, &name)?;
     let id = start(args, session, &engine, site, name)?;
     if args.detach {
-        session.render.line(&id);
+        session.render.answer("id", &id);
         return Ok(exit::DONE);
     }
+    stop_when_told(session, &id)?;
     let ended = attend(session, &engine, &id)?;
     if args.rm {
         engine.remove_container(&id, WhileRunning::Refuse)?;
     }
-    if let ExitCause::StartFailed { reason } = &ended.cause {
-        return Err(anyhow!("{reason}").into());
+    match &ended.cause {
+        ExitCause::StartFailed { reason } => Err(NotRun { failure: anyhow!("{reason}").into(), code: code_of(&ended) }),
+        ExitCause::Own | ExitCause::Requested | ExitCause::OutOfMemory | ExitCause::Unknown => Ok(code_of(&ended)),
     }
-    Ok(u8::try_from(ended.code).unwrap_or(u8::MAX))
+}
+
+fn code_of(ended: &Exit) -> u8 {
+    u8::try_from(ended.code).unwrap_or(u8::MAX)
 }
 
 /// The arguments as the manifest they stand for, read like any other: the same checks, the same short forms.
 fn site(args: &RunArgs, name: &Name) -> Result<Site, Failure> {
     let mut spec = serde_json::json!({ "image": args.image, "restart": args.restart });
     let mut set = |field: &str, value: serde_json::Value| spec[field] = value;
-    set("env", args.env.iter().cloned().collect());
+    let mut env = env_of(&args.env_file)?;
+    env.extend(args.env.iter().cloned());
+    set("env", env.into_iter().collect());
+    set("labels", args.label.iter().cloned().collect());
+    set("capabilities", serde_json::json!({"add": args.cap_add, "drop": args.cap_drop}));
+    if !args.tmpfs.is_empty() {
+        set("tmpfs", args.tmpfs.clone().into());
+    }
+    if let Some(seconds) = args.stop_timeout {
+        set("stopGracePeriod", format!("{seconds}s").into());
+    }
     // Not even an empty list: without a network of its own a container can publish nothing.
     if !args.publish.is_empty() {
         set("ports", args.publish.clone().into());
@@ -129,7 +196,8 @@ fn site(args: &RunArgs, name: &Name) -> Result<Site, Failure> {
     let limits: serde_json::Map<String, serde_json::Value> =
         limits.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?))).collect();
     set("resources", limits.into());
-    for (field, value) in [("user", &args.user), ("workingDir", &args.workdir)] {
+    let texts = [("user", &args.user), ("workingDir", &args.workdir), ("hostname", &args.hostname), ("stopSignal", &args.stop_signal)];
+    for (field, value) in texts {
         if let Some(value) = value {
             set(field, value.clone().into());
         }
@@ -143,10 +211,31 @@ fn site(args: &RunArgs, name: &Name) -> Result<Site, Failure> {
         Some(network) => set("networks", vec![network].into()),
     }
     let manifest = serde_json::json!({"apiVersion": "agent/v1", "kind": "Container", "metadata": {"name": name}, "spec": spec});
-    crate::site::single(SiteId(format!("run:{name}")), &manifest).map_err(|problems| {
+    crate::site::single(SiteId::of_run(name), &manifest).map_err(|problems| {
+        let hint = problems.iter().find_map(|problem| problem.help.clone());
         let problems: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
-        anyhow!("{}", problems.join("; ")).into()
+        Failure::Error { error: anyhow!("{}", problems.join("; ")), hint }
     })
+}
+
+/// Files of `KEY=value` lines as docker has them: no quotes, `#` begins a comment, `KEY` alone is taken from the environment.
+fn env_of(files: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
+    let mut env = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim_start())) {
+            if !line.is_empty() && !line.starts_with('#') {
+                env.push(pair(line).map_err(|problem| anyhow!("{}:{number}: {problem}", path.display()))?);
+            }
+        }
+    }
+    Ok(env)
+}
+
+/// `KEY=value`; `KEY` alone has an empty value.
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    if key.is_empty() { Err("the name is empty".to_owned()) } else { Ok((key.to_owned(), value.to_owned())) }
 }
 
 /// `run-1`, `run-2`, …: the first that no container has.
@@ -157,42 +246,60 @@ fn free_name(engine: &Engine) -> Result<Name, Failure> {
     Ok(free.next().expect("there are more numbers than containers"))
 }
 
-fn start(args: &RunArgs, session: &Session, engine: &Engine, mut made: Site, mut name: Name) -> Result<ContainerId, Failure> {
+fn start(args: &RunArgs, session: &Session, engine: &Engine, mut made: Site, mut name: Name) -> Result<ContainerId, NotRun> {
     let ledger = Mutex::new(session.ledger()?);
-    let _lock = engine.lock_host()?;
+    let _lock = session.lock_host(engine)?;
     if engine.container_ids()?.iter().any(|id| id.name == name) {
         if args.name.is_some() {
             let hint = Some(format!("choose another --name, or remove it: agent container rm -f {name}"));
-            return Err(Failure::Error { error: anyhow!("container {name} exists"), hint });
+            return Err(Failure::Error { error: anyhow!("container {name} exists"), hint }.into());
         }
         // Somebody else took it while we waited for the host; until we let go of that nobody takes another.
         name = free_name(engine)?;
         made = site(args, &name)?;
     }
-    let policy = Policy { site: made.id.clone(), volumes: Volumes::Keep };
+    let policy = Policy::keep(made.id.clone());
     let host = LinuxHost::new(engine, &ledger, &made);
-    let cycle = converge(&host, &made.desired, &policy, &AtomicBool::new(false), &Pulls(session.render))?;
+    let pulls = Pulls { render: session.render, image: args.image.clone(), teller: OnceLock::new() };
+    let cycle = converge(&host, &made.desired, &policy, &AtomicBool::new(false), &pulls);
+    if let Some(teller) = pulls.teller.into_inner() {
+        teller.end();
+    }
+    let cycle = cycle?;
     match (refuse(&cycle), engine.current(&name)?) {
         (Ok(()), Some(id)) => Ok(id),
         (Ok(()), None) => Err(anyhow!("container {name} is gone again").into()),
-        (Err(failure), Some(id)) if args.rm => {
-            engine.remove_container(&id, WhileRunning::Kill)?;
-            Err(failure)
+        (Err(failure), Some(id)) => {
+            // It says why it could not be started: no such program, or one that is none.
+            let code = match container::inspect(engine.places(), &id)?.state.phase {
+                Phase::Exited { exit: ended } if [CODE_NO_PROGRAM, CODE_NOT_FOUND].contains(&ended.code) => code_of(&ended),
+                Phase::Exited { .. } | Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => exit::NOT_RUN,
+            };
+            if args.rm {
+                engine.remove_container(&id, WhileRunning::Kill)?;
+            }
+            Err(NotRun { failure, code })
         }
-        (Err(failure), _) => Err(failure),
+        (Err(failure), None) => Err(failure.into()),
     }
 }
 
-/// Shows how an image comes; everything else is the command's own output.
-struct Pulls(Render);
+/// Shows how an image comes, if one has to; everything else is the command's own output.
+struct Pulls {
+    render: Render,
+    image: String,
+    teller: OnceLock<Teller>,
+}
 
 impl Watcher for Pulls {
     fn planned(&self, _: &Plan) {}
 
     fn step(&self, _: usize, _: &Step, event: Event<'_>) {
         match event {
-            Event::Line(line) => self.0.say(line),
-            Event::Started | Event::Finished { .. } => {}
+            Event::Progress(progress) => {
+                self.teller.get_or_init(|| Teller::auto(format!("Pulling {}", self.image), self.render)).tell(progress)
+            }
+            Event::Started | Event::Line(_) | Event::Finished { .. } => {}
         }
     }
 }
@@ -207,6 +314,30 @@ fn refuse(cycle: &Cycle) -> Result<(), Failure> {
         Some(blocked) => Err(anyhow!("{}: {}", blocked.resource, blocked.why).into()),
         None => Ok(()),
     }
+}
+
+/// Ctrl-C and SIGTERM end the container as `agent container stop` does, and a second one at once: who runs a command in the foreground
+/// should not have to look for it afterwards.
+fn stop_when_told(session: &Session, id: &ContainerId) -> Result<(), Failure> {
+    let mut signals = EndSignals::listen().context("listen to signals")?;
+    let (places, render, id) = (session.places.clone(), session.render, id.clone());
+    // It ends with the process, which ends with the container.
+    std::thread::spawn(move || {
+        signals.wait();
+        render.say(format_args!("Stopping {id}; the next Ctrl-C kills it …"));
+        let (stopped_places, stopped) = (places.clone(), id.clone());
+        std::thread::spawn(move || {
+            let done = Engine::open(&stopped_places).and_then(|engine| engine.stop_container(&stopped, None, StopBy::User));
+            if let Err(error) = done {
+                render.failure(&error.into(), None);
+            }
+        });
+        signals.wait();
+        if let Err(error) = container::kill(&places, &id, Signal::KILL) {
+            render.failure(&error.into(), None);
+        }
+    });
+    Ok(())
 }
 
 /// Shows what it writes until it has exited, and says how it did.

@@ -1,7 +1,7 @@
 //! `agent container stats`.
 
 use super::find::find;
-use crate::cli::render::size;
+use crate::cli::render::{Size, fit, size, table};
 use crate::cli::{Outcome, Session, exit};
 use clap::Args;
 use runtime::container::state::Phase;
@@ -10,6 +10,7 @@ use runtime::engine::Engine;
 use serde::Serialize;
 use spec::value::ContainerId;
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 /// Between the two looks that a share of processor time needs.
@@ -23,6 +24,9 @@ pub(crate) struct StatsArgs {
     /// Go on, a table every second
     #[arg(short, long)]
     follow: bool,
+    /// Once, as without --follow; taken for Docker's sake
+    #[arg(long, hide = true, conflicts_with = "follow")]
+    no_stream: bool,
 }
 
 #[derive(Serialize)]
@@ -42,7 +46,7 @@ pub(super) fn run(args: &StatsArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
     loop {
         let ids = if args.containers.is_empty() { running(&engine)? } else { find(&engine, &args.containers)? };
-        show(&sample(&engine, &ids), session);
+        show(&sample(&engine, &ids), args.follow, session);
         if !args.follow {
             return Ok(exit::DONE);
         }
@@ -79,8 +83,10 @@ fn sample(engine: &Engine, ids: &[ContainerId]) -> Vec<Row> {
     second.into_iter().filter_map(row).collect()
 }
 
-fn show(rows: &[Row], session: &Session) {
-    session.render.rows(&["container", "cpu", "memory", "limit", "pids", "received", "sent"], rows, |row| {
+/// A table of its own each time, or the same one anew where a person watches.
+fn show(rows: &[Row], follow: bool, session: &Session) {
+    let headings = ["container", "cpu", "memory", "limit", "pids", "received", "sent"];
+    let cells = |row: &Row| {
         vec![
             row.id.clone(),
             format!("{:.1}%", row.cpu_percent),
@@ -90,5 +96,12 @@ fn show(rows: &[Row], session: &Session) {
             size(row.received_bytes),
             size(row.sent_bytes),
         ]
-    });
+    };
+    if follow && session.render.is_watched() && std::io::stdout().is_terminal() {
+        let Size { columns, rows: lines } = session.render.size();
+        let table = table(&headings, rows, cells);
+        session.render.draw(&table.iter().take(lines).map(|line| fit(line, columns)).collect::<Vec<_>>());
+    } else {
+        session.render.rows(&headings, rows, cells);
+    }
 }

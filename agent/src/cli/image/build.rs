@@ -3,13 +3,15 @@
 use super::find::name;
 use super::given;
 use super::output::Output;
+use crate::cli::view::{Kind, Teller};
 use crate::cli::{Failure, Outcome, Session, exit};
 use crate::linux::build_cache::{self, CacheSource, CacheTarget};
-use crate::linux::{Bases, BuildContext, BuildLog, GitDirectory, GivenContext, build_request, build_with, with_room};
+use crate::linux::{Bases, BuildContext, BuildLog, GitDirectory, GivenContext, build_request, build_with, image_key, with_room};
+use crate::progress::Progress;
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use runtime::builder::file::RunNetwork;
-use runtime::builder::{BuildRequest, Caching, InlineCache};
+use runtime::builder::{BuildRequest, Caching, HostNetwork, InlineCache};
 use runtime::engine::Engine;
 use runtime::image::ImageId;
 use runtime::image::platform::Platform;
@@ -54,13 +56,16 @@ pub(in crate::cli) struct BuildArgs {
     /// The platform to build for: only this host's
     #[arg(long)]
     platform: Option<String>,
-    /// The network of RUN steps that do not say which; the default is the one the agent itself is in
+    /// The network of RUN steps that do not say which
     #[arg(long, value_enum, default_value = "default")]
     network: Network,
+    /// What steps may ask for besides: network.host, for RUN --network=host (--network host allows it too)
+    #[arg(long, value_name = "ENTITLEMENT", value_enum, value_delimiter = ',')]
+    allow: Vec<Entitlement>,
     /// A secret for RUN --mount=type=secret: id=ID[,src=FILE | ,env=VARIABLE]
     #[arg(long, value_name = "SECRET")]
     secret: Vec<String>,
-    /// An ssh agent for RUN --mount=type=ssh: default, or ID=SOCKET
+    /// An ssh agent for RUN --mount=type=ssh: default, ID=SOCKET, or ID=KEY,… with files of keys that have no passphrase
     #[arg(long, value_name = "AGENT")]
     ssh: Vec<String>,
     /// Take a build cache over first: an image, type=registry,ref=IMAGE or type=local,src=DIR
@@ -85,9 +90,9 @@ pub(in crate::cli) struct BuildArgs {
     /// Write what is known of the result to a file, as JSON
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
-    /// How much is said meanwhile
-    #[arg(long, value_enum, default_value = "auto")]
-    progress: ProgressKind,
+    /// How much is said meanwhile, and in which form
+    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS", hide_env_values = true)]
+    progress: Kind,
     /// Say nothing but the image's id
     #[arg(short, long)]
     quiet: bool,
@@ -96,28 +101,29 @@ pub(in crate::cli) struct BuildArgs {
 /// Which network commands see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Network {
-    /// As on the host
+    /// One of its own that leads out as the host's does
     Default,
-    /// As on the host
+    /// The one the agent itself is in
     Host,
     /// None but loopback
     None,
 }
 
-/// How much a build says.
+/// What a step must be allowed, by BuildKit's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ProgressKind {
-    /// As is best here
-    Auto,
-    /// Every step and every line of output
-    Plain,
-    /// Nothing
-    Quiet,
+enum Entitlement {
+    /// The network that the agent itself is in
+    #[value(name = "network.host")]
+    NetworkHost,
 }
 
 pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
     if let Some(platform) = &args.platform {
         check_platform(platform)?;
+    }
+    // A name that is none should not cost a build.
+    for tag in &args.tag {
+        image_key(tag).with_context(|| format!("--tag {tag}"))?;
     }
     let engine = session.engine()?;
     let sources = args.cache_from.iter().map(|text| build_cache::source(text)).collect::<Result<Vec<_>, _>>()?;
@@ -142,6 +148,7 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
             Network::Host => RunNetwork::Host,
             Network::None => RunNetwork::None,
         },
+        host_network: if args.allow.contains(&Entitlement::NetworkHost) { HostNetwork::Allow } else { HostNetwork::Refuse },
         inline_cache: if targets.contains(&CacheTarget::Inline) { InlineCache::Add } else { InlineCache::Omit },
         given: given::read(&args.secret, &args.ssh)?,
         ..build_request(&engine, context.directory.clone())
@@ -149,34 +156,30 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
     super::lint::say_warnings(session, &request.context, &request.dockerfile, &request.args);
     let bases = if args.pull { Bases::Refresh } else { Bases::Keep };
     let log = BuildLog::new(&session.places.state);
-    let quiet = args.quiet || args.progress == ProgressKind::Quiet;
-    let say = |line: &str| {
-        if !quiet {
-            session.render.say(line);
-        }
-    };
-    let import = |source: &CacheSource, text: &str| match build_cache::import(&engine, source, &say) {
-        Ok(steps) => say(&format!("{steps} cached steps from {text}")),
+    let teller = Teller::new(if args.quiet { Kind::Quiet } else { args.progress }, "Building", session.render)?;
+    let tell = |progress: &Progress<'_>| teller.tell(progress);
+    let import = |source: &CacheSource, text: &str| match build_cache::import(&engine, source, &tell) {
+        Ok(steps) => teller.note(&format!("{steps} cached steps from {text}")),
         // A cache only saves time: that there is none yet is how every one begins.
         Err(error) => session.render.warn(format_args!("no cache from {text}: {error:#}")),
     };
-    let built = with_room(&engine, &say, &|| {
+    let built = with_room(&engine, &|line| teller.note(line), &|| {
         let _lease = engine.images().lease()?;
         sources.iter().zip(&args.cache_from).for_each(|(source, text)| import(source, text));
-        let built = build_with(&engine, &request, bases, &log, &say)?;
+        let built = build_with(&engine, &request, bases, &log, &tell)?;
         name(&engine, built.image, &names).map(|()| built)
     });
+    let exported = built.as_ref().map_or(Ok(()), |built| targets.iter().try_for_each(|it| build_cache::export(&engine, built, it, &tell)));
+    teller.end();
     let built = built.context("build").map_err(|error| Failure::Error {
         error,
         hint: log.path().map(|path| format!("all that the build said is in {}", path.display())),
     })?;
-    for target in &targets {
-        build_cache::export(&engine, &built, target, &say).context("leave the build cache behind")?;
-    }
+    exported.context("leave the build cache behind")?;
     outputs.iter().try_for_each(|output| output.write(&engine, &built.image, &names, session))?;
     describe(args, &engine, &built.image, &names)?;
     if !outputs.iter().any(Output::takes_stdout) {
-        session.render.line(built.image);
+        session.render.answer("id", built.image);
     }
     Ok(exit::DONE)
 }

@@ -1,11 +1,17 @@
 //! Images by what people call them.
 
 use crate::cli::Failure;
+use crate::cli::missing::missing;
 use anyhow::anyhow;
 use runtime::image::ImageId;
-use runtime::image::archive::ImportError;
+use runtime::image::archive::{ImportError, Spooled};
 use runtime::image::store::StoreError;
+use spec::desired::Kind;
 use spec::value::{ImageReference, ValueError};
+use std::path::{Path, PathBuf};
+
+/// Ids shown of those that begin alike.
+const CANDIDATES_SHOWN: usize = 5;
 
 /// The name an image is stored under: that of a site's image, else what Docker would complete it to.
 pub(super) fn key(engine: &runtime::engine::Engine, name: &str) -> Result<String, Failure> {
@@ -15,7 +21,7 @@ pub(super) fn key(engine: &runtime::engine::Engine, name: &str) -> Result<String
             return Ok(key);
         }
     }
-    Err(Failure::Error { error: anyhow!("no such image: {name}"), hint: Some("agent image ls lists those there are".to_owned()) })
+    Err(missing(engine, Kind::Image, &[name]))
 }
 
 /// An image by name, by the name Docker would complete, or by the beginning of its id.
@@ -26,13 +32,16 @@ pub(super) fn find(engine: &runtime::engine::Engine, name: &str) -> Result<Image
         return Ok(id);
     }
     let digits = name.strip_prefix("sha256:").unwrap_or(name);
-    let ids: Vec<ImageId> = engine.images().list()?.into_iter().map(|it| it.id).filter(|id| id.hex().starts_with(digits)).collect();
+    let begins = |id: &ImageId| !digits.is_empty() && id.hex().starts_with(digits);
+    let ids: Vec<ImageId> = engine.images().list()?.into_iter().map(|it| it.id).filter(begins).collect();
     match ids[..] {
         [id] => Ok(id),
-        [] => {
-            Err(Failure::Error { error: anyhow!("no such image: {name}"), hint: Some("agent image ls lists those there are".to_owned()) })
+        [] => Err(missing(engine, Kind::Image, &[name])),
+        [..] => {
+            let some: Vec<String> = ids.iter().take(CANDIDATES_SHOWN).map(ImageId::short).collect();
+            let hint = Some(format!("write more of it: {}{}", some.join(", "), if ids.len() > some.len() { ", …" } else { "" }));
+            Err(Failure::Error { error: anyhow!("{name} is the beginning of {} image ids", ids.len()), hint })
         }
-        [..] => Err(Failure::Error { error: anyhow!("{name} is the beginning of several image ids"), hint: None }),
     }
 }
 
@@ -54,6 +63,17 @@ pub(super) enum MakeError {
     /// A name is none.
     #[error(transparent)]
     Name(#[from] ValueError),
+}
+
+/// The archive to read: a file, or standard input, which is kept in a file as long as what is returned lives.
+pub(super) fn input(engine: &runtime::engine::Engine, file: Option<&Path>) -> Result<(PathBuf, Option<Spooled>), ImportError> {
+    match file {
+        Some(file) => Ok((file.to_owned(), None)),
+        None => {
+            let spooled = Spooled::new(engine.images(), std::io::stdin().lock())?;
+            Ok((spooled.path(), Some(spooled)))
+        }
+    }
 }
 
 /// Gives a new image its names. Until then the caller holds a lease.

@@ -2,12 +2,12 @@
 
 use crate::cli::Failure;
 use anyhow::{Context as _, anyhow};
-use runtime::builder::{Given, SECRET_BYTES_MAX, Secret};
+use runtime::builder::{Given, KEY_BYTES_MAX, KeyError, PrivateKey, SECRET_BYTES_MAX, Secret, SshAgent};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Reads `--secret` and `--ssh`.
 pub(super) fn read(secrets: &[String], agents: &[String]) -> Result<Given, Failure> {
@@ -56,16 +56,33 @@ fn file(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// `default`, `ID` or `ID=SOCKET`; without a socket the one of the environment.
-fn agent(text: &str) -> Result<(String, PathBuf), Failure> {
-    let (id, path) = text.split_once('=').map_or((text, None), |(id, path)| (id, Some(PathBuf::from(path))));
-    let from_environment = || std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from);
-    let path = path.or_else(from_environment).ok_or_else(|| anyhow!("--ssh {text}: SSH_AUTH_SOCK is not set: is an agent running?"))?;
-    let path = std::path::absolute(&path).with_context(|| format!("--ssh {text}"))?;
-    let kind = std::fs::metadata(&path).with_context(|| format!("--ssh {text}: {}", path.display()))?.file_type();
-    if !kind.is_socket() {
-        let hint = "add the key to an agent (ssh-add) and give its socket".to_owned();
-        return Err(Failure::Error { error: anyhow!("--ssh {text}: {} is not the socket of an agent", path.display()), hint: Some(hint) });
+/// `default`, `ID`, or `ID=` with the socket of an agent or files of keys; with neither the agent of the environment.
+fn agent(text: &str) -> Result<(String, SshAgent), Failure> {
+    let (id, paths) = text.split_once('=').map_or((text, None), |(id, paths)| (id, Some(paths)));
+    let from_environment = || std::env::var("SSH_AUTH_SOCK").ok();
+    let paths = paths.map(str::to_owned).or_else(from_environment);
+    let paths = paths.ok_or_else(|| anyhow!("--ssh {text}: SSH_AUTH_SOCK is not set: is an agent running?"))?;
+    let paths: Vec<&Path> = paths.split(',').map(Path::new).collect();
+    let is_socket = |path: &&Path| std::fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    match paths.as_slice() {
+        [socket] if is_socket(socket) => {
+            let socket = std::path::absolute(socket).with_context(|| format!("--ssh {text}"))?;
+            return Ok((id.to_owned(), SshAgent::Socket(socket)));
+        }
+        paths if paths.iter().any(is_socket) => return Err(anyhow!("--ssh {text}: one agent, or keys, not both").into()),
+        _ => {}
     }
-    Ok((id.to_owned(), path))
+    let keys = paths.into_iter().map(|path| key(path).map_err(|error| because(text, path, error)));
+    Ok((id.to_owned(), SshAgent::Keys(keys.collect::<Result<_, _>>()?)))
+}
+
+fn key(path: &Path) -> anyhow::Result<PrivateKey> {
+    let mut text = String::new();
+    File::open(path)?.take(KEY_BYTES_MAX as u64).read_to_string(&mut text)?;
+    Ok(PrivateKey::parse(&text)?)
+}
+
+fn because(text: &str, path: &Path, error: anyhow::Error) -> Failure {
+    let hint = error.is::<KeyError>().then(|| format!("add the key to an agent and give its socket: ssh-add {0}; --ssh …", path.display()));
+    Failure::Error { error: error.context(format!("--ssh {text}: {}", path.display())), hint }
 }

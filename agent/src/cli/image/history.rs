@@ -1,12 +1,14 @@
 //! `agent image history`: docker's columns, newest step first.
 
 use super::find::find;
-use crate::cli::render::{age, size};
+use crate::cli::render::{made, size};
 use crate::cli::{Outcome, Session, exit};
 use clap::Args;
 use serde::Serialize;
 
 /// Show how an image came to be, step by step, the last one first.
+///
+/// What is built here has no time of its own (N/A), so that it is the same whenever it is built; SOURCE_DATE_EPOCH gives it one.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct HistoryArgs {
     /// Name or id
@@ -56,13 +58,11 @@ pub(super) fn run(args: &HistoryArgs, session: &Session) -> Outcome {
     }
     let now = session.now().0 / 1_000_000_000;
     session.render.rows(&["image", "created", "created by", "size", "comment"], &steps, |step| {
-        let created = step.created.as_deref().and_then(|time| time.parse::<jiff::Timestamp>().ok());
-        let created = created.map_or_else(|| "N/A".to_owned(), |time| format!("{} ago", age(now - time.as_second())));
         let mut by = step.created_by.replace(['\n', '\t'], " ");
         if !args.no_trunc && by.chars().count() > SHOWN {
             by = by.chars().take(SHOWN - 1).chain(['…']).collect();
         }
-        vec![step.id.clone(), created, by, size(step.size), step.comment.clone()]
+        vec![step.id.clone(), made(step.created.as_deref(), now), by, size(step.size), step.comment.clone()]
     });
     Ok(exit::DONE)
 }

@@ -1,6 +1,6 @@
 //! `agent image import`: an image of a tree of files.
 
-use super::find::{MakeError, name};
+use super::find::{MakeError, input, name};
 use crate::cli::{Outcome, Session, exit};
 use crate::linux::with_room;
 use anyhow::Context as _;
@@ -10,7 +10,7 @@ use runtime::image::archive;
 use runtime::image::config::ImageConfig;
 use std::path::{Path, PathBuf};
 
-/// Make an image from a root file system tar; plain, gzip or zstd.
+/// Make an image from a root file system tar; plain, gzip, bzip2, xz or zstd.
 ///
 /// An OCI or docker archive is taken too, if it holds one image; agent image load takes any number and keeps their names.
 #[derive(Debug, Args)]
@@ -33,27 +33,21 @@ pub(in crate::cli) struct ImportArgs {
 pub(super) fn run(args: &ImportArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
     let names: Vec<String> = args.name.iter().chain(&args.tag).cloned().collect();
+    let failed = || format!("import {}", args.archive.display());
+    let file = Some(args.archive.as_path()).filter(|path| *path != Path::new("-"));
+    let (path, _spooled) = input(&engine, file).with_context(failed)?;
     let import = || -> Result<_, MakeError> {
         let store = engine.images();
         let _lease = store.lease()?;
-        let mut id = if args.archive == Path::new("-") {
-            archive::import_reader(store, std::io::stdin().lock())?
-        } else {
-            archive::import(store, &args.archive)?
-        };
+        let mut id = archive::import(store, &path)?;
         if !args.change.is_empty() || args.message.is_some() {
             id = store.put_image(&said(store.image(&id)?.config, args)?)?;
         }
         name(&engine, id, &names)?;
         Ok(id)
     };
-    let id = if args.archive == Path::new("-") {
-        // Standard input is read once.
-        import()
-    } else {
-        with_room(&engine, &|line| session.render.say(line), &import)
-    };
-    session.render.line(id.with_context(|| format!("import {}", args.archive.display()))?);
+    let id = with_room(&engine, &|line| session.render.say(line), &import);
+    session.render.answer("id", id.with_context(failed)?);
     Ok(exit::DONE)
 }
 

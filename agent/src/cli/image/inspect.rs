@@ -1,6 +1,7 @@
 //! `agent image inspect`: the document that docker's users know, and where the layers lie.
 
 use super::find::{find, reference};
+use crate::cli::template::Format;
 use crate::cli::{Outcome, Session, exit};
 use clap::Args;
 use runtime::engine::Engine;
@@ -15,6 +16,9 @@ pub(in crate::cli) struct InspectArgs {
     /// Names or ids
     #[arg(required = true)]
     images: Vec<String>,
+    /// Only this of each, such as '{{.Id}}' or '{{json .Config}}'
+    #[arg(short, long, value_name = "TEMPLATE", value_parser = Format::parse)]
+    format: Option<Format>,
 }
 
 pub(super) fn run(args: &InspectArgs, session: &Session) -> Outcome {
@@ -23,7 +27,7 @@ pub(super) fn run(args: &InspectArgs, session: &Session) -> Outcome {
     for name in &args.images {
         documents.push(document(&engine, &find(&engine, name)?)?);
     }
-    session.render.json_document(&documents);
+    Format::print(args.format.as_ref(), session.render, &documents, |render| render.json_document(&documents))?;
     Ok(exit::DONE)
 }
 

@@ -130,7 +130,7 @@ fn open(path: &Path, dockerfile: &Path) -> Result<Checked, Failure> {
 
 fn place_of(place: &file::Place, length: usize) -> Place {
     let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let location = Location { file: place.file.clone(), line: number(place.line), column: number(place.column) };
+    let location = Location { file: place.file.as_str().into(), line: number(place.line), column: number(place.column) };
     Place { location, length: number(length), text: Some(place.text.clone()), label: None }
 }
 

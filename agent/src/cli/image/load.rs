@@ -1,6 +1,6 @@
 //! `agent image load`.
 
-use super::find::{MakeError, name};
+use super::find::{MakeError, input, name};
 use crate::cli::{Failure, Outcome, Session, exit};
 use crate::linux::with_room;
 use anyhow::{Context as _, anyhow};
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// Add the images of an archive, with the names they were saved under.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct LoadArgs {
-    /// A tar or a directory: an OCI layout, or what docker save writes; standard input if not given
+    /// A directory or a tar, also compressed: an OCI layout, or what docker save writes; standard input if not given
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Print nothing but errors
@@ -21,28 +21,23 @@ pub(in crate::cli) struct LoadArgs {
 }
 
 pub(super) fn run(args: &LoadArgs, session: &Session) -> Outcome {
+    if args.input.is_none() && std::io::stdin().is_terminal() {
+        let hint = Some("give a file with --input, or pipe one in".to_owned());
+        return Err(Failure::Error { error: anyhow!("an archive is not read from a terminal"), hint });
+    }
     let engine = session.engine()?;
+    let (path, _spooled) = input(&engine, args.input.as_deref()).context("load")?;
     let load = || -> Result<Vec<Loaded>, MakeError> {
         let store = engine.images();
         let _lease = store.lease()?;
-        let loaded = match &args.input {
-            Some(path) => archive::load(store, path)?,
-            None => archive::load_reader(store, std::io::stdin().lock())?,
-        };
+        let loaded = archive::load(store, &path)?;
         for image in &loaded {
             let names: Vec<String> = image.names.iter().map(ToString::to_string).collect();
             name(&engine, image.id, &names)?;
         }
         Ok(loaded)
     };
-    let loaded = match &args.input {
-        Some(_) => with_room(&engine, &|line| session.render.say(line), &load),
-        None if std::io::stdin().is_terminal() => {
-            let hint = Some("give a file with --input, or pipe one in".to_owned());
-            return Err(Failure::Error { error: anyhow!("an archive is not read from a terminal"), hint });
-        }
-        None => load(),
-    };
+    let loaded = with_room(&engine, &|line| session.render.say(line), &load);
     for image in loaded.context("load")? {
         if session.render.json {
             let names: Vec<String> = image.names.iter().map(ToString::to_string).collect();

@@ -2,8 +2,10 @@
 
 use super::find::reference;
 use crate::cli::render::{age, size};
+use crate::cli::template::Format;
 use crate::cli::{Outcome, Session, exit};
 use clap::Args;
+use runtime::engine::Engine;
 use runtime::image::archive::save::familiar;
 use runtime::image::store::{ImageStore, ImageSummary, StoreError};
 use serde::Serialize;
@@ -29,6 +31,9 @@ pub(in crate::cli) struct LsArgs {
     /// Only those for which this is so: dangling=true, reference=NAME, label=KEY or label=KEY=VALUE
     #[arg(short, long, value_name = "FILTER", value_parser = filter)]
     filter: Vec<Filter>,
+    /// json, table, or a template such as '{{.Repository}}:{{.Tag}}'
+    #[arg(long, value_name = "FORMAT", value_parser = Format::parse)]
+    format: Option<Format>,
 }
 
 /// Which images are listed.
@@ -58,16 +63,17 @@ struct Row {
 }
 
 pub(super) fn run(args: &LsArgs, session: &Session) -> Outcome {
-    let engine = session.engine()?;
+    let engine = session.look()?;
     let mut filters = args.filter.clone();
     filters.extend(args.name.clone().map(Filter::Reference));
     let nameless = args.all || filters.contains(&Filter::Dangling(true));
     let mut rows = Vec::new();
-    for image in engine.images().list()? {
-        let own = rows_of(&image)?.into_iter().filter(|row| nameless || row.name.is_some());
-        for row in own {
-            if matches(&row, &filters, engine.images())? {
-                rows.push(row);
+    if let Some(store) = engine.as_ref().map(Engine::images) {
+        for image in store.list()? {
+            for row in rows_of(&image)?.into_iter().filter(|row| nameless || row.name.is_some()) {
+                if matches(&row, &filters, store)? {
+                    rows.push(row);
+                }
             }
         }
     }
@@ -87,14 +93,15 @@ pub(super) fn run(args: &LsArgs, session: &Session) -> Outcome {
     let now = session.now().0 / 1_000_000_000;
     let digest: &[&str] = if args.digests { &["digest"] } else { &[] };
     let headings = [&["repository", "tag"], digest, &["image id", "added", "size"]].concat();
-    session.render.rows(&headings, &rows, |row| {
+    let cells = |row: &Row| {
         let mut cells = vec![row.repository.clone(), row.tag.clone()];
         if args.digests {
             cells.push(row.digest.map_or_else(|| "<none>".to_owned(), |digest| digest.to_string()));
         }
         cells.extend([id(row), format!("{} ago", age(now - row.added.as_second())), size(row.size)]);
         cells
-    });
+    };
+    Format::print(args.format.as_ref(), session.render, &rows, |render| render.rows(&headings, &rows, cells))?;
     Ok(exit::DONE)
 }
 

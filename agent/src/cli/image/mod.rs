@@ -22,15 +22,17 @@ mod tag;
 mod verify;
 
 use super::{Outcome, Session, container};
+pub(super) use cache::{CacheCommand, run as cache};
 use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ImageCommand {
     /// List images
+    #[command(alias = "list")]
     Ls(ls::LsArgs),
     /// Build an image from a Dockerfile
     Build(Box<build::BuildArgs>),
-    /// List and remove cache mounts of builds
+    /// List and remove what builds keep for the next ones
     #[command(subcommand)]
     Cache(cache::CacheCommand),
     /// Check a Dockerfile for what builds but is likely not meant
@@ -60,6 +62,7 @@ pub(super) enum ImageCommand {
     /// Show how an image came to be
     History(history::HistoryArgs),
     /// Remove names of images, and the images when no name is left
+    #[command(alias = "remove")]
     Rm(rm::RmArgs),
     /// Remove images that nothing uses, after showing them
     Prune(prune::PruneArgs),

@@ -1,6 +1,7 @@
 //! `agent image build --output`: where a build's result goes besides the store, in BuildKit's words.
 
 use super::save;
+use crate::cli::view::{Kind, Teller};
 use crate::cli::{Failure, Session};
 use crate::linux::write_layout;
 use anyhow::{Context as _, anyhow, bail};
@@ -137,7 +138,10 @@ impl Output {
             Place::Store => {}
             Place::Registry => {
                 for reference in references(names)? {
-                    crate::linux::push(engine, image, &reference, Tagged::Image, &|line| session.render.say(line))?;
+                    let teller = Teller::new(Kind::Auto, format!("Pushing {reference}"), session.render)?;
+                    let pushed = crate::linux::push(engine, image, &reference, Tagged::Image, &|progress| teller.tell(progress));
+                    teller.end();
+                    pushed?;
                 }
             }
             Place::Directory(path) => {

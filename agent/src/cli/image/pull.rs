@@ -1,5 +1,6 @@
 //! `agent image pull`.
 
+use crate::cli::view::{Kind, Teller};
 use crate::cli::{Outcome, Session, exit};
 use clap::Args;
 use spec::value::ImageReference;
@@ -12,16 +13,22 @@ use spec::value::ImageReference;
 pub(in crate::cli) struct PullArgs {
     /// Such as nginx:1.29, or 127.0.0.1:5000/shop/web@sha256:…
     reference: ImageReference,
+    /// Say nothing but the image's id
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 pub(super) fn run(args: &PullArgs, session: &Session) -> Outcome {
-    let (id, followers) =
-        crate::linux::pull(&session.engine()?, session.read_ledger()?.as_ref(), &args.reference, &|line| session.render.say(line))?;
+    let (engine, ledger) = (session.engine()?, session.read_ledger()?);
+    let teller = Teller::new(if args.quiet { Kind::Quiet } else { Kind::Auto }, format!("Pulling {}", args.reference), session.render)?;
+    let pulled = crate::linux::pull(&engine, ledger.as_ref(), &args.reference, &|progress| teller.tell(progress));
+    teller.end();
+    let (id, followers) = pulled?;
     for name in followers {
         session
             .render
             .say(format_args!("image/{name} is pulled by this reference and stands for it now; its containers follow with the next apply"));
     }
-    session.render.line(id);
+    session.render.answer("id", id);
     Ok(exit::DONE)
 }

@@ -1,6 +1,7 @@
 //! `agent image push`.
 
 use super::find;
+use crate::cli::view::{Kind, Teller};
 use crate::cli::{Failure, Outcome, Session, exit};
 use anyhow::anyhow;
 use clap::Args;
@@ -26,6 +27,9 @@ pub(in crate::cli) struct PushArgs {
     /// Let the tag stand for an index, in which the images of other platforms that are there stay
     #[arg(long)]
     index: bool,
+    /// Say nothing but what was published
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 /// What was published, for `--json`.
@@ -40,7 +44,10 @@ pub(super) fn run(args: &PushArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
     let tagged = if args.index { Tagged::Index } else { Tagged::Image };
     for (reference, id) in targets(args, &engine)? {
-        let pushed = crate::linux::push(&engine, &id, &reference, tagged, &|line| session.render.say(line))?;
+        let teller = Teller::new(if args.quiet { Kind::Quiet } else { Kind::Auto }, format!("Pushing {reference}"), session.render)?;
+        let pushed = crate::linux::push(&engine, &id, &reference, tagged, &|progress| teller.tell(progress));
+        teller.end();
+        let pushed = pushed?;
         if session.render.json {
             session.render.json_line(&Published { reference: reference.to_string(), digest: pushed.digest.to_string(), size: pushed.size });
         } else {

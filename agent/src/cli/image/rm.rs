@@ -23,8 +23,8 @@ pub(super) fn run(args: &RmArgs, session: &Session) -> Outcome {
     let mut failed = false;
     for name in &args.images {
         match remove(&engine, name, args.force) {
-            Ok(names) if names.is_empty() => session.render.line(name),
-            Ok(names) => names.iter().for_each(|name| session.render.line(name)),
+            Ok(names) if names.is_empty() => session.render.answer("name", name),
+            Ok(names) => names.iter().for_each(|name| session.render.answer("name", name)),
             Err(Failure::Shown) => failed = true,
             Err(Failure::Error { error, hint }) => {
                 failed = true;

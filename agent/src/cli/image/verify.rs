@@ -54,13 +54,11 @@ fn report(verified: &Verified, outcomes: &[Repaired], session: &Session) {
             None => {}
         }
     }
-    let Verified { findings, blobs, layers, images, unsealed } = verified;
-    let unsealed = match unsealed.len() {
-        0 => String::new(),
-        count => format!(" ({count} layers by their size alone: their compressed form is not kept)"),
-    };
+    let Verified { findings, blobs, layers, images } = verified;
     let verdict = if findings.is_empty() { "all whole".to_owned() } else { format!("{} damaged", findings.len()) };
-    render.line(format_args!("{images} images, {layers} layers{unsealed}, {blobs} blobs: {verdict}"));
+    let count = |count: &usize, one: &str| format!("{count} {one}{}", if *count == 1 { "" } else { "s" });
+    let (images, layers, blobs) = (count(images, "image"), count(layers, "layer"), count(blobs, "blob"));
+    render.line(format_args!("{images}, {layers}, {blobs}: {verdict}"));
     if !findings.is_empty() && outcomes.is_empty() {
         render.say("agent image verify --repair makes whole what can be made whole");
     }

@@ -1,6 +1,6 @@
 //! `agent system df`: what takes disk, and what of it could be freed. Every byte counts once, whoever shares it.
 
-use crate::cli::render::{Render, age, size};
+use crate::cli::render::{Render, age, made, size};
 use crate::cli::{Outcome, Session, exit};
 use clap::Args;
 use runtime::builder::cache::CachedStep;
@@ -15,7 +15,7 @@ use std::time::SystemTime;
 ///
 /// Images, containers and volumes are active if a container or a site uses them; the last generations of a site's images count as
 /// used, so that a step back finds them. The build cache counts what it holds alone: layers of steps that no image has, cache mounts,
-/// files that ADD took from the web, and layers kept in the form in which they travel.
+/// downloads, and layers kept in the form in which they travel.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DfArgs {
     /// Show every image, container, volume and cached step
@@ -55,8 +55,8 @@ pub(super) fn run(args: &DfArgs, session: &Session) -> Outcome {
 
 fn summary(usage: &DiskUsage, sources: u64) -> Vec<Row> {
     let steps: u64 = usage.steps.iter().map(|(_, bytes)| bytes).sum();
-    let kept = usage.mounts.iter().map(|mount| mount.size_bytes).chain(usage.downloads.iter().map(|it| it.size_bytes));
-    let cache = steps + kept.sum::<u64>() + usage.travelled_bytes + usage.loose_bytes;
+    let beside: u64 = usage.mounts.iter().map(|mount| mount.size_bytes).chain(usage.downloads.iter().map(|it| it.bytes)).sum();
+    let cache = steps + beside + usage.index_bytes + usage.travelled_bytes + usage.loose_bytes;
     vec![
         Row {
             kind: "Images",
@@ -93,8 +93,7 @@ fn summary(usage: &DiskUsage, sources: u64) -> Vec<Row> {
 fn detail(render: Render, usage: &DiskUsage, now_s: i64) {
     render.line("Images:\n");
     render.rows(&["name", "id", "created", "size", "shared size", "unique size", "containers", "used"], &usage.images, |it| {
-        let created = it.summary.created.as_deref().and_then(|time| time.parse::<jiff::Timestamp>().ok());
-        let created = created.map_or_else(|| "-".to_owned(), |time| format!("{} ago", age(now_s - time.as_second())));
+        let created = made(it.summary.created.as_deref(), now_s);
         let name = if it.summary.keys.is_empty() { "<none>".to_owned() } else { it.summary.keys.join(", ") };
         let [whole, shared, unique] = [it.shared_bytes + it.unique_bytes, it.shared_bytes, it.unique_bytes].map(size);
         vec![name, it.summary.id.short(), created, whole, shared, unique, it.containers.to_string(), yes(it.in_use)]
@@ -149,11 +148,12 @@ fn cached(usage: &DiskUsage) -> Vec<CacheRow> {
     let download = |download: &KeptDownload| CacheRow {
         id: download.digest.short(),
         kind: "download",
-        bytes: download.size_bytes,
-        used_s: seconds(download.last_used),
-        step: download.urls.first().cloned().unwrap_or_default(),
+        bytes: download.bytes,
+        used_s: seconds(download.used),
+        step: String::new(),
     };
-    usage.steps.iter().map(step).chain(usage.mounts.iter().map(mount)).chain(usage.downloads.iter().map(download)).collect()
+    let (steps, mounts) = (usage.steps.iter().map(step), usage.mounts.iter().map(mount));
+    steps.chain(mounts).chain(usage.downloads.iter().map(download)).collect()
 }
 
 /// Everything, as one document.

@@ -1,16 +1,19 @@
 //! `agent system prune`: removes what nothing uses, after showing it. What a site needs is never among it.
 
 use crate::cli::render::{Render, size};
+use crate::cli::until::{self, Until};
 use crate::cli::{Failure, Outcome, Session, exit};
-use crate::linux::collect_snapshots;
+use crate::linux::{collect_snapshots, unused_snapshots};
 use anyhow::anyhow;
 use clap::Args;
 use runtime::container::WhileRunning;
 use runtime::engine::{Collectable, ContainerUsage, DiskUsage, Engine, Needed, Reach, VolumeUsage};
 use runtime::image::store::Travelled;
+use runtime::store::usage::tree_bytes;
 use runtime::volume::remove_volume;
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, IsTerminal as _};
+use std::time::SystemTime;
 
 /// Remove what nothing uses: stopped containers of no site, images without a name, what interrupted pulls left, and of the build cache
 /// what is above its limit.
@@ -24,6 +27,9 @@ pub(in crate::cli) struct PruneArgs {
     /// Volumes that no container mounts and no site has too, with their data
     #[arg(long)]
     volumes: bool,
+    /// Only what came, or served a build last, before: until=24h, or a time. Neither volumes nor layers as they travelled have one
+    #[arg(long, value_name = "FILTER", value_parser = until::parse, conflicts_with = "volumes")]
+    filter: Option<Until>,
     /// Do not ask
     #[arg(short, long, visible_short_alias = 'y', visible_alias = "yes")]
     force: bool,
@@ -36,12 +42,17 @@ pub(in crate::cli) struct PruneArgs {
 struct Preview {
     containers: Vec<ContainerUsage>,
     volumes: Vec<VolumeUsage>,
+    /// Copies of what sites mount that no container mounts any more.
+    snapshot_bytes: u64,
     garbage: Collectable,
 }
 
 pub(super) fn run(args: &PruneArgs, session: &Session) -> Outcome {
     let cache_bytes = session.settings()?.cache_bytes(&session.places.state);
-    let reach = if args.all { Reach::ALL } else { Reach { travelled: Travelled::Whole, cache_bytes, ..Reach::default() } };
+    let mut reach = if args.all { Reach::ALL } else { Reach { travelled: Travelled::Whole, cache_bytes, ..Reach::default() } };
+    if let Some(until) = args.filter {
+        reach = Reach { before: Some(until.moment(SystemTime::now())), travelled: Travelled::Keep, ..reach };
+    }
     sweep(session, &Sweep { reach, containers: true, volumes: args.volumes, force: args.force, dry_run: args.dry_run })
 }
 
@@ -75,7 +86,7 @@ pub(in crate::cli) fn sweep(session: &Session, wanted: &Sweep) -> Outcome {
             Answer::No => return Err(Failure::Error { error: anyhow!("nothing was removed"), hint: None }),
         }
     }
-    let _lock = engine.lock_host()?;
+    let _lock = session.lock_host(&engine)?;
     for container in &preview.containers {
         // One that was started meanwhile refuses.
         engine.remove_container(&container.id, WhileRunning::Refuse)?;
@@ -108,19 +119,23 @@ pub(in crate::cli) fn sweep(session: &Session, wanted: &Sweep) -> Outcome {
 
 fn preview(engine: &Engine, needed: &Needed, wanted: &Sweep) -> Result<Preview, Failure> {
     let DiskUsage { mut containers, mut volumes, .. } = engine.disk_usage(needed)?;
-    containers.retain(|it| wanted.containers && it.is_unused());
+    let is_old = |it: &ContainerUsage| wanted.reach.before.is_none_or(|before| it.created < before);
+    containers.retain(|it| wanted.containers && it.is_unused() && is_old(it));
     let going: BTreeSet<_> = containers.iter().map(|it| it.id.clone()).collect();
     volumes.retain(|it| wanted.volumes && !it.of_site && it.containers.iter().all(|user| going.contains(user)));
-    Ok(Preview { garbage: engine.garbage_without(&going, needed, wanted.reach)?, containers, volumes })
+    let snapshots = if wanted.containers { unused_snapshots(engine, &going)? } else { Vec::new() };
+    let snapshot_bytes = snapshots.iter().map(|path| tree_bytes(path)).sum();
+    Ok(Preview { garbage: engine.garbage_without(&going, needed, wanted.reach)?, containers, volumes, snapshot_bytes })
 }
 
 impl Preview {
     fn is_empty(&self) -> bool {
-        self.containers.is_empty() && self.volumes.is_empty() && self.garbage.is_empty()
+        self.containers.is_empty() && self.volumes.is_empty() && self.snapshot_bytes == 0 && self.garbage.is_empty()
     }
 
     fn bytes_beside_images(&self) -> u64 {
-        self.containers.iter().map(|it| it.bytes).sum::<u64>() + self.volumes.iter().map(|it| it.bytes).sum::<u64>()
+        let containers: u64 = self.containers.iter().map(|it| it.bytes).sum();
+        containers + self.volumes.iter().map(|it| it.bytes).sum::<u64>() + self.snapshot_bytes
     }
 
     fn bytes(&self) -> u64 {
@@ -129,13 +144,13 @@ impl Preview {
 }
 
 fn show(render: Render, preview: &Preview) {
-    let Preview { containers, volumes, garbage } = preview;
+    let Preview { containers, volumes, snapshot_bytes, garbage } = preview;
     if render.json {
         return render.json_document(&serde_json::json!({
-            "containers": containers, "volumes": volumes, "store": garbage.store,
+            "containers": containers, "volumes": volumes, "snapshotBytes": snapshot_bytes, "store": garbage.store,
             "steps": garbage.steps.iter().map(|step| &step.record.instruction).collect::<Vec<_>>(),
             "mounts": garbage.mounts.iter().map(|mount| &mount.id).collect::<Vec<_>>(),
-            "downloads": garbage.downloads.iter().flat_map(|download| &download.urls).collect::<Vec<_>>(),
+            "downloads": garbage.downloads.iter().map(|download| download.digest).collect::<Vec<_>>(),
             "bytes": preview.bytes(),
         }));
     }
@@ -151,15 +166,17 @@ fn show(render: Render, preview: &Preview) {
     containers.iter().for_each(|it| render.line(format_args!("  {}", it.id)));
     sum(volumes.len(), "volume with all data", volumes.iter().map(|it| it.bytes).sum());
     volumes.iter().for_each(|it| render.line(format_args!("  {}", it.name)));
-    let layers: u64 = garbage.store.layers.values().sum();
-    sum(garbage.store.images.len(), "image", 0);
+    sum(usize::from(*snapshot_bytes > 0), "copy of what sites mounted", *snapshot_bytes);
+    sum(garbage.store.images.len(), "image", garbage.store.records);
     garbage.store.names.iter().for_each(|name| render.line(format_args!("  {name}")));
-    sum(garbage.store.layers.len(), "layer", layers);
+    sum(garbage.store.layers.len(), "layer", garbage.store.layer_bytes);
     sum(garbage.store.blobs.len(), "blob", garbage.store.blobs.values().sum());
     sum(usize::from(garbage.store.partial > 0), "interrupted pull", garbage.store.partial);
-    sum(garbage.steps.len(), "cached build step", 0);
+    sum(garbage.steps.len(), "cached build step", garbage.step_bytes);
     sum(garbage.mounts.len(), "cache mount", garbage.mounts.iter().map(|it| it.size_bytes).sum());
-    sum(garbage.downloads.len(), "download", garbage.downloads.iter().map(|it| it.size_bytes).sum());
+    sum(garbage.downloads.len(), "download", garbage.downloads.iter().map(|it| it.bytes).sum());
+    let indexes: u64 = garbage.indexes.iter().map(|path| tree_bytes(path)).sum();
+    sum(garbage.indexes.len(), "list of what files hold", indexes);
     render.line(format_args!("In all: {}", size(preview.bytes())));
 }
 

@@ -9,7 +9,7 @@ use clap::Args;
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ResetArgs {
     /// Yes, everything
-    #[arg(long)]
+    #[arg(short, long, visible_short_alias = 'y', visible_alias = "yes")]
     force: bool,
 }
 
@@ -26,7 +26,7 @@ pub(super) fn run(args: &ResetArgs, session: &Session) -> Outcome {
         return Err(Failure::Error { error, hint: Some("end it first".to_owned()) });
     }
     let engine = session.engine()?;
-    let _lock = engine.lock_host()?;
+    let _lock = session.lock_host(&engine)?;
     match engine.reset() {
         Ok(()) => Ok(exit::DONE),
         Err(problems) => {

@@ -4,7 +4,7 @@ use super::super::record::Applied;
 use crate::host::chain;
 use crate::plan::actual::{ActualContainer, ContainerFault, Observed};
 use runtime::cgroup::{CgroupError, Groups, settled};
-use runtime::container::config::{Endpoint, NetworkConfig};
+use runtime::container::config::{Endpoint, NetworkConfig, Outline};
 use runtime::container::state::{ExitCause, Phase, ProcessRef};
 use runtime::container::{ContainerError, Shelves};
 use runtime::engine::{Engine, Keep, servable};
@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const CONTAINERS_A_THREAD: usize = 32;
 
 /// A container with what we keep beside it; `None` for one that was not made by us.
-type Snapshot = runtime::container::Snapshot<Option<Keep<Option<Applied<Container>>>>>;
+type Snapshot = runtime::container::Snapshot<Option<Keep<Option<Applied<Container>>>>, Outline>;
 
 /// What is looked at once for all containers.
 struct Surroundings<'a> {
@@ -62,7 +62,7 @@ pub(super) fn look(
 
 /// One container; `None` if it was removed while we looked.
 fn look_at(surroundings: &Surroundings<'_>, id: &ContainerId) -> Option<Seen> {
-    let look = || match surroundings.shelves.inspect::<Option<Keep<_>>>(id) {
+    let look = || match surroundings.shelves.inspect::<Option<Keep<_>>, _>(id) {
         Err(ContainerError::NotFound { .. }) => None,
         found => Some(found.map_err(|error| (Observed::Unreadable { why: chain(&error) }, None))),
     };
@@ -83,7 +83,7 @@ fn look_at(surroundings: &Surroundings<'_>, id: &ContainerId) -> Option<Seen> {
         }
     };
     let serves = snapshot.annotations.as_ref().is_none_or(|keep| keep.serving);
-    let serving = if serves { servable(&snapshot) } else { None };
+    let serving = if serves { servable(&snapshot.config.network, &snapshot.state.phase) } else { None };
     Some((observed(snapshot, faults), serving))
 }
 
@@ -120,11 +120,12 @@ fn endpoints(snapshot: &Snapshot) -> &[Endpoint] {
     }
 }
 
-/// Whether it once ended by itself with 0.
+/// Whether it has ended by itself with 0, now or before the host booted.
 fn completed(snapshot: &Snapshot) -> bool {
     let exit = match &snapshot.state.phase {
         Phase::Exited { exit } => Some(exit),
-        Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => snapshot.last_exit.as_ref(),
+        Phase::Created => snapshot.last_exit.as_ref(),
+        Phase::Running { .. } | Phase::Restarting { .. } => None,
     };
     exit.is_some_and(|exit| exit.code == 0 && exit.cause == ExitCause::Own)
 }

@@ -25,11 +25,15 @@ pub(super) fn observe(engine: &Engine, ledger: Option<&Ledger>, desired: &Desire
 /// What there is whatever a site names.
 pub(super) fn all_but_images(engine: &Engine) -> Result<Actual> {
     let failed = |what: &str, error: Box<dyn std::error::Error + Send + Sync>| HostError::new(format!("look at the {what}"), error);
-    let links = Links::read(engine.places()).map_err(|error| failed("links", error.into()))?;
     let records = list_networks(engine.places()).map_err(|error| failed("networks", error.into()))?;
+    let links = Links::read(engine.places(), records.keys()).map_err(|error| failed("links", error.into()))?;
     let volumes = list_volumes(engine.places()).map_err(|error| failed("volumes", error.into()))?;
     let ids = engine.container_ids().map_err(|error| failed("containers", error.into()))?;
-    let looked = containers::look(engine, &links, &ids.into_iter().collect::<Vec<_>>());
+    let looked = std::thread::scope(|scope| {
+        // The record of who serves is long. What others add to it meanwhile is read with the firewall.
+        scope.spawn(|| engine.traffic());
+        containers::look(engine, &links, &ids.into_iter().collect::<Vec<_>>())
+    });
     let (mut containers, expected) = looked.map_err(|error| failed("containers", error.into()))?;
 
     let readable: BTreeMap<Name, NetworkRecord> =

@@ -2,8 +2,8 @@
 
 use super::*;
 use spec::desired::{
-    Attachment, BuildContextSource, Container, DependencyCondition, HealthCheck, Image, ImageKey, ImageSource, LogLimits, Network,
-    NetworkMode, Resources, Security, Stop, UpdateOrder, Volume,
+    Attachment, BuildContextSource, BuildNetwork, Container, DependencyCondition, HealthCheck, Image, ImageKey, ImageSource, LogLimits,
+    Network, NetworkMode, Resources, Security, Stop, UpdateOrder, Volume,
 };
 use spec::value::{ByteSize, Cpus, Name, Signal};
 use std::time::Duration;
@@ -77,6 +77,7 @@ fn every_field_of_an_image_a_network_and_a_volume_has_its_rule() {
         contexts: [("base".to_owned(), BuildContextSource::Elsewhere { address: "docker-image://debian".to_owned() })].into(),
         args: [("A".to_owned(), "b".to_owned())].into(),
         target: Some("web".to_owned()),
+        network: BuildNetwork::Host,
         content,
         bases: [].into(),
     };

@@ -4,10 +4,11 @@
 //! gateway= internal label.X=Y]`, `volume NAME [label.X=Y]`, `container NAME [image= networks=N,N:ADDRESS host ports=
 //! volumes=V:/T,./P#C:/T env.X= file.X= label.X= memory= cpus= pids= restart= grace= depends=N:CONDITION probe update=stop-first
 //! hostname= command=]`; any of them `written=TEXT` for a manifest that says so, whatever is filled in.
-//! Desired alone: `destroy-volumes`. Actual alone: `digest= bases=A:D probed published=REF,REF outdated=REF` of images;
+//! Desired alone: `destroy`, `destroy-volumes`. Actual alone: `digest= bases=A:D probed published=REF,REF outdated=REF` of images;
 //! `on=SUBNET fault=TEXT` of networks; the life and faults of containers (see [`life`]); `hand`, `site=OTHER`, `unreadable`;
 //! lines `foreign SUBNET`, `firewall broken`.
 
+use super::super::action::Purpose;
 use super::super::actual::{
     Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, ContainerFault, Firewall, Observed, Owner, SiteId,
 };
@@ -15,8 +16,8 @@ use super::super::{Policy, Volumes};
 use runtime::container::config::Endpoint;
 use runtime::container::state::{Exit, ExitCause, Health, Phase, ProcessRef, Timestamp};
 use spec::desired::{
-    Attachment, Container, DependencyCondition, Desired, HealthCheck, Image, ImageKey, ImageSource, Kind, Location, LogLimits, Network,
-    NetworkMode, ResourceId, Resources, Security, Stop, UpdateOrder, Volume,
+    Attachment, BuildNetwork, Container, DependencyCondition, Desired, HealthCheck, Image, ImageKey, ImageSource, Kind, Location,
+    LogLimits, Network, NetworkMode, ResourceId, Resources, Security, Stop, UpdateOrder, Volume,
 };
 use spec::value::{BindSource, ByteSize, ContainerId, Digest, Mount, Name, PortMapping, RestartPolicy, Subnet, duration};
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,8 +76,9 @@ fn read_image(of: &str, words: &Words<'_>) -> Image {
     let source = if let Some(content) = words.value("build") {
         let bases = words.list("bases").iter().map(|base| name(base.split(':').next().unwrap())).collect();
         let (context, dockerfile) = (".".to_owned(), "Dockerfile".to_owned());
-        let (inline, contexts, target) = (None, std::collections::BTreeMap::new(), None);
-        ImageSource::Build { context, dockerfile, inline, contexts, args: words.map("arg"), target, content: digest(content), bases }
+        let (args, inline, contexts, target) = (words.map("arg"), None, std::collections::BTreeMap::new(), None);
+        let (network, content) = (BuildNetwork::Default, digest(content));
+        ImageSource::Build { context, dockerfile, inline, contexts, args, target, network, content, bases }
     } else if let Some(reference) = words.value("pull").or(of.contains([':', '/']).then_some(of)) {
         ImageSource::Pull { reference: reference.parse().unwrap() }
     } else {
@@ -217,8 +219,12 @@ fn read_desired(text: &str, policy: &mut Policy) -> Desired {
     let mut desired = Desired::default();
     for (line, kind, of, words) in lines(text) {
         let kind = match kind {
+            "destroy" => {
+                policy.purpose = Purpose::Destroy;
+                continue;
+            }
             "destroy-volumes" => {
-                policy.volumes = Volumes::Remove;
+                (policy.volumes, policy.purpose) = (Volumes::Remove, Purpose::Destroy);
                 continue;
             }
             "image" => {
@@ -242,7 +248,7 @@ fn read_desired(text: &str, policy: &mut Policy) -> Desired {
             }
             other => panic!("no desired {other}"),
         };
-        let location = Location { file: "site.yaml".to_owned(), line, column: 1 };
+        let location = Location { file: "site.yaml".into(), line, column: 1 };
         let resource = ResourceId { kind, name: of.to_owned() };
         desired.origins.insert(resource.clone(), "", location);
         if let Some(text) = words.value("written") {

@@ -96,7 +96,7 @@ pub struct Run {
 /// Which network a RUN step sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunNetwork {
-    /// What the build says, and if it says nothing that of whoever builds, as BuildKit has it where no other is set up.
+    /// What the build says, and if it says nothing one of its own that leads out as the host's does.
     Default,
     /// None but loopback.
     None,

@@ -6,7 +6,7 @@
 use super::Layering;
 use super::mount::{self, Means, Mount};
 use super::mount_point;
-use super::source::From;
+use super::source::{From, Identity};
 use crate::builder::build::Build;
 use crate::builder::cache_mount::CacheMounts;
 use crate::builder::error::StepError;
@@ -15,7 +15,9 @@ use crate::builder::given::Redaction;
 use crate::builder::state::State;
 use crate::builder::step::metadata;
 use crate::builder::words::Lexer;
+use crate::builder::{BuildRequest, HostNetwork};
 use crate::container::config::{ContainerConfig, MountConfig, NetworkConfig, Process, ResourceLimits, SeccompProfile, Updatable};
+use crate::network::InUse;
 use crate::process::pidfd;
 use crate::shim::bundle::{self, RunBundle};
 use crate::store::{FileError, Scratch, ScratchSpace};
@@ -38,6 +40,9 @@ const LINE_BYTES_MAX: u64 = 64 << 10;
 /// Where a heredoc that is a script of its own is found, as in BuildKit.
 const SCRIPT_DIRECTORY: &str = "/dev/pipes";
 
+/// What commands call the host they are on, as in BuildKit: what they write down of it is the same everywhere.
+const HOSTNAME: &str = "buildkitsandbox";
+
 /// What a RUN step is, after its heredocs are put in place.
 pub(crate) struct Prepared {
     /// Program and arguments.
@@ -50,7 +55,7 @@ pub(crate) struct Prepared {
 }
 
 /// Puts shell and heredocs together.
-pub(crate) fn prepare(state: &State, run: &Run, network: RunNetwork, escape: char) -> Result<Prepared, StepError> {
+pub(crate) fn prepare(state: &State, run: &Run, request: &BuildRequest, escape: char) -> Result<Prepared, StepError> {
     let lexer = Lexer::new(escape);
     let numbered = run.mounts.iter().enumerate();
     let mounts = numbered.map(|(position, text)| mount::parse(text, position, state, &lexer)).collect::<Result<Vec<_>, _>>()?;
@@ -72,15 +77,17 @@ pub(crate) fn prepare(state: &State, run: &Run, network: RunNetwork, escape: cha
             (with_shell(text.clone() + &bodies.collect::<String>()), None)
         }
     };
-    let network = match run.network {
-        RunNetwork::Default => network,
-        own @ (RunNetwork::None | RunNetwork::Host) => own,
+    let network = match (run.network, request.network, request.host_network) {
+        (RunNetwork::Default, network, _) => network,
+        (RunNetwork::None, ..) => RunNetwork::None,
+        (RunNetwork::Host, RunNetwork::Host, _) | (RunNetwork::Host, _, HostNetwork::Allow) => RunNetwork::Host,
+        (RunNetwork::Host, _, HostNetwork::Refuse) => return Err(StepError::HostNetwork),
     };
     Ok(Prepared { args, script, network, mounts })
 }
 
-/// The cache key: everything the result may depend on. Proxies say how, not what.
-pub(crate) fn key(state: &State, run: &Prepared, sources: &[From<'_>]) -> Result<Digest, StepError> {
+/// The cache key: everything the result may depend on, mounts by what they are known by. Proxies say how, not what.
+pub(crate) fn key(state: &State, run: &Prepared, sources: &[From<'_>], identity: Identity<'_>) -> Result<Digest, StepError> {
     let mut key = state.key("run");
     key.texts(run.args.iter().map(String::as_str));
     let environment = state.scope.run_environment();
@@ -95,7 +102,7 @@ pub(crate) fn key(state: &State, run: &Prepared, sources: &[From<'_>]) -> Result
         key.text(name).text(text);
     }
     for (mount, from) in run.mounts.iter().zip(sources) {
-        mount::key(&mut key, mount, from)?;
+        mount::key(&mut key, mount, from, identity)?;
     }
     Ok(key.finish())
 }
@@ -125,21 +132,27 @@ pub(crate) fn execute(
     let memory = ScratchSpace::open(&request.places.run.join("builds"))?.create()?;
     let caches = CacheMounts::of(build.store);
     let Layering { scratch, empty, .. } = layering;
-    let held = mount::hold(&run.mounts, sources, &Means { caches: &caches, given: &request.given, scratch, memory: &memory, empty })?;
+    let is_wanted = || !build.schedule.is_stopped();
+    let means = Means { caches: &caches, given: &request.given, scratch, memory: &memory, empty, is_wanted: &is_wanted };
+    let held = mount::hold(&run.mounts, sources, &means)?;
     let mut config = container(state, run, layering, proxies)?;
     config.process.env.extend(held.variables.clone());
     if let Some(socket) = &held.agent {
         config.process.env.entry("SSH_AUTH_SOCK".to_owned()).or_insert_with(|| socket.clone());
     }
+    let sandbox = match run.network {
+        RunNetwork::Default => Some(build.sandboxes.take()?),
+        RunNetwork::None | RunNetwork::Host => None,
+    };
     config.mounts.extend(held.mounts.iter().cloned());
     // Parents before children.
-    config.mounts.sort_by(|a, b| target(a).as_str().cmp(target(b).as_str()));
+    config.mounts.sort_by(|a, b| a.target().as_str().cmp(b.target().as_str()));
     let bundle = RunBundle {
         state: request.places.state.clone(),
         control_group: config.id.name.to_string(),
         config,
         directory: scratch.path().to_owned(),
-        network_namespace: None,
+        network_namespace: sandbox.as_ref().map(InUse::path),
     };
     let path = bundle::write(memory.path(), &bundle).map_err(|error| StepError::Bundle(Box::new(error)))?;
     let redaction = Redaction::of(run.mounts.iter().filter_map(|mount| match mount {
@@ -154,12 +167,6 @@ pub(crate) fn execute(
         return Err(StepError::Exit { command: run.args.clone(), code, output: tail });
     }
     mount_point::remove(&layering.upper, &state.layers, run.mounts.iter().filter_map(Mount::target))
-}
-
-fn target(mount: &MountConfig) -> &MountTarget {
-    match mount {
-        MountConfig::Bind { target, .. } | MountConfig::Tmpfs { target, .. } => target,
-    }
 }
 
 /// Starts the shim and passes its output on, line by line, until it ends.
@@ -225,13 +232,14 @@ fn container(state: &State, run: &Prepared, layering: &Layering, proxies: BTreeM
             seccomp: SeccompProfile::Default,
             rlimits: BTreeMap::new(),
         },
-        hostname: "build".to_owned(),
+        hostname: HOSTNAME.to_owned(),
         read_only_root: false,
         mounts: script_mounts(run, &layering.scratch)?,
         user_namespace: None,
         network: match run.network {
+            RunNetwork::Default => NetworkConfig::Bridged { endpoints: Vec::new(), ports: Vec::new() },
             RunNetwork::None => NetworkConfig::None,
-            RunNetwork::Default | RunNetwork::Host => NetworkConfig::Host,
+            RunNetwork::Host => NetworkConfig::Host,
         },
         stop_signal: Signal::TERM,
         stop_grace: Duration::from_secs(10),

@@ -64,6 +64,17 @@ pub(crate) fn find_in_layers(root: &Root, name: &str, path: &str, selection: &Se
     find(&Origin { root, rules: &IgnoreRules::default(), name }, path, selection)
 }
 
+/// What a path names that is no pattern: of the context, or of layers mounted at `layers`.
+pub(crate) fn find_exactly(path: &str, from: &From<'_>, layers: Option<&Root>) -> Result<Found, StepError> {
+    let nothing_hidden = IgnoreRules::default();
+    let origin = match (from, layers) {
+        (From::Context(context), _) => Origin { root: &context.root, rules: &context.rules, name: &context.name },
+        (From::Layers { name, .. }, Some(root)) => Origin { root, rules: &nothing_hidden, name },
+        (From::Layers { .. }, None) => unreachable!("layers are mounted before they are looked into"),
+    };
+    find_one(&origin, clean(path).as_bytes())?.ok_or_else(|| missing(&origin, path))
+}
+
 /// Finds one source and hands over all that it names.
 pub(crate) fn each_source(
     path: &str,
@@ -81,17 +92,45 @@ pub(crate) fn each_source(
     }
 }
 
-/// Adds what one source says to a key: of the context its content, of layers its path, for the layers themselves are in the key.
-pub(crate) fn key_of_source(key: &mut KeyBuilder, path: &str, from: &From<'_>) -> Result<(), StepError> {
-    match from {
-        From::Context(context) => key_of_found(key, context, &find_in_context(context, path, &Selection::default())?),
-        From::Layers { diff_ids, .. } => {
+/// What a part of layers is known by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Identity<'a> {
+    /// The layers, and its path: told without a look at it.
+    Path,
+    /// What it holds: told by reading it. An empty directory goes with it.
+    Content(&'a Path),
+}
+
+/// Adds what a path names to a key: of the context its content, of layers what it is known by.
+pub(crate) fn key_of_path(key: &mut KeyBuilder, path: &str, from: &From<'_>, identity: Identity<'_>) -> Result<(), StepError> {
+    match (from, identity) {
+        (From::Context(context), _) => key_of_found(key, context, &[find_exactly(path, from, None)?]),
+        (From::Layers { name, directories, .. }, Identity::Content(empty)) if !is_whole(path) => {
+            let layers = Overlay::mount(directories, Writing::No { empty })?;
+            let found = find_exactly(path, from, Some(&layers.root))?;
+            key_of_owners(key, &found.entry);
+            key_of_found(key, &Context::of_tree(name, layers.root), &[found])
+        }
+        (From::Layers { diff_ids, .. }, Identity::Path | Identity::Content(_)) => {
             key.text("path").text(path);
             for id in diff_ids {
                 key.bytes(id.as_bytes());
             }
             Ok(())
         }
+    }
+}
+
+/// Whether a path names all there is: that is known by the layers, and to read it would take long.
+pub(crate) fn is_whole(path: &str) -> bool {
+    clean(path).is_empty()
+}
+
+/// Adds who owns what was found: of layers it matters, of the context all belongs to root.
+fn key_of_owners(key: &mut KeyBuilder, entry: &Entry) {
+    key.bytes(&entry.stat.st_uid.to_le_bytes()).bytes(&entry.stat.st_gid.to_le_bytes());
+    if let Content::Directory(children) = &entry.content {
+        children.iter().for_each(|child| key_of_owners(key, child));
     }
 }
 
@@ -212,7 +251,7 @@ fn exclude(entry: &mut Entry, rules: &IgnoreRules, path: &str) {
 }
 
 /// A path from the root, without dots; `..` stops at the root.
-fn clean(path: &str) -> String {
+pub(crate) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

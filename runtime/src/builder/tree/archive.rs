@@ -2,19 +2,18 @@
 
 use super::TreeError;
 use super::root::{LastLink, Missing, Owner, Root, chown, is_directory, modified, open_file};
+use crate::image::layer::stream::decompressed;
 use crate::store::remove::remove_tree_at;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 
 /// Most bytes an archive may unpack to: larger than any root file system in use, smaller than a disk a bomb should fill.
 const BYTES_MAX: u64 = 64 << 30;
 /// Most entries: each costs an inode.
 const ENTRIES_MAX: usize = 4_000_000;
-/// Most memory for a dictionary of xz: `xz -9` makes 64 MiB, what it can be asked for is 4 GiB.
-const XZ_MEMORY_KIB: u32 = 256 << 10;
 /// Most bytes looked at to tell an archive: its first header, with extensions before it.
 const HEADER_BYTES_MAX: u64 = 4 << 20;
 /// Most bytes of one entry's extension headers.
@@ -61,29 +60,6 @@ pub(crate) fn unpack(
             .map_err(TreeError::of("set the time of", &path))?;
     }
     Ok(true)
-}
-
-/// The file's content without its compression; `None` if it is empty.
-fn decompressed(mut file: File) -> io::Result<Option<Box<dyn Read>>> {
-    let mut magic = [0; 6];
-    let mut length = 0;
-    while length < magic.len() {
-        match file.read(&mut magic[length..])? {
-            0 => break,
-            read => length += read,
-        }
-    }
-    file.rewind()?;
-    Ok(match &magic[..length] {
-        [] => None,
-        [0x1f, 0x8b, ..] => Some(Box::new(flate2::read::MultiGzDecoder::new(file))),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Box::new(zstd::Decoder::new(file)?)),
-        [b'B', b'Z', b'h', ..] => Some(Box::new(bzip2::read::MultiBzDecoder::new(io::BufReader::new(file)))),
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => {
-            Some(Box::new(lzma_rust2::XzReader::new_mem_limit(io::BufReader::new(file), true, XZ_MEMORY_KIB)))
-        }
-        _ => Some(Box::new(io::BufReader::new(file))),
-    })
 }
 
 /// Whose the files of an archive are.

@@ -7,6 +7,7 @@ mod overlay;
 mod root;
 mod scan;
 mod times;
+mod veil;
 mod write;
 
 pub(crate) use archive::{ArchiveOwners, is_archive, unpack};
@@ -16,6 +17,7 @@ pub(crate) use overlay::{Overlay, OverlayError, Writing};
 pub(crate) use root::{LastLink, Missing, Owner, Root, Spot};
 pub(crate) use scan::{Content, Entry, Scan};
 pub(crate) use times::settle;
+pub(crate) use veil::Veil;
 pub(crate) use write::{Files, Reuse, Written, write_layer, write_tree};
 
 use crate::image::layer::LayerError;

@@ -334,8 +334,14 @@ impl<'a> Writer<'a> {
         let parent = open_beneath(self.root, parent, OFlags::PATH | OFlags::DIRECTORY).map_err(TreeError::of("open", first))?;
         let make = || rustix::fs::linkat(&parent, first_name, to, name, AtFlags::empty());
         self.made(to, name, make).map_err(TreeError::of("link", path))?;
-        let FileAttributes { mode, owner, modified, .. } = *attributes;
-        self.entry(path, EntryKind::HardLink { target: first.to_vec() }, mode, owner, modified, Vec::new())
+        let FileAttributes { mode, owner, modified, extended } = *attributes;
+        let portable = if extended {
+            let file = open_file(to, name).map_err(TreeError::of("open", path))?;
+            pack::attributes(&file, path)?.portable
+        } else {
+            Vec::new()
+        };
+        self.entry(path, EntryKind::HardLink { target: first.to_vec() }, mode, owner, modified, portable)
     }
 
     /// Creates a file for writing.

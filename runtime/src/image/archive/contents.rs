@@ -4,7 +4,8 @@ use super::ImportError;
 use crate::image::layer::LayerError;
 use crate::image::layer::header::{EntryKind, TarReader};
 use crate::image::layer::name;
-use crate::image::layer::stream::{Compression, Decoder};
+use crate::image::layer::stream::{Bounded, Compression, copy_decompressed};
+use crate::image::store::ImageStore;
 use crate::store::FileError;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -35,6 +36,26 @@ pub(super) enum Contents {
     Tar { path: PathBuf, files: BTreeMap<Vec<u8>, Place> },
 }
 
+/// How images are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// An OCI layout.
+    Layout,
+    /// What `docker save` writes.
+    Saved,
+    /// What skopeo's `dir:` and `podman save --format docker-dir` write.
+    Transport,
+}
+
+/// Which names tell an image archive from a tree of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Names {
+    /// Those that tools give: it may be either.
+    Usual,
+    /// Any: it is said to be one.
+    Any,
+}
+
 /// Where a file is within a tar.
 pub(super) enum Place {
     Data { offset: u64, size: u64 },
@@ -46,12 +67,21 @@ impl Contents {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(FileError::of("open", path))?;
         let contents = Self::Directory { path: path.to_owned(), directory };
-        if contents.has("oci-layout") {
+        if contents.has("oci-layout") || contents.form() == Form::Transport {
             return Ok(contents);
         }
         let problem =
             "it is a directory without a file named oci-layout: give an OCI layout, or pack a root file system with tar".to_owned();
         Err(ImportError::Image { path: path.to_owned(), problem })
+    }
+
+    /// How its images are laid out. Where it is a layout and saved, as new docker versions write, the layout says all digests.
+    pub(super) fn form(&self) -> Form {
+        match self {
+            _ if self.has("oci-layout") && self.has("index.json") => Form::Layout,
+            Self::Directory { .. } if self.has("version") && self.has("manifest.json") => Form::Transport,
+            Self::Directory { .. } | Self::Tar { .. } => Form::Saved,
+        }
     }
 
     /// Whether there is a file of that name.
@@ -109,56 +139,63 @@ impl Contents {
     }
 }
 
-/// Tells what a file is, by its content. A compressed image archive is unpacked into `scratch`, because its parts are needed out of order.
-pub(super) fn recognise(path: &Path, mut file: File, scratch: &Path) -> Result<Kind, ImportError> {
+/// Tells what a file is, by its content. A compressed image archive is unpacked into `scratch`, because its parts are needed out of
+/// order; so is whatever is compressed as no layer may be.
+pub(super) fn recognise(store: &ImageStore, path: &Path, mut file: File, scratch: &Path, names: Names) -> Result<Kind, ImportError> {
     let wrong = |source| ImportError::Archive { path: path.to_owned(), source: Box::new(source) };
     let format = |error: io::Error| wrong(LayerError::Format(error.to_string()));
-    let mut start = [0; 8];
-    let mut filled = 0;
-    while filled < start.len() {
-        match file.read(&mut start[filled..]).map_err(FileError::of("read", path))? {
-            0 => break,
-            count => filled += count,
-        }
-    }
-    let compression = Compression::detect(&start[..filled]).map_err(format)?;
-    if filled == 0 {
+    let again = |mut file: &File| file.rewind().map_err(FileError::of("seek in", path));
+    let mut start = Vec::new();
+    Read::by_ref(&mut file).take(8).read_to_end(&mut start).map_err(FileError::of("read", path))?;
+    if start.is_empty() {
         return Err(wrong(LayerError::Format("the file is empty".to_owned())));
     }
-    file.rewind().map_err(FileError::of("seek in", path))?;
-    let decoder = Decoder::new(&file).map_err(format)?;
-    let Some(mut files) = list(decoder).map_err(wrong)? else {
-        file.rewind().map_err(FileError::of("seek in", path))?;
-        return Ok(Kind::RootFileSystem(file));
-    };
-    file.rewind().map_err(FileError::of("seek in", path))?;
-    if !files.contains_key(&b"manifest.json"[..]) && !files.contains_key(&b"index.json"[..]) {
-        return Ok(Kind::RootFileSystem(file));
+    again(&file)?;
+    let mut plain = None;
+    if Compression::detect(&start).is_err() {
+        plain = Some(unpack(store, path, &file, scratch)?);
     }
-    let plain = match compression {
-        Compression::None => path.to_owned(),
-        Compression::Gzip | Compression::Zstd => {
-            let plain = scratch.join("plain.tar");
-            let mut sink = File::create(&plain).map_err(FileError::of("create", &plain))?;
-            let mut decoder = Decoder::new(&file).map_err(format)?;
-            decoder.copy_to(&mut sink).map_err(FileError::of("unpack", path))?;
-            plain
-        }
+    let files = {
+        let file = plain.as_ref().map_or(&file, |(_, file)| file);
+        let files = list(Bounded::new(file).map_err(format)?, names).map_err(wrong)?;
+        again(file)?;
+        files
+    };
+    let is_image = |files: &BTreeMap<Vec<u8>, Place>| [&b"manifest.json"[..], b"index.json"].iter().any(|name| files.contains_key(*name));
+    let Some(mut files) = files.filter(is_image) else {
+        return Ok(Kind::RootFileSystem(plain.map_or(file, |(_, file)| file)));
+    };
+    let path = match (plain, Compression::detect(&start)) {
+        (Some((plain, _)), _) => plain,
+        (None, Ok(Compression::None)) => path.to_owned(),
+        (None, _) => unpack(store, path, &file, scratch)?.0,
     };
     files.retain(|_, place| !matches!(place, Place::Link { target } if target.is_empty()));
-    Ok(Kind::Image(Contents::Tar { path: plain, files }))
+    Ok(Kind::Image(Contents::Tar { path, files }))
+}
+
+/// Unpacks a compressed archive, as long as there is room.
+fn unpack(store: &ImageStore, path: &Path, file: &File, scratch: &Path) -> Result<(PathBuf, File), ImportError> {
+    let plain = scratch.join("plain.tar");
+    let mut sink =
+        File::options().read(true).write(true).create(true).truncate(true).open(&plain).map_err(FileError::of("create", &plain))?;
+    let source = file.try_clone().map_err(FileError::of("read", path))?;
+    copy_decompressed(store.watched(source), &mut sink).map_err(FileError::of("unpack", path))?;
+    sink.rewind().map_err(FileError::of("seek in", &plain))?;
+    Ok((plain, sink))
 }
 
 /// The files of a tar that may be an image archive; `None` as soon as something shows that it is not one.
-fn list(source: impl Read) -> Result<Option<BTreeMap<Vec<u8>, Place>>, LayerError> {
+fn list(source: impl Read, names: Names) -> Result<Option<BTreeMap<Vec<u8>, Place>>, LayerError> {
     let mut tar = TarReader::new(BufReader::with_capacity(256 << 10, source));
     let mut files = BTreeMap::new();
     while let Some(entry) = tar.next()? {
         let name = name::clean(&entry.name)?;
-        if !is_archive_name(&name) || files.len() >= FILES_MAX {
+        if files.len() >= FILES_MAX || (names == Names::Usual && !is_archive_name(&name)) {
             return Ok(None);
         }
         match entry.kind {
+            EntryKind::File { .. } if tar.is_sparse() => return Ok(None), // its bytes are not in one piece
             EntryKind::File { size } => drop(files.insert(name, Place::Data { offset: tar.position(), size })),
             EntryKind::Directory => {}
             EntryKind::Symlink { target } => {

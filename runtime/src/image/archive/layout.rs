@@ -1,7 +1,8 @@
-//! Images within an archive: an OCI layout (`oci-layout`, `index.json`) or a `docker save` archive (`manifest.json`).
+//! Images within an archive: an OCI layout (`oci-layout`, `index.json`), a `docker save` archive (`manifest.json`), or a directory of
+//! skopeo's (`version`, `manifest.json`).
 
 use super::ImportError;
-use super::contents::Contents;
+use super::contents::{Contents, Form};
 use super::load::Loaded;
 use crate::image::ImageId;
 use crate::image::config::ImageConfig;
@@ -37,7 +38,11 @@ impl SavedImage {
 /// Imports the image of an archive. Where it is both (as new docker versions write), the OCI layout is read: it says all digests.
 pub(super) fn import(store: &ImageStore, path: &Path, contents: &Contents) -> Result<ImageId, ImportError> {
     let archive = Archive { store, path, contents };
-    if contents.has("oci-layout") && contents.has("index.json") { archive.oci() } else { archive.docker() }
+    match contents.form() {
+        Form::Layout => archive.oci(),
+        Form::Saved => archive.docker(),
+        Form::Transport => archive.transport(),
+    }
 }
 
 /// Every image of an archive, each with the names the archive has for it.
@@ -54,6 +59,11 @@ pub(super) struct Archive<'a> {
 impl Archive<'_> {
     fn oci(&self) -> Result<ImageId, ImportError> {
         self.oci_from(self.required("index.json", MANIFEST_BYTES_MAX)?)
+    }
+
+    /// The image of a directory as skopeo's `dir:` writes it: a registry's manifest, and the blobs beside it.
+    pub(super) fn transport(&self) -> Result<ImageId, ImportError> {
+        self.oci_from(self.required("manifest.json", MANIFEST_BYTES_MAX)?)
     }
 
     /// The image of a manifest, or the one of an index that runs here.
@@ -81,7 +91,7 @@ impl Archive<'_> {
         let config_bytes = self.blob(&manifest.config.digest, CONFIG_BYTES_MAX)?;
         let diff_ids = self.diff_ids(&config_bytes, manifest.layers.len())?;
         for (layer, diff_id) in manifest.layers.iter().zip(&diff_ids) {
-            self.layer(&blob_name(&layer.digest), diff_id, Some(layer))?;
+            self.layer(&self.blob_name(&layer.digest), diff_id, Some(layer))?;
         }
         self.store.put_image_bytes(&config_bytes, Some(bytes)).map_err(|source| self.store_error(source))
     }
@@ -144,10 +154,17 @@ impl Archive<'_> {
     }
 
     pub(super) fn blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, ImportError> {
-        let name = blob_name(digest);
+        let name = self.blob_name(digest);
         let bytes = self.required(&name, limit)?;
         self.verify(&name, *digest, &bytes)?;
         Ok(bytes)
+    }
+
+    fn blob_name(&self, digest: &Digest) -> String {
+        match self.contents.form() {
+            Form::Transport => digest.hex(),
+            Form::Layout | Form::Saved => format!("blobs/sha256/{}", digest.hex()),
+        }
     }
 
     pub(super) fn required(&self, name: &str, limit: u64) -> Result<Vec<u8>, ImportError> {
@@ -173,8 +190,4 @@ impl Archive<'_> {
     fn store_error(&self, source: crate::image::store::StoreError) -> ImportError {
         ImportError::Store { path: self.path.to_owned(), source: Box::new(source) }
     }
-}
-
-fn blob_name(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
 }

@@ -1,6 +1,7 @@
 //! Archives of any number of images, with the names they were saved under.
 
 use super::ImportError;
+use super::contents::Form;
 use super::layout::{Archive, SavedImage};
 use super::save::{NAME_ANNOTATION, REF_ANNOTATION};
 use crate::image::ImageId;
@@ -10,6 +11,8 @@ use std::collections::BTreeSet;
 
 /// Most images of one archive: a whole registry of a small shop.
 const IMAGES_MAX: usize = 1_000;
+/// Most names of one archive: each is a file that is synced.
+const NAMES_MAX: usize = 10_000;
 
 /// An image that was loaded. It has no name yet: hold a lease until it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +26,14 @@ pub struct Loaded {
 impl Archive<'_> {
     /// Every image of the archive that runs here, in the order it has them.
     pub(super) fn load(&self) -> Result<Vec<Loaded>, ImportError> {
+        let is_layout = match self.contents.form() {
+            Form::Transport => return Ok(vec![Loaded { id: self.transport()?, names: BTreeSet::new() }]),
+            Form::Layout => true,
+            Form::Saved => false,
+        };
         let saved = if self.contents.has("manifest.json") { self.saved_images()? } else { Vec::new() };
-        let is_layout = self.contents.has("oci-layout") && self.contents.has("index.json");
+        self.check_count("images", saved.len(), IMAGES_MAX)?;
+        self.check_count("names", saved.iter().map(|image| image.repo_tags.iter().flatten().count()).sum(), NAMES_MAX)?;
         let mut loaded: Vec<Loaded> = Vec::new();
         if is_layout {
             for (entry, names) in self.entries()? {
@@ -47,6 +56,13 @@ impl Archive<'_> {
         if loaded.is_empty() { Err(self.image("it holds no image".to_owned())) } else { Ok(loaded) }
     }
 
+    fn check_count(&self, what: &str, count: usize, most: usize) -> Result<(), ImportError> {
+        if count <= most {
+            return Ok(());
+        }
+        Err(self.image(format!("it holds {count} {what}, at most {most} are taken")))
+    }
+
     /// The images of the index with their names. Lines with a platform and without a name are forms of one image: the best is taken.
     fn entries(&self) -> Result<Vec<(Descriptor, BTreeSet<ImageReference>)>, ImportError> {
         let bytes = self.required("index.json", MANIFEST_BYTES_MAX)?;
@@ -54,9 +70,7 @@ impl Archive<'_> {
             Document::Index(index) => index,
             Document::Manifest(_) => return Err(self.image("its index.json is no index".to_owned())),
         };
-        if index.manifests.len() > IMAGES_MAX {
-            return Err(self.image(format!("it holds {} images, at most {IMAGES_MAX} are taken", index.manifests.len())));
-        }
+        self.check_count("images", index.manifests.len(), IMAGES_MAX)?;
         let is_own = |entry: &Descriptor| entry.platform.is_none() || !names(entry).is_empty();
         if index.manifests.iter().any(is_own) {
             return Ok(index.manifests.into_iter().filter(is_own).map(|entry| (entry.clone(), names(&entry))).collect());

@@ -19,7 +19,7 @@ use super::manifest::ManifestError;
 use super::platform::Platform;
 use super::store::{ImageStore, StoreError};
 use crate::store::{FileError, Scratch};
-use contents::{Contents, Kind};
+use contents::{Contents, Kind, Names};
 use spec::value::Digest;
 use std::fs::File;
 use std::io::{self, Read};
@@ -93,7 +93,7 @@ pub fn import(store: &ImageStore, path: &Path) -> Result<ImageId, ImportError> {
     // Unpacked it is no smaller.
     store.check_room(file.metadata().map_or(0, |found| found.len())).map_err(failed)?;
     let scratch = store.scratch().map_err(failed)?;
-    match contents::recognise(path, file, scratch.path())? {
+    match contents::recognise(store, path, file, scratch.path(), Names::Usual)? {
         Kind::Image(contents) => layout::import(store, path, &contents),
         Kind::RootFileSystem(file) => import_root(store, file).map_err(failed),
     }
@@ -109,7 +109,7 @@ pub fn load(store: &ImageStore, path: &Path) -> Result<Vec<Loaded>, ImportError>
     let file = File::open(path).map_err(FileError::of("open", path))?;
     store.check_room(file.metadata().map_or(0, |found| found.len())).map_err(failed)?;
     let scratch = store.scratch().map_err(failed)?;
-    match contents::recognise(path, file, scratch.path())? {
+    match contents::recognise(store, path, file, scratch.path(), Names::Any)? {
         Kind::Image(contents) => layout::load(store, path, &contents),
         Kind::RootFileSystem(_) => {
             let problem = "it is no image, but a tree of files: agent image import makes an image of it".to_owned();
@@ -118,28 +118,28 @@ pub fn load(store: &ImageStore, path: &Path) -> Result<Vec<Loaded>, ImportError>
     }
 }
 
-/// [`load`], from what a reader gives.
-pub fn load_reader(store: &ImageStore, source: impl Read) -> Result<Vec<Loaded>, ImportError> {
-    let shown = Path::new("-");
-    let scratch = store.scratch().map_err(|source| ImportError::Store { path: shown.to_owned(), source: Box::new(source) })?;
-    load(store, &spool(&scratch, source)?)
+/// What a reader gave (a pipe, standard input), kept in a file of the store until this is dropped: what it is may only be known at its
+/// end, and it may have to be read again.
+#[derive(Debug)]
+pub struct Spooled {
+    scratch: Scratch,
 }
 
-/// Imports what a reader gives (a pipe, standard input), as [`import`] does with a file. It is kept on disk meanwhile: what it is
-/// may only be known at its end.
-pub fn import_reader(store: &ImageStore, source: impl Read) -> Result<ImageId, ImportError> {
-    let shown = Path::new("-");
-    let failed = |source: StoreError| ImportError::Store { path: shown.to_owned(), source: Box::new(source) };
-    let scratch = store.scratch().map_err(failed)?;
-    import(store, &spool(&scratch, source)?)
-}
+impl Spooled {
+    /// Keeps all that a reader gives, as long as there is room.
+    pub fn new(store: &ImageStore, source: impl Read) -> Result<Self, ImportError> {
+        let scratch = store.scratch().map_err(|source| ImportError::Store { path: "-".into(), source: Box::new(source) })?;
+        let spooled = Self { scratch };
+        let path = spooled.path();
+        let mut file = File::create(&path).map_err(FileError::of("create", &path))?;
+        io::copy(&mut store.watched(source), &mut file).map_err(FileError::of("read", Path::new("-")))?;
+        Ok(spooled)
+    }
 
-/// Keeps what a reader gives in a file.
-fn spool(scratch: &Scratch, mut source: impl Read) -> Result<PathBuf, ImportError> {
-    let path = scratch.path().join("archive");
-    let mut file = File::create(&path).map_err(FileError::of("create", &path))?;
-    io::copy(&mut source, &mut file).map_err(FileError::of("read", Path::new("-")))?;
-    Ok(path)
+    /// The file.
+    pub fn path(&self) -> PathBuf {
+        self.scratch.path().join("archive")
+    }
 }
 
 /// A root file system becomes an image of one layer that says nothing but its platform.

@@ -1,6 +1,6 @@
 //! Files of every kind that may be imported, and those that may not.
 
-use super::{ImportError, import, import_reader};
+use super::{ImportError, Spooled, import};
 use crate::image::ImageId;
 use crate::image::manifest::media_type;
 use crate::image::platform::Platform;
@@ -8,7 +8,9 @@ use crate::image::store::ImageStore;
 use crate::image::tests::{gzip, is_root, rootfs_tar, write_oci_layout};
 use spec::value::Digest;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 struct Host {
     directory: tempfile::TempDir,
@@ -44,6 +46,16 @@ impl Host {
 
 fn chain(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", chain(cause)))
+}
+
+/// What a program that compresses makes of bytes.
+fn by_tool(program: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut child = Command::new(program).arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(bytes).unwrap());
+        child.wait_with_output().unwrap().stdout
+    })
 }
 
 /// Layer, configuration and manifest of an image.
@@ -89,12 +101,14 @@ fn a_root_file_system_is_one_layer_whatever_its_compression() {
     let tar = rootfs_tar(&[("etc/hello", b"hello"), ("index.json", b"a file like any other")]);
     let host = Host::new();
     let mut ids = Vec::new();
-    for (name, bytes) in [("root.tar", tar.clone()), ("root.tar.gz", gzip(&tar)), ("root.bin", zstd::encode_all(&tar[..], 3).unwrap())] {
+    let mut packed = vec![("root.tar", tar.clone()), ("root.tar.gz", gzip(&tar)), ("root.bin", zstd::encode_all(&tar[..], 3).unwrap())];
+    packed.extend([("root.txz", by_tool("xz", &tar)), ("root.bz2", by_tool("bzip2", &tar))]);
+    for (name, bytes) in packed {
         let id = import(&host.store, &host.file(name, &bytes)).unwrap();
         assert_eq!(host.hello(&id), "hello");
         ids.push(id);
     }
-    ids.push(import_reader(&host.store, &tar[..]).unwrap());
+    ids.push(import(&host.store, &Spooled::new(&host.store, &tar[..]).unwrap().path()).unwrap());
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     assert_eq!(host.store.image(&ids[0]).unwrap().config.os, "linux");
     assert_eq!(import(&Host::new().store, &host.file("again.tar", &tar)).unwrap(), ids[0]);
@@ -109,7 +123,7 @@ fn a_docker_archive_is_the_image_it_was_saved_from() {
     let archive = saved(&layer, &config);
     let by_crane = written(&gzip(&layer), &format!("{}.tar.gz", Digest::of(b"x").hex()), &config, &Digest::of(&config).to_string());
     let by_bazel = written(&layer, "layer.tar", &config, "config.json");
-    for bytes in [archive.clone(), gzip(&archive), by_crane, by_bazel] {
+    for bytes in [archive.clone(), gzip(&archive), by_tool("xz", &archive), by_tool("bzip2", &archive), by_crane, by_bazel] {
         let host = Host::new();
         let id = import(&host.store, &host.file("saved.tar", &bytes)).unwrap();
         assert_eq!(id, Digest::of(&config));
@@ -148,7 +162,7 @@ fn what_skopeo_writes_is_read() {
     let host = Host::new();
     let layout = host.directory.path().join("layout");
     write_oci_layout(&layout, &[&layer, &config], &manifest);
-    for kind in ["docker-archive", "oci-archive", "oci"] {
+    for kind in ["docker-archive", "oci-archive", "oci", "dir"] {
         let target = host.directory.path().join(format!("copied-{kind}"));
         let mut skopeo = std::process::Command::new("skopeo");
         skopeo.args(["copy", "--quiet", "--insecure-policy"]).arg(format!("oci:{}", layout.display()));
@@ -183,7 +197,7 @@ fn broken_archives_are_refused_by_name() {
         ("cut.tar", layer[..600].to_vec(), "read the layer"),
         ("empty.tar", Vec::new(), "the file is empty"),
         ("text.tar", vec![b'x'; 2000], "no tar header"),
-        ("root.tar.xz", b"\xfd7zXZ\0\0\0".to_vec(), "xz -d"),
+        ("root.tar.xz", b"\xfd7zXZ\0\0\0".to_vec(), "unpack"),
     ] {
         let text = host.refuses(&host.file(name, &bytes));
         assert!(text.contains(expected), "{name}: {text}");
@@ -191,6 +205,72 @@ fn broken_archives_are_refused_by_name() {
     }
     let absent = import(&host.store, &host.directory.path().join("absent"));
     assert!(matches!(absent, Err(ImportError::File(_))));
+}
+
+#[test]
+fn what_is_loaded_may_name_its_parts_as_it_likes() {
+    if !is_root() {
+        return;
+    }
+    let (layer, config, _) = image();
+    let parts: [(&str, &[u8]); 3] = [
+        ("manifest.json", br#"[{"Config":"the/configuration","RepoTags":["x:1"],"Layers":["a layer"]}]"#),
+        ("the/configuration", &config),
+        ("a layer", &layer),
+    ];
+    let host = Host::new();
+    let loaded = super::load(&host.store, &host.file("odd.tar", &rootfs_tar(&parts))).unwrap();
+    assert_eq!(loaded.iter().map(|image| host.hello(&image.id)).collect::<Vec<_>>(), ["hello"]);
+}
+
+#[test]
+fn archives_have_their_limits() {
+    if !is_root() {
+        return;
+    }
+    let (layer, config, _) = image();
+    let host = Host::new();
+    let id = Digest::of(&config);
+    let saved_as = |names: &str| format!(r#"{{"Config":"c.json","RepoTags":[{names}],"Layers":["l.tar"]}}"#);
+    let listing =
+        |listing: String| rootfs_tar(&[("manifest.json", format!("[{listing}]").as_bytes()), ("c.json", &config), ("l.tar", &layer)]);
+    let many_images = listing(vec![saved_as(""); 1_001].join(","));
+    let many_names = listing(saved_as(&(0..10_001).map(|number| format!(r#""x:{number}""#)).collect::<Vec<_>>().join(",")));
+    let large = |name: &str, size: usize| rootfs_tar(&[("manifest.json", saved_as("").as_bytes()), (name, &vec![b' '; size])]);
+    let descriptor = |kind: &str, digest: &str, size: usize| format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":{size}}}"#);
+    let index = |line: &str| format!(r#"{{"schemaVersion":2,"manifests":[{line}]}}"#);
+    // An index that leads to an index that leads to …
+    let mut indexes = vec![index(&descriptor(media_type::OCI_MANIFEST, &id.to_string(), 1))];
+    for _ in 0..5 {
+        let inner = indexes.last().unwrap().clone();
+        indexes.push(index(&descriptor(media_type::OCI_INDEX, &Digest::of(inner.as_bytes()).to_string(), inner.len())));
+    }
+    let names: Vec<String> = indexes.iter().map(|index| format!("blobs/sha256/{}", Digest::of(index.as_bytes()).hex())).collect();
+    let mut nested: Vec<(&str, &[u8])> = names.iter().map(String::as_str).zip(indexes.iter().map(String::as_bytes)).collect();
+    nested.extend([("oci-layout", &b"{}"[..]), ("index.json", indexes.last().unwrap().as_bytes())]);
+    let layers = vec![descriptor(media_type::OCI_LAYER, &id.to_string(), 1); 501].join(",");
+    let config_line = descriptor(media_type::OCI_CONFIG, &id.to_string(), config.len());
+    let tall = format!(r#"{{"schemaVersion":2,"config":{config_line},"layers":[{layers}]}}"#);
+    let tall_name = format!("blobs/sha256/{}", Digest::of(tall.as_bytes()).hex());
+    let tall_index = index(&descriptor(media_type::OCI_MANIFEST, &Digest::of(tall.as_bytes()).to_string(), tall.len()));
+    let tall = rootfs_tar(&[("oci-layout", b"{}"), ("index.json", tall_index.as_bytes()), (&tall_name, tall.as_bytes())]);
+    for (name, bytes, expected) in [
+        ("images.tar", many_images, "it holds 1001 images, at most 1000 are taken"),
+        ("names.tar", many_names, "it holds 10001 names, at most 10000 are taken"),
+        ("manifest.tar", large("manifest.json", (4 << 20) + 1), "manifest.json is larger than 4194304 bytes"),
+        ("index.tar", rootfs_tar(&nested), "its indexes nest deeper than 4"),
+        ("layers.tar", tall, "manifest has 501 layers; at most 500 can be mounted"),
+    ] {
+        let error = super::load(&host.store, &host.file(name, &bytes)).unwrap_err();
+        assert!(chain(&error).contains(expected), "{name}: {}", chain(&error));
+    }
+    let huge = rootfs_tar(&[
+        ("manifest.json", format!("[{}]", saved_as("")).as_bytes()),
+        ("c.json", &vec![b' '; (8 << 20) + 1]),
+        ("l.tar", &layer),
+    ]);
+    let text = chain(&super::load(&host.store, &host.file("config.tar", &huge)).unwrap_err());
+    assert!(text.contains("c.json is larger than 8388608 bytes"), "{text}");
 }
 
 #[test]

@@ -1,8 +1,11 @@
-//! Tar headers, read one entry at a time: ustar, PAX extensions, GNU long names and base-256 numbers. Bounded; writes nothing.
+//! Tar headers, read one entry at a time: ustar, PAX extensions, GNU long names, base-256 numbers and sparse files. Bounded; writes
+//! nothing.
 //!
 //! The `tar` crate decodes the fields of a 512-byte header; extensions, sizes and skipping are done here, with limits.
 
+use super::sparse::{self, HOLE_BYTES_MAX, Layout, Region, Stretch};
 use super::{EXTENSION_BYTES_MAX, LayerError};
+use std::collections::VecDeque;
 use std::io::{self, BufRead};
 use std::ops::Range;
 use tar::EntryType;
@@ -15,6 +18,8 @@ const GID: Range<usize> = 116..124;
 const SIZE: Range<usize> = 124..136;
 const MODIFIED: Range<usize> = 136..148;
 const CHECKSUM: Range<usize> = 148..156;
+/// Says what an entry is. NUL is a file, as before POSIX, when a directory was one whose name ends with a slash.
+const KIND: usize = 156;
 const DEVICE_MAJOR: Range<usize> = 329..337;
 const DEVICE_MINOR: Range<usize> = 337..345;
 
@@ -60,6 +65,10 @@ pub(crate) struct TarReader<R> {
     /// Bytes of the current entry's data not read yet, and the padding after them.
     data_left: u64,
     padding: u64,
+    /// What is left of the current entry, if it is a sparse file.
+    stretches: Option<VecDeque<Stretch>>,
+    /// Bytes of holes so far.
+    holes: u64,
     /// Bytes taken from the source so far.
     position: u64,
     last_name: Vec<u8>,
@@ -76,18 +85,29 @@ struct Extensions {
     gid: Option<u64>,
     modified: Option<Time>,
     attributes: Vec<Attribute>,
-    sparse: bool,
+    sparse: sparse::Records,
+}
+
+/// A part of a file's content.
+#[derive(Debug)]
+pub(crate) enum Content<'a> {
+    /// Bytes of the stream. Follow with [`TarReader::consume`].
+    Bytes(&'a [u8]),
+    /// So many zeros, which the stream leaves out.
+    Hole(u64),
+    /// There is no more.
+    End,
 }
 
 impl<R: BufRead> TarReader<R> {
     pub(crate) fn new(source: R) -> Self {
-        Self { source, data_left: 0, padding: 0, position: 0, last_name: Vec::new() }
+        Self { source, data_left: 0, padding: 0, stretches: None, holes: 0, position: 0, last_name: Vec::new() }
     }
 
     /// The next entry, or `None` at the end of the archive. Data of the entry before that was not read is skipped.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, LayerError> {
         self.skip(self.data_left + self.padding)?;
-        (self.data_left, self.padding) = (0, 0);
+        (self.data_left, self.padding, self.stretches) = (0, 0, None);
         let mut extensions = Extensions::default();
         loop {
             let Some(header) = self.read_header()? else {
@@ -113,24 +133,46 @@ impl<R: BufRead> TarReader<R> {
         self.position
     }
 
-    /// Some of the current entry's data; empty at its end. Follow with [`Self::consume`].
-    pub(crate) fn data(&mut self) -> Result<&[u8], LayerError> {
-        if self.data_left == 0 {
-            return Ok(&[]);
+    /// Whether the current entry is a sparse file: then its data is not what stands at [`Self::position`].
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.stretches.is_some()
+    }
+
+    /// Some more of the current entry's content.
+    pub(crate) fn content(&mut self) -> Result<Content<'_>, LayerError> {
+        let left = match &mut self.stretches {
+            None => self.data_left,
+            Some(stretches) => match stretches.pop_front() {
+                None => 0,
+                Some(Stretch::Hole(bytes)) => return Ok(Content::Hole(bytes)),
+                Some(Stretch::Data(bytes)) => {
+                    stretches.push_front(Stretch::Data(bytes));
+                    bytes
+                }
+            },
+        };
+        if left == 0 {
+            return Ok(Content::End);
         }
-        let limit = usize::try_from(self.data_left).unwrap_or(usize::MAX);
+        let limit = usize::try_from(left).unwrap_or(usize::MAX);
         match self.source.fill_buf() {
             Ok([]) => Err(broken(&self.last_name, io::ErrorKind::UnexpectedEof.into())),
-            Ok(bytes) => Ok(&bytes[..bytes.len().min(limit)]),
+            Ok(bytes) => Ok(Content::Bytes(&bytes[..bytes.len().min(limit)])),
             Err(error) => Err(broken(&self.last_name, error)),
         }
     }
 
-    /// Takes `count` of the bytes that [`Self::data`] gave.
+    /// Takes `count` of the bytes that [`Self::content`] gave.
     pub(crate) fn consume(&mut self, count: usize) {
         self.source.consume(count);
         self.position += count as u64;
         self.data_left -= count as u64;
+        if let Some(stretches) = &mut self.stretches
+            && let Some(Stretch::Data(left)) = stretches.pop_front()
+            && left > count as u64
+        {
+            stretches.push_front(Stretch::Data(left - count as u64));
+        }
     }
 
     /// Reads what follows the end of the archive: it is part of the stream's digest.
@@ -146,6 +188,23 @@ impl<R: BufRead> TarReader<R> {
 
     /// A checked header, or `None` at the end: a block of zeros, or nothing more at all.
     fn read_header(&mut self) -> Result<Option<tar::Header>, LayerError> {
+        let Some(block) = self.read_block()? else { return Ok(None) };
+        if block.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        let header = tar::Header::from_byte_slice(&block).clone();
+        let summed = block.iter().enumerate().map(|(at, byte)| if CHECKSUM.contains(&at) { b' ' } else { *byte });
+        // Some of the first implementations took the bytes to be signed.
+        let sums = summed.fold((0, 0), |(unsigned, signed), byte| (unsigned + i64::from(byte), signed + i64::from(byte as i8)));
+        if !field(&header, CHECKSUM).is_some_and(|sum| sum == sums.0 || sum == sums.1) {
+            let last = super::text(&self.last_name);
+            return Err(LayerError::Format(format!("no tar header where one should be, after {last:?}")));
+        }
+        Ok(Some(header))
+    }
+
+    /// The next block, or `None` at the end of the stream.
+    fn read_block(&mut self) -> Result<Option<[u8; BLOCK]>, LayerError> {
         let mut block = [0; BLOCK];
         let mut filled = 0;
         while filled < BLOCK {
@@ -158,24 +217,12 @@ impl<R: BufRead> TarReader<R> {
             }
         }
         self.position += BLOCK as u64;
-        if block.iter().all(|byte| *byte == 0) {
-            return Ok(None);
-        }
-        let header = tar::Header::from_byte_slice(&block).clone();
-        let sum: u32 = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
-        if field(&header, CHECKSUM) != Some(i64::from(sum)) {
-            let last = super::text(&self.last_name);
-            return Err(LayerError::Format(format!("no tar header where one should be, after {last:?}")));
-        }
-        Ok(Some(header))
+        Ok(Some(block))
     }
 
     /// The whole data of an extension header.
     fn read_extension(&mut self, header: &tar::Header, size: u64, extensions: &mut Extensions) -> Result<Vec<u8>, LayerError> {
-        extensions.bytes = extensions.bytes.saturating_add(size).saturating_add(BLOCK as u64);
-        if extensions.bytes > EXTENSION_BYTES_MAX {
-            return Err(self.bad(header, format!("its extension headers are over {EXTENSION_BYTES_MAX} bytes")));
-        }
+        self.count_extension(header, size.saturating_add(BLOCK as u64), extensions)?;
         let mut bytes = vec![0; usize::try_from(size).map_err(|_| self.bad(header, "its extension header is too large"))?];
         io::Read::read_exact(&mut self.source, &mut bytes).map_err(|error| broken(&self.last_name, error))?;
         self.position += size;
@@ -183,13 +230,18 @@ impl<R: BufRead> TarReader<R> {
         Ok(bytes)
     }
 
-    fn entry(&mut self, header: &tar::Header, size: u64, extensions: Extensions) -> Result<Entry, LayerError> {
-        let name = extensions.name.unwrap_or_else(|| header.path_bytes().into_owned());
+    fn count_extension(&self, header: &tar::Header, bytes: u64, extensions: &mut Extensions) -> Result<(), LayerError> {
+        extensions.bytes = extensions.bytes.saturating_add(bytes);
+        if extensions.bytes <= EXTENSION_BYTES_MAX {
+            return Ok(());
+        }
+        Err(self.bad(header, format!("its extension headers are over {EXTENSION_BYTES_MAX} bytes")))
+    }
+
+    fn entry(&mut self, header: &tar::Header, size: u64, mut extensions: Extensions) -> Result<Entry, LayerError> {
+        let name = extensions.sparse.name.take().or(extensions.name.take()).unwrap_or_else(|| header.path_bytes().into_owned());
         self.last_name.clone_from(&name);
         let refuse = |problem: &str| LayerError::refused(&name, problem);
-        if extensions.sparse || header.entry_type() == EntryType::GNUSparse {
-            return Err(refuse("sparse files are not taken: pack the archive without --sparse"));
-        }
         let target = || extensions.target.clone().or_else(|| header.link_name_bytes().map(|target| target.into_owned()));
         let device_number = |range| field(header, range).and_then(|number| u32::try_from(number).ok());
         let device = || match (device_number(DEVICE_MAJOR), device_number(DEVICE_MINOR)) {
@@ -197,10 +249,9 @@ impl<R: BufRead> TarReader<R> {
             _ => Err(refuse("a device without numbers")),
         };
         let size = extensions.size.unwrap_or(size);
-        let kind = match header.entry_type() {
-            // Before POSIX a directory was a file whose name ends with a slash.
-            EntryType::Regular if name.ends_with(b"/") => EntryKind::Directory,
-            EntryType::Regular | EntryType::Continuous => EntryKind::File { size },
+        let mut kind = match header.entry_type() {
+            EntryType::Regular if header.as_bytes()[KIND] == 0 && name.ends_with(b"/") => EntryKind::Directory,
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => EntryKind::File { size },
             EntryType::Directory => EntryKind::Directory,
             EntryType::Symlink => EntryKind::Symlink { target: target().ok_or_else(|| refuse("a link without a target"))? },
             EntryType::Link => EntryKind::HardLink { target: target().ok_or_else(|| refuse("a link without a target"))? },
@@ -209,26 +260,68 @@ impl<R: BufRead> TarReader<R> {
             EntryType::Fifo => EntryKind::Fifo,
             other => return Err(refuse(&format!("entries of type {:?} are not taken", char::from(other.as_byte())))),
         };
-        if let EntryKind::File { size } = kind {
-            (self.data_left, self.padding) = (size, padding(size));
-        }
         // chown(2) reads all ones as "leave it": no id.
         let id = |extension: Option<u64>, range| {
             let id = extension.or_else(|| field(header, range).and_then(|id| u64::try_from(id).ok()));
             let id = id.and_then(|id| u32::try_from(id).ok()).filter(|id| *id != u32::MAX);
             id.ok_or_else(|| refuse("its owner is not a user or group id"))
         };
+        let (uid, gid) = (id(extensions.uid, UID)?, id(extensions.gid, GID)?);
         let field_time = || field(header, MODIFIED).map(|seconds| Time { seconds, nanoseconds: 0 });
         let mode = field(header, MODE).ok_or_else(|| refuse("its mode is not a number"))?;
-        Ok(Entry {
-            mode: (mode & 0o7777) as u32,
-            uid: id(extensions.uid, UID)?,
-            gid: id(extensions.gid, GID)?,
-            modified: extensions.modified.or_else(field_time).ok_or_else(|| refuse("its time is not a number"))?,
-            attributes: extensions.attributes,
-            kind,
-            name,
-        })
+        let modified = extensions.modified.or_else(field_time).ok_or_else(|| refuse("its time is not a number"))?;
+        let attributes = std::mem::take(&mut extensions.attributes);
+        if let EntryKind::File { size } = &mut kind {
+            (self.data_left, self.padding) = (*size, padding(*size));
+            if let Some(layout) = self.sparse_layout(header, extensions)? {
+                *size = layout.size;
+                self.stretches = Some(layout.stretches);
+            }
+        }
+        Ok(Entry { name, kind, mode: (mode & 0o7777) as u32, uid, gid, modified, attributes })
+    }
+
+    /// How the data of a sparse file lies in it; `None` of any other file. A map that stands before the data is read.
+    fn sparse_layout(&mut self, header: &tar::Header, mut extensions: Extensions) -> Result<Option<Layout>, LayerError> {
+        let refuse = |problem| LayerError::refused(&header.path_bytes(), problem);
+        let layout = if header.entry_type() == EntryType::GNUSparse {
+            let (mut regions, mut continued) = sparse::of_header(header.as_bytes()).map_err(refuse)?;
+            while continued {
+                self.count_extension(header, BLOCK as u64, &mut extensions)?;
+                let block = self.read_block()?.ok_or_else(|| broken(&self.last_name, io::ErrorKind::UnexpectedEof.into()))?;
+                let (further, more) = sparse::of_block(&block).map_err(refuse)?;
+                regions.extend(further);
+                continued = more;
+            }
+            let size = sparse::size_of_header(header.as_bytes()).map_err(refuse)?;
+            sparse::layout(&regions, size, self.data_left).map_err(refuse)?
+        } else if extensions.sparse.are_of_a_sparse_file() {
+            let in_data = if extensions.sparse.map_is_in_the_data() { Some(self.read_map(header, &mut extensions)?) } else { None };
+            extensions.sparse.layout(in_data, self.data_left).map_err(refuse)?
+        } else {
+            return Ok(None);
+        };
+        let holes = layout.size - self.data_left.min(layout.size);
+        self.holes = self.holes.saturating_add(holes);
+        if self.holes > HOLE_BYTES_MAX {
+            return Err(LayerError::Limit(format!("its sparse files have more than {HOLE_BYTES_MAX} bytes of holes")));
+        }
+        Ok(Some(layout))
+    }
+
+    /// The map before the data of a sparse file, which fills whole blocks.
+    fn read_map(&mut self, header: &tar::Header, extensions: &mut Extensions) -> Result<Vec<Region>, LayerError> {
+        let refuse = |problem| LayerError::refused(&header.path_bytes(), problem);
+        let mut map = sparse::MapInData::default();
+        loop {
+            self.count_extension(header, BLOCK as u64, extensions)?;
+            let left = self.data_left.checked_sub(BLOCK as u64).ok_or("its map of a sparse file is broken").map_err(refuse)?;
+            let block = self.read_block()?.ok_or_else(|| broken(&self.last_name, io::ErrorKind::UnexpectedEof.into()))?;
+            self.data_left = left;
+            if let Some(regions) = map.take(&block).map_err(refuse)? {
+                return Ok(regions);
+            }
+        }
     }
 
     fn skip(&mut self, mut count: u64) -> Result<(), LayerError> {
@@ -250,9 +343,12 @@ impl<R: BufRead> TarReader<R> {
     }
 }
 
-/// A numeric field: octal digits, nothing at all (zero, as Go and GNU tar read it), or GNU's base-256 with its first bit set.
 fn field(header: &tar::Header, range: Range<usize>) -> Option<i64> {
-    let bytes = &header.as_bytes()[range];
+    number_field(&header.as_bytes()[range])
+}
+
+/// A numeric field: octal digits, nothing at all (zero, as Go and GNU tar read it), or GNU's base-256 with its first bit set.
+pub(super) fn number_field(bytes: &[u8]) -> Option<i64> {
     if bytes[0] & 0x80 != 0 {
         // Two's complement in the bits below the mark.
         let first = i128::from(bytes[0] & 0x7f) - if bytes[0] & 0x40 != 0 { 0x80 } else { 0 };
@@ -296,9 +392,10 @@ fn parse_pax(mut bytes: &[u8], extensions: &mut Extensions) -> Result<(), &'stat
             b"uid" => extensions.uid = Some(number(value).ok_or(BROKEN)?),
             b"gid" => extensions.gid = Some(number(value).ok_or(BROKEN)?),
             b"mtime" => extensions.modified = Some(parse_time(value).ok_or(BROKEN)?),
-            key if key.starts_with(b"GNU.sparse.") => extensions.sparse = true,
             key => {
-                if let Some(name) = key.strip_prefix(ATTRIBUTE_PREFIX) {
+                if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+                    extensions.sparse.take(key, value)?;
+                } else if let Some(name) = key.strip_prefix(ATTRIBUTE_PREFIX) {
                     extensions.attributes.push((attribute_name(name), value.to_vec()));
                 }
             }
@@ -335,7 +432,8 @@ fn attribute_name(mut key: &[u8]) -> Vec<u8> {
     name
 }
 
-fn number(digits: &[u8]) -> Option<u64> {
+/// Decimal digits and nothing else.
+pub(super) fn number(digits: &[u8]) -> Option<u64> {
     let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     is_number.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
 }

@@ -6,9 +6,11 @@
 pub(crate) mod compress;
 pub(crate) mod hashing;
 pub(crate) mod header;
+mod ids;
 pub(crate) mod name;
 pub mod pack;
 mod root;
+mod sparse;
 pub mod stream;
 mod tar_writer;
 pub mod unpack;
@@ -27,6 +29,9 @@ pub const ENTRIES_MAX: u64 = 4_000_000;
 pub const BYTES_MAX: u64 = 256 << 30;
 /// Longest path in a layer: the kernel's own limit for one call (PATH_MAX, its final NUL included).
 pub const PATH_BYTES_MAX: usize = 4095;
+/// Most bytes of names that unpacking remembers to its end, those of directories and whiteouts: memory, where all else is disk. Two
+/// million directories with names of usual length.
+pub const KEPT_NAME_BYTES_MAX: u64 = 128 << 20;
 /// Longest part of a path (NAME_MAX).
 pub const NAME_BYTES_MAX: usize = 255;
 /// Deepest path: one open descriptor a level while packing must stay well under the usual limit of 1024.

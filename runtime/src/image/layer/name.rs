@@ -50,7 +50,8 @@ pub(crate) fn clean(name: &[u8]) -> Result<Vec<u8>, LayerError> {
                     return Err(LayerError::refused(name, "it climbs out of the layer"));
                 }
             }
-            part if part.len() > NAME_BYTES_MAX => {
+            // A whiteout is never a file of that name: what it hides may have the longest there is.
+            part if part.strip_prefix(WHITEOUT_PREFIX).unwrap_or(part).len() > NAME_BYTES_MAX => {
                 return Err(LayerError::refused(name, format!("a part of it is longer than {NAME_BYTES_MAX} bytes")));
             }
             part => parts.push(part),
@@ -95,6 +96,7 @@ mod tests {
             ("etc/.wh..wh..opq", Target::Opaque("etc".into())),
             (".wh..wh..opq", Target::Opaque("".into())),
             (".wh..wh.plnk/12.34", Target::Ignored),
+            (&format!(".wh.{}", "n".repeat(NAME_BYTES_MAX)), Target::Whiteout("n".repeat(NAME_BYTES_MAX).into())),
         ] {
             assert_eq!(classify(name.as_bytes()).unwrap(), expected, "{name}");
         }
@@ -104,7 +106,8 @@ mod tests {
     fn refused_names() {
         let deep = "d/".repeat(DEPTH_MAX + 1);
         let long = "x".repeat(NAME_BYTES_MAX + 1);
-        for name in ["..", "../x", "a/../../x", "/../x", "a\0b", ".wh.", "a/.wh...", ".wh.dir/file", &deep, &long] {
+        let long_path = format!("{}/", "x".repeat(NAME_BYTES_MAX)).repeat(PATH_BYTES_MAX / NAME_BYTES_MAX + 1);
+        for name in ["..", "../x", "a/../../x", "/../x", "a\0b", ".wh.", "a/.wh...", ".wh.dir/file", &deep, &long, &long_path] {
             assert!(matches!(classify(name.as_bytes()), Err(LayerError::Refused { .. })), "{name}");
         }
     }

@@ -4,15 +4,17 @@
 //! differs from mode 0755, owner 0:0. Times follow [`Times`]; whiteouts and markers have time 0. Sockets are left out.
 
 use super::header::{Attribute, Entry, EntryKind, Time};
+use super::ids;
 use super::name::join;
 use super::root::timestamps;
 use super::tar_writer::TarWriter;
-use super::{DEPTH_MAX, ENTRIES_MAX, LayerError, OPAQUE_MARKER, WHITEOUT_PREFIX, is_portable_attribute};
+use super::{DEPTH_MAX, ENTRIES_MAX, LayerError, OPAQUE_MARKER, PATH_BYTES_MAX, WHITEOUT_PREFIX, is_portable_attribute};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Bytes read from a file at a time.
@@ -113,12 +115,23 @@ impl<W: Write> LayerStream<W> {
 /// Refused: names that begin with `.wh.` (a layer cannot say them), trees deeper than [`DEPTH_MAX`], and attributes of overlay
 /// mounts that were not made for layers (`redirect_dir`, `metacopy`).
 pub fn pack(root: &OwnedFd, times: Times, on_disk: OnDisk, sink: impl Write) -> Result<Packed, LayerError> {
-    let mut packing = Packing { stream: LayerStream::new(sink), times, on_disk, links: BTreeMap::new(), buffer: vec![0; READ_BYTES] };
+    pack_all(root, times, on_disk, None, sink)
+}
+
+/// As [`pack`], for a tree whose files have the ids that a user namespace gives them on the host: `ids` are its own, from 0 inside.
+/// Nothing is changed. Refused: files of anybody else.
+pub fn pack_inside(root: &OwnedFd, ids: Range<u32>, times: Times, sink: impl Write) -> Result<Packed, LayerError> {
+    pack_all(root, times, OnDisk::Leave, Some(ids), sink)
+}
+
+fn pack_all(root: &OwnedFd, times: Times, on_disk: OnDisk, ids: Option<Range<u32>>, sink: impl Write) -> Result<Packed, LayerError> {
+    let stream = LayerStream::new(sink);
+    let mut packing = Packing { stream, times, on_disk, ids, links: BTreeMap::new(), buffer: vec![0; READ_BYTES] };
     let stat = rustix::fs::fstat(root).map_err(LayerError::system("stat", b"."))?;
     let found = attributes(root, b".")?;
-    let plain = (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) == (0o755, 0, 0) && found.portable.is_empty();
-    if !plain {
-        packing.write(&packing.describe(b"./".to_vec(), &stat, EntryKind::Directory, found.portable))?;
+    let entry = packing.describe(b"./".to_vec(), &stat, EntryKind::Directory, found.portable)?;
+    if (entry.mode, entry.uid, entry.gid) != (0o755, 0, 0) || !entry.attributes.is_empty() {
+        packing.write(&entry)?;
     }
     packing.directory(root, b"", found.opaque, 0)?;
     packing.settle(root, &stat, b".")?;
@@ -129,8 +142,10 @@ struct Packing<W> {
     stream: LayerStream<W>,
     times: Times,
     on_disk: OnDisk,
-    /// First name of each file that has several.
-    links: BTreeMap<(u64, u64), Vec<u8>>,
+    /// Those of the user namespace that the files are of.
+    ids: Option<Range<u32>>,
+    /// First name of each file that has several, and its attributes: whoever unpacks gives a link what its entry says, too.
+    links: BTreeMap<(u64, u64), (Vec<u8>, Vec<Attribute>)>,
     buffer: Vec<u8>,
 }
 
@@ -151,6 +166,9 @@ impl<W: Write> Packing<W> {
 
     fn name(&mut self, parent: &OwnedFd, parent_path: &[u8], name: &[u8], depth: usize) -> Result<(), LayerError> {
         let path = join(parent_path, name);
+        if path.len() > PATH_BYTES_MAX {
+            return Err(LayerError::refused(&path, format!("its path is longer than {PATH_BYTES_MAX} bytes, which nobody could unpack")));
+        }
         let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(LayerError::system("stat", &path))?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
@@ -163,47 +181,56 @@ impl<W: Write> Packing<W> {
         if kind == FileType::Socket {
             return Ok(()); // only its listener gave it meaning
         }
-        if kind != FileType::Directory && stat.st_nlink > 1 {
-            if let Some(target) = self.links.get(&(stat.st_dev, stat.st_ino)) {
+        if kind == FileType::Directory { self.subdirectory(parent, name, path, &stat, depth) } else { self.leaf(parent, name, path, &stat) }
+    }
+
+    fn subdirectory(&mut self, parent: &OwnedFd, name: &[u8], path: Vec<u8>, stat: &Stat, depth: usize) -> Result<(), LayerError> {
+        let directory = open(parent, name, OFlags::DIRECTORY, &path)?;
+        let opaque = self.announce(&directory, &path, stat)?;
+        self.directory(&directory, &path, opaque, depth + 1)?;
+        self.settle(&directory, stat, &path)
+    }
+
+    /// Writes the entry of a directory; whether it is opaque.
+    fn announce(&mut self, directory: &OwnedFd, path: &[u8], stat: &Stat) -> Result<bool, LayerError> {
+        let found = attributes(directory, path)?;
+        self.write(&self.describe([path, &b"/"[..]].concat(), stat, EntryKind::Directory, found.portable)?)?;
+        Ok(found.opaque)
+    }
+
+    /// Writes what is no directory. Apart from them, so that the recursion through directories takes little of the stack.
+    fn leaf(&mut self, parent: &OwnedFd, name: &[u8], path: Vec<u8>, stat: &Stat) -> Result<(), LayerError> {
+        if stat.st_nlink > 1 {
+            if let Some((target, attributes)) = self.links.get(&(stat.st_dev, stat.st_ino)) {
                 let kind = EntryKind::HardLink { target: target.clone() };
-                return self.write(&self.describe(path, &stat, kind, Vec::new()));
+                return self.write(&self.describe(path, stat, kind, attributes.clone())?);
             }
-            self.links.insert((stat.st_dev, stat.st_ino), path.clone());
+            self.links.insert((stat.st_dev, stat.st_ino), (path.clone(), Vec::new()));
         }
-        match kind {
-            FileType::Directory => {
-                let directory = open(parent, name, OFlags::DIRECTORY, &path)?;
-                let found = attributes(&directory, &path)?;
-                self.write(&self.describe([&path, &b"/"[..]].concat(), &stat, EntryKind::Directory, found.portable))?;
-                self.directory(&directory, &path, found.opaque, depth + 1)?;
-                self.settle(&directory, &stat, &path)
-            }
-            FileType::RegularFile => self.file(parent, name, path, &stat),
+        let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => return self.file(parent, name, path, stat),
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(parent, name, Vec::new()).map_err(LayerError::system("read the link", &path))?;
-                let entry = self.describe(path, &stat, EntryKind::Symlink { target: target.into_bytes() }, Vec::new());
-                self.node(parent, name, &stat, &entry)
+                EntryKind::Symlink { target: target.into_bytes() }
             }
-            FileType::CharacterDevice | FileType::BlockDevice => {
-                let (major, minor) = device;
-                let character = kind == FileType::CharacterDevice;
-                let kind = if character { EntryKind::CharacterDevice { major, minor } } else { EntryKind::BlockDevice { major, minor } };
-                let entry = self.describe(path, &stat, kind, Vec::new());
-                self.node(parent, name, &stat, &entry)
-            }
-            FileType::Fifo => {
-                let entry = self.describe(path, &stat, EntryKind::Fifo, Vec::new());
-                self.node(parent, name, &stat, &entry)
-            }
-            FileType::Socket | FileType::Unknown => Err(LayerError::refused(&path, "it is of no known type")),
-        }
+            FileType::CharacterDevice => EntryKind::CharacterDevice { major, minor },
+            FileType::BlockDevice => EntryKind::BlockDevice { major, minor },
+            FileType::Fifo => EntryKind::Fifo,
+            FileType::Directory | FileType::Socket | FileType::Unknown => return Err(LayerError::refused(&path, "it is of no known type")),
+        };
+        let entry = self.describe(path, stat, kind, Vec::new())?;
+        self.node(parent, name, stat, &entry)
     }
 
     fn file(&mut self, parent: &OwnedFd, name: &[u8], path: Vec<u8>, stat: &Stat) -> Result<(), LayerError> {
         let file = open(parent, name, OFlags::empty(), &path)?;
         let found = attributes(&file, &path)?;
+        if let Some((_, attributes)) = self.links.get_mut(&(stat.st_dev, stat.st_ino)) {
+            attributes.clone_from(&found.portable);
+        }
         let size = stat.st_size as u64;
-        self.write(&self.describe(path.clone(), stat, EntryKind::File { size }, found.portable))?;
+        self.write(&self.describe(path.clone(), stat, EntryKind::File { size }, found.portable)?)?;
         let mut file = File::from(file);
         let mut left = size;
         while left > 0 {
@@ -240,9 +267,16 @@ impl<W: Write> Packing<W> {
         self.stream.entry(entry)
     }
 
-    fn describe(&self, name: Vec<u8>, stat: &Stat, kind: EntryKind, attributes: Vec<Attribute>) -> Entry {
+    fn describe(&self, name: Vec<u8>, stat: &Stat, kind: EntryKind, attributes: Vec<Attribute>) -> Result<Entry, LayerError> {
         let mode = if let EntryKind::Symlink { .. } = kind { 0o777 } else { stat.st_mode & 0o7777 };
-        Entry { name, kind, mode, uid: stat.st_uid, gid: stat.st_gid, modified: self.times.of(stat), attributes }
+        let (mut uid, mut gid, mut attributes) = (stat.st_uid, stat.st_gid, attributes);
+        if let Some(ids) = &self.ids {
+            let inside =
+                |id| ids::inside(ids, id).ok_or_else(|| LayerError::refused(&name, format!("it belongs to {id}, who is not inside")));
+            (uid, gid) = (inside(uid)?, inside(gid)?);
+            attributes = attributes.into_iter().map(|attribute| ids::attribute(ids, attribute)).collect();
+        }
+        Ok(Entry { name, kind, mode, uid, gid, modified: self.times.of(stat), attributes })
     }
 }
 

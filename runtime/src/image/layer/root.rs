@@ -5,7 +5,7 @@
 
 use super::header::{Attribute, Time};
 use super::name::{join, split};
-use super::{LayerError, OPAQUE_ATTRIBUTE};
+use super::{LayerError, OPAQUE_ATTRIBUTE, OPAQUE_MARKER};
 use crate::store::remove::remove_tree_at;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -75,8 +75,9 @@ impl Root {
         self.describe_by_name(path, metadata, ModeOf::File)
     }
 
-    /// Gives a file of this layer a second name. The target's last part is not followed if it is a symbolic link.
-    pub(super) fn create_hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<(), LayerError> {
+    /// Gives a file of this layer a second name, and what this entry says of it: of two entries the last one wins, as with every other
+    /// unpacker. The target's last part is not followed if it is a symbolic link.
+    pub(super) fn create_hard_link(&mut self, path: &[u8], target: &[u8], metadata: &Metadata<'_>) -> Result<(), LayerError> {
         let (target_parent, target_name) = split(target);
         let absent = |error| match error {
             Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::PERM => {
@@ -85,27 +86,46 @@ impl Root {
             other => LayerError::system("create the hard link", path)(other),
         };
         let from = self.resolve(target_parent).map_err(absent)?;
-        if path == target {
-            return rustix::fs::statat(&*from, target_name, AtFlags::SYMLINK_NOFOLLOW).map(drop).map_err(absent);
-        }
-        let parent = self.parent(path)?;
-        let name = split(path).1;
-        let link = || rustix::fs::linkat(&*from, target_name, &*parent, name, AtFlags::empty());
-        match link() {
-            Err(Errno::EXIST) => {
-                self.replace(path, &parent)?;
-                link().map_err(absent)
+        let found = rustix::fs::statat(&*from, target_name, AtFlags::SYMLINK_NOFOLLOW).map_err(absent)?;
+        if path != target {
+            let parent = self.parent(path)?;
+            let name = split(path).1;
+            let link = || rustix::fs::linkat(&*from, target_name, &*parent, name, AtFlags::empty());
+            match link() {
+                Err(Errno::EXIST) => {
+                    self.replace(path, &parent)?;
+                    link().map_err(absent)?;
+                }
+                other => other.map_err(absent)?,
             }
-            other => other.map_err(absent),
+        }
+        // Setting an owner, even the same, drops file capabilities: only what differs is set.
+        let kind = FileType::from_raw_mode(found.st_mode);
+        let differs = (found.st_uid, found.st_gid, found.st_mode & 0o7777) != (metadata.uid, metadata.gid, metadata.mode);
+        match kind {
+            FileType::RegularFile if differs || !metadata.attributes.is_empty() => {
+                let parent = self.parent(path)?;
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let file = rustix::fs::openat(&*parent, split(path).1, flags, Mode::empty()).map_err(LayerError::system("open", path))?;
+                self.describe(&file, path, metadata)
+            }
+            FileType::RegularFile | FileType::Symlink | FileType::Directory => Ok(()),
+            _ if differs => self.describe_by_name(path, metadata, ModeOf::File),
+            _ => Ok(()),
         }
     }
 
-    /// Marks a name of lower layers as deleted, unless this layer has the name itself: then its directory hides the lower one.
+    /// Marks a name of lower layers as deleted, unless this layer has the name itself: then its directory hides the lower one. What
+    /// would lie below a file of this layer is hidden by that.
     pub(super) fn whiteout(&mut self, path: &[u8]) -> Result<(), LayerError> {
-        let parent = self.parent(path)?;
+        let Some(parent) = self.marked_directory(path)? else { return Ok(()) };
         let name = split(path).1;
         match rustix::fs::statat(&*parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(there) if FileType::from_raw_mode(there.st_mode) == FileType::Directory => self.make_opaque(path),
+            Ok(there) if FileType::from_raw_mode(there.st_mode) == FileType::Directory => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let directory = rustix::fs::openat(&*parent, name, flags, Mode::empty()).map_err(LayerError::system("open", path))?;
+                set_opaque(&directory, path)
+            }
             Ok(_) => Ok(()),
             Err(Errno::NOENT) => rustix::fs::mknodat(&*parent, name, FileType::CharacterDevice, Mode::empty(), 0)
                 .map_err(LayerError::system("create the whiteout", path)),
@@ -113,10 +133,21 @@ impl Root {
         }
     }
 
-    /// Makes a directory hide what lower layers have in it.
+    /// Makes a directory hide what lower layers have in it. A file of this layer of that name does so by itself.
     pub(super) fn make_opaque(&mut self, path: &[u8]) -> Result<(), LayerError> {
-        let directory = if path.is_empty() { self.reopen(b"")? } else { self.make_directory(path)? };
-        rustix::fs::fsetxattr(&directory, OPAQUE_ATTRIBUTE, b"y", XattrFlags::empty()).map_err(LayerError::system("make opaque", path))
+        let Some(directory) = self.marked_directory(&join(path, OPAQUE_MARKER))? else { return Ok(()) };
+        // What leads there is not enough to change it.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(&*directory, ".", flags, Mode::empty()).map_err(LayerError::system("open", path))?;
+        set_opaque(&directory, path)
+    }
+
+    /// The directory in which a marker lies, found as that of any entry; `None` if this layer has something else in its place.
+    fn marked_directory(&mut self, marker: &[u8]) -> Result<Option<Rc<OwnedFd>>, LayerError> {
+        match self.resolve(split(marker).0) {
+            Err(Errno::NOTDIR) => Ok(None),
+            Ok(_) | Err(_) => self.parent(marker).map(Some),
+        }
     }
 
     /// Sets the times of directories, which every entry created in them has changed. Directories that were replaced are passed over.
@@ -264,6 +295,10 @@ impl Root {
         rustix::fs::utimensat(&*parent, name, &timestamps(metadata.modified), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(LayerError::system("set the times of", path))
     }
+}
+
+fn set_opaque(directory: &OwnedFd, path: &[u8]) -> Result<(), LayerError> {
+    rustix::fs::fsetxattr(directory, OPAQUE_ATTRIBUTE, b"y", XattrFlags::empty()).map_err(LayerError::system("make opaque", path))
 }
 
 /// Whether there is a mode to set: symbolic links have none.

@@ -11,6 +11,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+mod foreign;
+
 const NOW: Time = Time { seconds: 1_700_000_000, nanoseconds: 0 };
 
 fn entry(name: &str, kind: EntryKind) -> Entry {
@@ -47,6 +49,10 @@ fn tar(entries: &[Entry]) -> Vec<u8> {
         }
     }
     writer.finish().unwrap()
+}
+
+pub(super) fn tar_of_empty_directories(names: &[&str]) -> Vec<u8> {
+    tar(&names.iter().map(|name| directory(name)).collect::<Vec<_>>())
 }
 
 fn open(path: &Path) -> OwnedFd {
@@ -116,7 +122,7 @@ fn attacks(outside: &str, outside_file: &str) -> Vec<(&'static str, Vec<u8>, Out
         ("link replaced by a directory", tar(&[link("out", outside), directory("out")]), Holds(&["out directory"])),
         ("link whose implied directory is the link", tar(&[link("a/b", outside), file("a/b/c/file")]), Refused("leads to nothing")),
         ("whiteout through a link", tar(&[link("out", outside), file("out/.wh.file")]), Refused("leads to nothing")),
-        ("opaque link", tar(&[link("out", outside), file("out/.wh..wh..opq")]), Holds(&["out directory"])),
+        ("opaque link", tar(&[link("out", outside), file("out/.wh..wh..opq")]), Refused("leads to nothing")),
         ("hard link out", tar(&[hard_link("h", "../canary/file")]), Refused("climbs out")),
         ("hard link to the host", tar(&[hard_link("h", outside_file)]), Refused("no file of this layer")),
         ("hard link through a link", tar(&[link("out", outside), hard_link("h", "out/file")]), Refused("no file of this layer")),
@@ -334,6 +340,15 @@ fn what_a_layer_cannot_say_is_refused() {
         }
     });
     assert!(deep.contains("directories deep"), "{deep}");
+    let long = refused(&|root| {
+        let mut level = open(root);
+        for _ in 0..17 {
+            let name = "d".repeat(250);
+            rustix::fs::mkdirat(&level, &name, Mode::RWXU).unwrap();
+            level = rustix::fs::openat(&level, &name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        }
+    });
+    assert!(long.contains("longer than 4095 bytes"), "{long}");
 }
 
 mod properties {

@@ -66,6 +66,7 @@ impl Read for BlobReader<'_> {
             if self.cancelled.load(Ordering::Relaxed) {
                 return Err(io::Error::other("another layer failed"));
             }
+            self.client.check_wanted().map_err(io::Error::other)?;
             let body = match &mut self.body {
                 Some(body) => body,
                 None => match self.open() {

@@ -7,15 +7,19 @@ use super::error::{RequestError, chain};
 use super::http::{Answer, BodyReader, Fetched, Http, Message, accepted, resolve, without_query};
 use super::settings::Endpoint;
 use super::token::{self, Scope, Slot, TokenRequest};
-use super::{Progress, PullError};
+use super::{IsWanted, Progress, PullError};
 use crate::image::manifest::media_type;
 use spec::value::{Digest, Scheme};
 use std::io::Read as _;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use ureq::http::{Method, Response, StatusCode, Uri, header};
 
 /// Read of an answer 400 to find out whether TLS is wanted.
 const COMPLAINT_BYTES_MAX: u64 = 1 << 10;
+
+/// How often one who waits looks whether there is still a reason to.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// One repository at one of its places.
 pub(super) struct Client<'a> {
@@ -27,6 +31,7 @@ pub(super) struct Client<'a> {
     /// Who we are, if not what the files say.
     given: Option<&'a Credential>,
     progress: &'a (dyn Fn(Progress<'_>) + Sync),
+    is_wanted: &'a IsWanted<'a>,
     /// Found by the first request.
     scheme: Mutex<Option<Scheme>>,
     /// Found by the first challenge, then sent with every request to the registry itself.
@@ -37,7 +42,17 @@ impl<'a> Client<'a> {
     pub(super) fn new(endpoint: &'a Endpoint, scopes: Vec<Scope>, access: &'a Access, progress: &'a (dyn Fn(Progress<'_>) + Sync)) -> Self {
         let http = Http::new(&access.settings, endpoint, access.patience);
         let authorization = access.authorizations.slot(&endpoint.registry, &scopes);
-        Self { http, access, endpoint, scopes, given: None, progress, scheme: Mutex::default(), authorization }
+        Self { http, access, endpoint, scopes, given: None, progress, is_wanted: &|| true, scheme: Mutex::default(), authorization }
+    }
+
+    /// As long as what is asked for is wanted.
+    pub(super) fn while_wanted(self, is_wanted: &'a IsWanted<'a>) -> Self {
+        Self { is_wanted, ..self }
+    }
+
+    /// An error if what is asked for is not wanted any more.
+    pub(super) fn check_wanted(&self) -> Result<(), RequestError> {
+        if (self.is_wanted)() { Ok(()) } else { Err(RequestError::Unwanted) }
     }
 
     /// With a password of its own, which is kept nowhere.
@@ -63,7 +78,7 @@ impl<'a> Client<'a> {
     pub(super) fn document(&self, path: &str, what: &str, limit: u64) -> Result<Fetched, PullError> {
         let mut failures = 0;
         loop {
-            let outcome = match self.fetch(path, limit) {
+            let outcome = match self.check_wanted().and_then(|()| self.fetch(path, limit)) {
                 Ok(fetched) => return Ok(fetched),
                 Err(error) => {
                     failures += 1;
@@ -103,10 +118,22 @@ impl<'a> Client<'a> {
         match self.access.retry.wait(failures, error.retry_after()) {
             Some(wait) if error.is_passing() && (has_begun || !self.endpoint.is_mirror) => {
                 self.tell(Progress::Retrying { what, reason: &chain(&error), wait });
-                std::thread::sleep(wait);
-                Ok(())
+                self.pause(wait)
             }
             _ => Err(error),
+        }
+    }
+
+    /// Waits so long, or until what is asked for is not wanted any more.
+    fn pause(&self, wait: Duration) -> Result<(), RequestError> {
+        let until = Instant::now() + wait;
+        loop {
+            self.check_wanted()?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(PAUSE));
         }
     }
 

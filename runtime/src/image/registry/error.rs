@@ -32,6 +32,9 @@ pub enum RequestError {
     /// The connection broke while the content came.
     #[error("read its answer")]
     Body(#[source] std::io::Error),
+    /// Whoever asked does not want it any more.
+    #[error("broken off: it is not wanted any more")]
+    Unwanted,
     /// A redirect that leads astray.
     #[error("it redirects to {0:?}, which is not followed: only https, or plain HTTP to registries that may use it, {REDIRECTS_MAX} times")]
     Redirect(String),
@@ -70,7 +73,7 @@ impl RequestError {
             }
             Self::Body(_) => true,
             Self::TokenService { source, .. } => source.is_passing(),
-            Self::Redirect(_) | Self::Authentication(_) | Self::Credentials(_) | Self::TooLarge { .. } => false,
+            Self::Redirect(_) | Self::Authentication(_) | Self::Credentials(_) | Self::TooLarge { .. } | Self::Unwanted => false,
         }
     }
 
@@ -80,6 +83,7 @@ impl RequestError {
             Self::TokenService { source, .. } => source.retry_after(),
             Self::Transport { .. }
             | Self::Body(_)
+            | Self::Unwanted
             | Self::Redirect(_)
             | Self::Authentication(_)
             | Self::Credentials(_)

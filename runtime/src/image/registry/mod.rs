@@ -63,12 +63,18 @@ pub struct PullOptions<'a> {
     pub access: &'a Access,
     /// Told what happens, from several threads at once.
     pub progress: &'a (dyn Fn(Progress<'_>) + Sync),
+    /// Whether the image is still wanted: asked between two reads and while nothing can be done but wait. A server that is silent is
+    /// noticed first, by [`Patience`].
+    pub is_wanted: &'a IsWanted<'a>,
 }
+
+/// Asked from several threads at once whether to go on.
+pub type IsWanted<'a> = dyn Fn() -> bool + Sync + 'a;
 
 impl<'a> PullOptions<'a> {
     /// For this host's platform, telling nobody.
     pub fn new(access: &'a Access) -> Self {
-        Self { platform: Platform::host(), access, progress: &|_| {} }
+        Self { platform: Platform::host(), access, progress: &|_| {}, is_wanted: &|| true }
     }
 }
 
@@ -79,8 +85,13 @@ pub enum Progress<'a> {
     Resolved {
         /// Its digest.
         manifest: &'a Digest,
-        /// How many layers it has.
-        layers: usize,
+        /// Its layers, lowest first, compressed. Each is heard of again.
+        layers: &'a [Descriptor],
+    },
+    /// What the reference stands for is in the store already. Nothing follows.
+    UpToDate {
+        /// Digest of its manifest.
+        manifest: &'a Digest,
     },
     /// The layer is in the store already.
     LayerPresent {
@@ -215,11 +226,13 @@ pub fn pull(store: &ImageStore, reference: &ImageReference, options: &PullOption
     let _lease = store.lease()?;
     let mut tried = Vec::new();
     for endpoint in settings.sources(reference) {
-        let client = Client::new(&endpoint, vec![Scope::pull(&endpoint.repository)], options.access, options.progress);
+        let scopes = vec![Scope::pull(&endpoint.repository)];
+        let client = Client::new(&endpoint, scopes, options.access, options.progress).while_wanted(options.is_wanted);
         match (Pull { store, reference, options, client }).run() {
             Ok(id) => return Ok(id),
             // Nothing that another place could cure.
             Err(error @ PullError::Store(_)) => return Err(error),
+            Err(error) if !(options.is_wanted)() => return Err(error),
             Err(error) => tried.push((endpoint.name(), error)),
         }
     }
@@ -251,12 +264,14 @@ impl Pull<'_> {
     fn run(&self) -> Result<ImageId, PullError> {
         let (manifest, bytes, path) = self.resolve()?;
         let origin = policy::verify(&self.client, &self.options.access.settings, self.reference, &path)?;
-        (self.options.progress)(Progress::Resolved { manifest: &Digest::of(&bytes), layers: manifest.layers.len() });
         let id = manifest.config.digest;
+        let digest = Digest::of(&bytes);
         if self.store.has_image(&id) {
+            (self.options.progress)(Progress::UpToDate { manifest: &digest });
             self.store.put_origin(&id, &origin)?;
             return Ok(id);
         }
+        (self.options.progress)(Progress::Resolved { manifest: &digest, layers: &manifest.layers });
         let config_bytes = self.config(&manifest)?;
         let config = self.check(&manifest, &config_bytes)?;
         self.store.check_room(least_bytes(self.store, &manifest, &config.rootfs.diff_ids))?;
@@ -357,7 +372,7 @@ impl Pull<'_> {
             (self.options.progress)(Progress::LayerPresent { layer });
             return Ok(());
         }
-        let lock = self.store.lock_layer(diff_id)?;
+        let lock = self.store.lock_layer_while(diff_id, self.options.is_wanted)?;
         // Whoever held the lock before us may have been pulling this very layer.
         if self.store.has_layer(diff_id) {
             (self.options.progress)(Progress::LayerPresent { layer });

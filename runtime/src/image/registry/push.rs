@@ -52,12 +52,14 @@ pub enum Tagged {
 /// What a push is doing.
 #[derive(Debug, Clone, Copy)]
 pub enum PushProgress<'a> {
+    /// Layers that are not kept compressed are being compressed.
+    Preparing,
     /// What is to be pushed is known, and compressed.
     Prepared {
         /// Its digest.
         manifest: &'a Digest,
-        /// How many different layers it has.
-        layers: usize,
+        /// Its layers and its configuration, each once. Each is heard of again.
+        blobs: &'a [&'a Descriptor],
         /// Where the manifest comes from.
         origin: Origin,
     },
@@ -200,11 +202,12 @@ fn drop_damaged_blobs(store: &ImageStore, id: &ImageId) -> Result<bool, StoreErr
 }
 
 fn push_once(store: &ImageStore, id: &ImageId, reference: &ImageReference, options: &PushOptions<'_>) -> Result<Pushed, PushError> {
+    (options.progress)(PushProgress::Preparing);
     let published = manifest_of(store, id)?;
     let blobs: BTreeMap<Digest, &Descriptor> = published.layers.iter().chain([&published.config]).map(|blob| (blob.digest, blob)).collect();
-    let layers = blobs.len() - 1;
-    (options.progress)(PushProgress::Prepared { manifest: &published.digest, layers, origin: published.origin });
     let known_in = store.places_of(blobs.keys(), reference.registry(), reference.repository(), MOUNTS_MAX);
+    let blobs: Vec<&Descriptor> = blobs.into_values().collect();
+    (options.progress)(PushProgress::Prepared { manifest: &published.digest, blobs: &blobs, origin: published.origin });
     let sources: BTreeSet<&String> = known_in.values().flatten().collect();
     let scopes = [Scope::push(reference.repository())].into_iter().chain(sources.into_iter().map(|from| Scope::pull(from)));
     let endpoint = options.access.settings.origin(reference.registry(), reference.repository());
@@ -215,7 +218,7 @@ fn push_once(store: &ImageStore, id: &ImageId, reference: &ImageReference, optio
     };
     let client = Client::new(&endpoint, scopes.collect(), options.access, &tell);
     let push = Push { store, reference, options, client };
-    push.blobs(&blobs.into_values().collect::<Vec<_>>(), &known_in)?;
+    push.blobs(&blobs, &known_in)?;
     push.manifests(&published)
 }
 

@@ -125,6 +125,9 @@ impl ImageStore {
             Ok::<_, StoreError>(Digest::from_bytes(stream.sha256.finalize().into()))
         });
         let packed = packed?;
+        if Self::is_sound(&record, &packed) == Some(false) {
+            return Err(StoreError::Damaged(record.diff_id));
+        }
         let compressed = compressed.map_err(FileError::of("write", &path))?;
         self.keep_blob(&path, &compressed.digest)?;
         record.blob = Some(Descriptor {

@@ -97,20 +97,20 @@ impl ImageStore {
     }
 
     /// A source that ends with an error as soon as what is made of it leaves no room: for streams whose size nobody promised.
-    pub(super) fn watched<R: Read>(&self, source: R) -> Watched<'_, R> {
-        Watched { store: self, source, unchecked: STEP_BYTES }
+    pub(crate) fn watched<R: Read>(&self, source: R) -> Watched<R> {
+        Watched { store: self.clone(), source, unchecked: STEP_BYTES }
     }
 }
 
 /// See [`ImageStore::watched`].
-pub(super) struct Watched<'a, R> {
-    store: &'a ImageStore,
+pub(crate) struct Watched<R> {
+    store: ImageStore,
     source: R,
     /// Bytes read since room was asked for.
     unchecked: u64,
 }
 
-impl<R: Read> Read for Watched<'_, R> {
+impl<R: Read> Read for Watched<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.unchecked >= STEP_BYTES {
             self.unchecked = 0;

@@ -5,10 +5,12 @@
 
 use super::{ImageStore, StoreError, Usage};
 use crate::image::ImageId;
+use crate::store::usage::tree_bytes;
 use crate::store::{Lock, atomic};
 use serde::Serialize;
 use spec::value::Digest;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// What must stay.
@@ -54,12 +56,16 @@ pub struct Garbage {
     pub names: BTreeSet<String>,
     /// Images: what they take is that of their layers.
     pub images: BTreeSet<ImageId>,
-    /// Unpacked layers.
+    /// Unpacked layers, each with its part of what it has in common with others.
     pub layers: BTreeMap<Digest, u64>,
+    /// What they take together that no layer has which stays.
+    pub layer_bytes: u64,
     /// Blobs.
     pub blobs: BTreeMap<Digest, u64>,
     /// What interrupted pulls left.
     pub partial: u64,
+    /// Records of names and images, and what was noted about where they came from.
+    pub records: u64,
 }
 
 /// What a collection removed.
@@ -82,12 +88,13 @@ pub struct Alone {
 impl Garbage {
     /// Bytes of disk that would be free.
     pub fn bytes(&self) -> u64 {
-        self.layers.values().sum::<u64>() + self.blobs.values().sum::<u64>() + self.partial
+        self.layer_bytes + self.blobs.values().sum::<u64>() + self.partial + self.records
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        // What was noted of what is gone long ago is not worth a word.
+        *self == Self { records: self.records, ..Self::default() }
     }
 }
 
@@ -125,11 +132,29 @@ impl ImageStore {
         if roots.travelled != Travelled::Drop {
             keep_blobs.extend(self.travelled_blobs(&keep_layers)?.into_values());
         }
-        if roots.travelled != Travelled::Keep {
-            garbage.partial = usage.partial;
-        }
+        garbage.layer_bytes = self.freed_without(garbage.layers.keys(), usage);
+        garbage.partial = self.partials_that_go(roots.travelled)?.iter().map(|path| tree_bytes(path)).sum();
         garbage.blobs.extend(usage.blobs.iter().filter(|(digest, _)| !keep_blobs.contains(digest)));
+        garbage.records = self.records_of(&garbage)?.iter().map(|path| tree_bytes(path)).sum();
         Ok(garbage)
+    }
+
+    fn partials_that_go(&self, travelled: Travelled) -> Result<Vec<PathBuf>, StoreError> {
+        match travelled {
+            Travelled::Keep => self.stale_partials(SystemTime::now()),
+            Travelled::Whole | Travelled::Drop => self.partials(|_| true),
+        }
+    }
+
+    /// The records of what goes, and those of what is gone already.
+    fn records_of(&self, garbage: &Garbage) -> Result<Vec<PathBuf>, StoreError> {
+        let stays = |id: &ImageId| self.has_image(id) && !garbage.images.contains(id);
+        let mut records: Vec<PathBuf> = garbage.names.iter().map(|name| self.name_path(name)).collect();
+        records.extend(garbage.images.iter().map(|id| self.image_path(id)));
+        records.extend(self.images_with_origins()?.into_iter().filter(|id| !stays(id)).map(|id| self.origins_path(&id)));
+        let has_blob = |blob: &Digest| self.has_blob(blob) && !garbage.blobs.contains_key(blob);
+        records.extend(self.digests("places", "")?.into_iter().filter(|blob| !has_blob(blob)).map(|blob| self.places_path(&blob)));
+        Ok(records)
     }
 
     /// The store for oneself, as long as what is returned lives. Errors: [`StoreError::Busy`] while a pull, import or build is
@@ -159,27 +184,25 @@ impl ImageStore {
         }
         for id in &garbage.images {
             atomic::remove_file(&self.image_path(id))?;
-            self.remove_origins(id)?;
         }
         for diff_id in garbage.layers.keys() {
             self.remove_layer(diff_id)?;
         }
-        for digest in garbage.blobs.keys() {
-            self.remove_blob(digest)?;
-        }
-        for digest in self.digests("places", "")? {
-            if !self.has_blob(&digest) {
-                atomic::remove_file(&self.places_path(&digest))?;
+        self.count_shared_again()?;
+        let needed = self.seal_before_they_go(&|blob| garbage.blobs.contains_key(blob))?;
+        let mut kept = 0;
+        for (digest, bytes) in &garbage.blobs {
+            if needed.contains(digest) {
+                kept += bytes;
+            } else {
+                self.remove_blob(digest)?;
             }
         }
-        let stale = match roots.travelled {
-            Travelled::Keep => self.remove_stale_partials(SystemTime::now())?,
-            // Counted with the garbage.
-            Travelled::Whole | Travelled::Drop => self.remove_partials(|_| true).map(|_| 0)?,
-        };
-        self.sweep_origins()?;
+        for path in self.partials_that_go(roots.travelled)?.into_iter().chain(self.records_of(&Garbage::default())?) {
+            atomic::remove_file(&path)?;
+        }
         self.remove_free_locks()?;
-        Ok(Freed { images: garbage.images.len() as u64, layers: garbage.layers.len() as u64, bytes: garbage.bytes() + stale })
+        Ok(Freed { images: garbage.images.len() as u64, layers: garbage.layers.len() as u64, bytes: garbage.bytes() - kept })
     }
 
     /// The blobs that these layers came as, those that are recorded.

@@ -219,7 +219,7 @@ impl ImageStore {
     }
 
     /// A file name for any text: its digest.
-    fn name_path(&self, key: &str) -> PathBuf {
+    pub(super) fn name_path(&self, key: &str) -> PathBuf {
         self.directory.join("records").join(format!("{}.json", Digest::of(key.as_bytes()).hex()))
     }
 }

@@ -1,5 +1,6 @@
 //! Layers of the store: added by unpacking a stream or by taking over an overlay's upper directory.
 
+use super::seal::tree_digest;
 use super::{ImageStore, StoreError, read_record};
 use crate::image::layer::hashing::HashingSink;
 use crate::image::layer::pack::Packed;
@@ -35,6 +36,9 @@ pub struct LayerRecord {
     /// entries in another order or form.
     #[serde(default)]
     pub made_here: bool,
+    /// What its files come to when they are packed, where that is not the diff id and was found out; see [`super::seal`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<Digest>,
     /// The boot that wrote it; see [`super`] on power cuts.
     boot: String,
 }
@@ -88,7 +92,10 @@ impl ImageStore {
     pub(crate) fn unpack_layer(&self, source: impl Read + Send, expected: &Expected<'_>) -> Result<LayerRecord, StoreError> {
         let _lease = self.lease()?;
         let scratch = self.scratch()?;
-        let record = self.unpack_into(&scratch, source, expected)?;
+        let mut record = self.unpack_into(&scratch, source, expected)?;
+        if record.blob.is_none() {
+            record.seal = Some(tree_digest(&scratch.path().join("root"))?);
+        }
         self.keep(scratch, record)
     }
 
@@ -114,6 +121,7 @@ impl ImageStore {
             blob: expected.blob.cloned(),
             blob_diff_id: None,
             made_here: false,
+            seal: None,
             boot: self.boot.clone(),
         })
     }
@@ -147,7 +155,7 @@ impl ImageStore {
         fs::rename(upper, &root).map_err(FileError::of("rename to", &root))?;
         let Packed { size_bytes, entries } = packed;
         let boot = self.boot.clone();
-        self.keep(scratch, LayerRecord { diff_id, size_bytes, entries, blob: None, blob_diff_id: None, made_here: true, boot })
+        self.keep(scratch, LayerRecord { diff_id, size_bytes, entries, blob: None, blob_diff_id: None, made_here: true, seal: None, boot })
     }
 
     /// Writes a layer of the store as an uncompressed tar stream. Its digest is the diff id for layers committed here; a layer that was
@@ -158,6 +166,12 @@ impl ImageStore {
         }
         pack::pack(&open_directory(&self.layer_dir(diff_id))?, Times::Keep, pack::OnDisk::Leave, sink)?;
         Ok(())
+    }
+
+    /// As [`Self::lock_layer`], as long as the layer is wanted. Errors: [`StoreError::Unwanted`].
+    pub(crate) fn lock_layer_while(&self, diff_id: &Digest, is_wanted: &dyn Fn() -> bool) -> Result<Lock, StoreError> {
+        let lock = Lock::exclusive_while(&self.directory.join("locks").join(diff_id.hex()), is_wanted)?;
+        lock.ok_or(StoreError::Unwanted)
     }
 
     /// Waits until nobody else makes this layer. Whoever holds the lock looks again whether the layer is there.

@@ -25,6 +25,7 @@ mod layers;
 mod origins;
 mod places;
 mod repair;
+mod seal;
 mod spool;
 mod usage;
 mod verify;
@@ -67,6 +68,9 @@ pub enum StoreError {
     /// A file of the store.
     #[error("image store: {}", .0)]
     File(#[source] FileError),
+    /// Whoever wanted something to be put here does not any more.
+    #[error("broken off: it is not wanted any more")]
+    Unwanted,
     /// A record that is no JSON, or not of its kind: somebody wrote to the store.
     #[error("image store: record {path:?} is broken")]
     Record {
@@ -85,6 +89,9 @@ pub enum StoreError {
     /// A blob that an image needs is gone, though a collection was kept out.
     #[error("blob {0} is not in the store any more")]
     NoBlob(Digest),
+    /// It must not travel like that.
+    #[error("layer {0} is damaged: agent image verify --repair makes it whole if it can be")]
+    Damaged(Digest),
     /// An upper directory must be renamed into the store.
     #[error("{path:?} is not on the file system of the image store: make it with scratch()")]
     OtherFileSystem {

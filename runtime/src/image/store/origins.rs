@@ -47,22 +47,12 @@ impl ImageStore {
         Ok(atomic::write_json(&self.origins_path(id), &origins)?)
     }
 
-    /// Forgets them. Fine if there are none.
-    pub(super) fn remove_origins(&self, id: &ImageId) -> Result<(), StoreError> {
-        Ok(atomic::remove_file(&self.origins_path(id))?)
+    /// Images of which that is known, whether or not they are here: a pull writes it first.
+    pub(super) fn images_with_origins(&self) -> Result<Vec<ImageId>, StoreError> {
+        self.digests("images", SUFFIX)
     }
 
-    /// Forgets the origins of images that are not there. Only with the `use` lock held exclusively: a pull writes them first.
-    pub(super) fn sweep_origins(&self) -> Result<(), StoreError> {
-        for id in self.digests("images", SUFFIX)? {
-            if !self.has_image(&id) {
-                self.remove_origins(&id)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn origins_path(&self, id: &ImageId) -> PathBuf {
+    pub(super) fn origins_path(&self, id: &ImageId) -> PathBuf {
         self.directory.join("images").join(format!("{}{SUFFIX}", id.hex()))
     }
 }

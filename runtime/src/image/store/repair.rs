@@ -244,6 +244,7 @@ mod tests {
     use super::*;
     use crate::image::archive;
     use crate::image::publish::manifest_of;
+    use crate::image::store::{Roots, Travelled};
     use crate::image::tests::{describe_tree, gzip, is_root, rootfs_tar, write_oci_layout};
     use crate::image::{config::ImageConfig, platform::Platform};
 
@@ -281,6 +282,13 @@ mod tests {
         Ground { directory, store, image, layer: diff_id, blob: Digest::of(&packed) }
     }
 
+    /// As it is before anybody has compared its layer with what it came as.
+    fn unseal(ground: &Ground) {
+        let mut record = ground.store.layer(&ground.layer).unwrap().unwrap();
+        record.seal = None;
+        ground.store.write_layer_record(&record).unwrap();
+    }
+
     fn found(store: &ImageStore) -> Vec<String> {
         let findings = store.verify(&mut |_| {}).unwrap().findings;
         findings.iter().map(|finding| format!("{:?}: {}", finding.subject, finding.problem)).collect()
@@ -308,12 +316,51 @@ mod tests {
         let before = describe_tree(&root);
         fs::write(root.join("a"), "evil!").unwrap();
         let [finding] = &found(&ground.store)[..] else { panic!("one finding") };
-        assert!(finding.starts_with("Layer(") && finding.contains("not what"), "{finding}");
+        assert!(finding.starts_with("Layer(") && finding.contains("not those it was made of"), "{finding}");
         let left = repair(&ground, None, Some("web@1"));
         assert!(matches!(&left[..], [Repaired::Left(why)] if why.starts_with("web@1 has it mounted")), "{left:?}");
         assert_eq!(fs::read_to_string(root.join("a")).unwrap(), "evil!", "nothing is changed beneath a container");
         assert_eq!(repair(&ground, None, None), [Repaired::Done("unpacked again from its compressed form".to_owned())]);
         assert_eq!(describe_tree(&root), before);
+        assert_eq!(found(&ground.store), Vec::<String>::new());
+    }
+
+    #[test]
+    fn damage_is_found_whatever_became_of_what_a_layer_came_as() {
+        if !is_root() {
+            return;
+        }
+        let everything = Roots { travelled: Travelled::Drop, ..Roots::default() };
+        // Its blob was dropped in good order.
+        let ground = ground();
+        unseal(&ground);
+        ground.store.gc(&everything).unwrap();
+        assert!(!ground.store.has_blob(&ground.blob));
+        assert_eq!(found(&ground.store), Vec::<String>::new());
+        fs::write(ground.store.layer_dir(&ground.layer).join("a"), "first!").unwrap();
+        assert!(found(&ground.store)[0].contains("its files are not those it was made of"), "{:?}", found(&ground.store));
+        // What is damaged does not travel.
+        assert!(matches!(manifest_of(&ground.store, &ground.image), Err(StoreError::Damaged(layer)) if layer == ground.layer));
+        // It was damaged before: then its blob, which can mend it, stays.
+        let ground = self::ground();
+        unseal(&ground);
+        fs::write(ground.store.layer_dir(&ground.layer).join("a"), "evil!").unwrap();
+        assert_eq!(ground.store.gc(&everything).unwrap().bytes, 0);
+        assert_eq!(repair(&ground, None, None), [Repaired::Done("unpacked again from its compressed form".to_owned())]);
+        // It never had one: an archive of docker's.
+        let store = ImageStore::open_at(&ground.directory.path().join("other")).unwrap();
+        let layer = store.import_layer(&rootfs_tar(&[("z", b"last"), ("a", b"first")])[..]).unwrap().diff_id;
+        assert_eq!(found(&store), Vec::<String>::new());
+        fs::write(store.layer_dir(&layer).join("a"), "worst").unwrap();
+        assert!(found(&store)[0].contains("its files are not those it was made of"), "{:?}", found(&store));
+        // Its blob is damaged, and nobody has looked before.
+        let ground = self::ground();
+        unseal(&ground);
+        fs::write(ground.store.blob_path(&ground.blob), "x").unwrap();
+        let [blob, layer] = &found(&ground.store)[..] else { panic!("two findings") };
+        assert!(blob.starts_with("Blob(") && layer.contains("its files cannot be checked"), "{blob}; {layer}");
+        let layout = ground.directory.path().join("layout");
+        assert!(repair(&ground, Some(&layout), None).iter().all(|outcome| matches!(outcome, Repaired::Done(_))));
         assert_eq!(found(&ground.store), Vec::<String>::new());
     }
 

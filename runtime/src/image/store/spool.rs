@@ -81,26 +81,18 @@ impl ImageStore {
         }
     }
 
-    /// Removes beginnings of blobs that nobody came back for; returns their bytes. Only with the `use` lock held exclusively: then nobody
-    /// fetches.
-    pub(super) fn remove_stale_partials(&self, now: SystemTime) -> Result<u64, StoreError> {
+    /// Beginnings of blobs that nobody came back for.
+    pub(super) fn stale_partials(&self, now: SystemTime) -> Result<Vec<PathBuf>, StoreError> {
         // One from the future is as old as now.
         let is_old = |modified| now.duration_since(modified).is_ok_and(|age| age >= PARTIAL_AGE_MAX);
-        self.remove_partials(|found| found.len() == 0 || found.modified().is_ok_and(is_old))
+        self.partials(|found| found.len() == 0 || found.modified().is_ok_and(is_old))
     }
 
-    /// Removes the beginnings of blobs for which this is so. As [`Self::remove_stale_partials`].
-    pub(super) fn remove_partials(&self, goes: impl Fn(&fs::Metadata) -> bool) -> Result<u64, StoreError> {
-        let mut bytes = 0;
-        for digest in self.digests("partial", "")? {
-            let path = self.directory.join("partial").join(digest.hex());
-            let found = fs::metadata(&path).map_err(FileError::of("stat", &path))?;
-            if goes(&found) {
-                bytes += found.len();
-                atomic::remove_file(&path)?;
-            }
-        }
-        Ok(bytes)
+    /// The beginnings of blobs for which this is so.
+    pub(super) fn partials(&self, which: impl Fn(&fs::Metadata) -> bool) -> Result<Vec<PathBuf>, StoreError> {
+        let paths = self.digests("partial", "")?.into_iter().map(|digest| self.directory.join("partial").join(digest.hex()));
+        // One that is whole by now has another place.
+        Ok(paths.filter(|path| fs::metadata(path).is_ok_and(|found| which(&found))).collect())
     }
 
     fn spool<'a>(&self, blob: &'a Descriptor) -> Result<Spool<'a>, StoreError> {

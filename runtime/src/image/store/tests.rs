@@ -269,10 +269,24 @@ fn a_changed_overlay_becomes_a_layer_that_shows_the_same_tree() {
 
 /// A line of a tree without the attributes that overlayfs leaves in an upper directory for itself.
 fn strip_bookkeeping(line: &str) -> String {
-    let words = line
-        .split(' ')
-        .filter(|word| !["origin", "impure", "nlink", "uuid"].iter().any(|key| word.starts_with(&format!("trusted.overlay.{key}="))));
-    words.collect::<Vec<_>>().join(" ")
+    let mut line = line.to_owned();
+    for key in ["origin", "impure", "nlink", "uuid"] {
+        let start = format!("trusted.overlay.{key}=\"");
+        if let Some(at) = line.find(&start) {
+            // A value is quoted: what looks like its end and is not is escaped. It may hold anything else, blanks too.
+            let value = &line[at + start.len()..];
+            let mut escaped = false;
+            let end = value.find(|letter: char| {
+                let is_end = letter == '"' && !escaped;
+                escaped = letter == '\\' && !escaped;
+                is_end
+            });
+            let rest = line[at + start.len() + end.unwrap() + 1..].trim_start().to_owned();
+            line.truncate(at);
+            line.push_str(&rest);
+        }
+    }
+    line
 }
 
 /// Runs a script in an overlay of these layers, highest first, in a mount namespace of its own.

@@ -4,25 +4,21 @@
 //! Looks only; anybody may pull, build and run meanwhile.
 
 use super::images::ImageRecord;
-use super::layers::open_directory;
+use super::seal::tree_digest;
 use super::usage::DISK_FILE;
 use super::{ImageStore, LayerRecord, StoreError, read_record};
 use crate::image::ImageId;
 use crate::image::config::ImageConfig;
 use crate::image::layer::hashing::HashingSink;
-use crate::image::layer::{Times, pack, unpack};
 use crate::store::{FileError, atomic};
 use serde::Serialize;
 use spec::value::Digest;
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The file beside a layer that holds the digest of its tree, packed: written once the tree was found to be what its blob unpacks to.
-const SEAL_FILE: &str = "seal";
 /// What may lie in a layer's directory.
-const LAYER_PARTS: [&str; 5] = ["root", "layer.json", "durable", DISK_FILE, SEAL_FILE];
+const LAYER_PARTS: [&str; 4] = ["root", "layer.json", "durable", DISK_FILE];
 /// What may lie in the store's directory; the build cache has its own.
 const STORE_PARTS: [&str; 9] = ["blobs", "partial", "places", "images", "layers", "records", "locks", "scratch", "build-cache"];
 
@@ -63,15 +59,13 @@ pub struct Verified {
     pub layers: usize,
     /// Images whose records were read.
     pub images: usize,
-    /// Layers that were compared by their size alone: pulled in a form that cannot be made again, and their blobs are gone.
-    pub unsealed: BTreeSet<Digest>,
 }
 
 impl ImageStore {
     /// Reads the whole store. `progress` is told what is looked at. Errors only if the store itself cannot be read.
     pub fn verify(&self, progress: &mut dyn FnMut(&Subject)) -> Result<Verified, StoreError> {
         let _lease = self.lease()?;
-        let mut verifying = Verifying { store: self, verified: Verified::default(), bad_blobs: BTreeSet::new(), progress };
+        let mut verifying = Verifying { store: self, verified: Verified::default(), progress };
         verifying.strays()?;
         // First: a name that cannot be read stands in the way of all that looks names up.
         verifying.names()?;
@@ -88,7 +82,6 @@ type Belongs<'a> = &'a dyn Fn(&str) -> bool;
 struct Verifying<'a> {
     store: &'a ImageStore,
     verified: Verified,
-    bad_blobs: BTreeSet<Digest>,
     progress: &'a mut dyn FnMut(&Subject),
 }
 
@@ -140,7 +133,6 @@ impl Verifying<'_> {
             };
             self.verified.blobs += 1;
             if let Some(problem) = problem {
-                self.bad_blobs.insert(digest);
                 self.find(Subject::Blob(digest), problem);
             }
         }
@@ -186,35 +178,21 @@ impl Verifying<'_> {
                 self.find(Subject::Stray(entry.path()), "it does not belong to a layer");
             }
         }
-        let (found, packed) = tree_digest(&directory.join("root")).map_err(|error| format!("its files cannot be read: {error}"))?;
-        if found == record.diff_id || record.blob_diff_id == Some(found) {
-            return Ok(());
-        }
-        if record.made_here {
-            return Err("its files are not those it was made of".to_owned());
-        }
-        let seal = directory.join(SEAL_FILE);
-        match fs::read_to_string(&seal).ok().and_then(|text| text.strip_suffix('\n')?.parse::<Digest>().ok()) {
-            Some(sealed) if sealed == found => return Ok(()),
-            Some(_) => return Err("its files are not what they were when they were compared with what it came as".to_owned()),
+        let found = tree_digest(&directory.join("root")).map_err(|error| format!("its files cannot be read: {error}"))?;
+        match ImageStore::is_sound(record, &found) {
+            Some(true) => return Ok(()),
+            Some(false) => return Err("its files are not those it was made of".to_owned()),
             None => {}
         }
-        match self.store.tree_of_blob(record, &self.bad_blobs).map_err(|error| error.to_string())? {
+        match self.store.tree_of_blob(record).map_err(|error| error.to_string())? {
             Some(wanted) if wanted == found => {
                 // Without it the comparison is made again the next time.
-                let _ = fs::write(&seal, format!("{found}\n"));
+                let _ = self.store.seal(&record.diff_id, found);
                 Ok(())
             }
             Some(_) => Err("its files are not what its compressed form unpacks to".to_owned()),
-            None if packed.size_bytes > record.size_bytes => {
-                Err(format!("its files have {} bytes, {} is the most it was unpacked to", packed.size_bytes, record.size_bytes))
-            }
-            None if packed.size_bytes < record.size_bytes && record.blob.is_none() => {
-                Err(format!("its files have {} bytes instead of {}", packed.size_bytes, record.size_bytes))
-            }
             None => {
-                self.verified.unsealed.insert(record.diff_id);
-                Ok(())
+                Err("its files cannot be checked: what it came as is gone or damaged, and they were never compared with that".to_owned())
             }
         }
     }
@@ -273,29 +251,6 @@ impl Verifying<'_> {
         }
         Ok(())
     }
-}
-
-impl ImageStore {
-    /// The digest of the tree that a layer's blob unpacks to, packed; `None` without a blob that is what it was.
-    fn tree_of_blob(&self, record: &LayerRecord, bad: &BTreeSet<Digest>) -> Result<Option<Digest>, StoreError> {
-        let Some(blob) = record.blob.as_ref().filter(|blob| !bad.contains(&blob.digest)) else { return Ok(None) };
-        let Some(file) = self.open_blob(&blob.digest)? else { return Ok(None) };
-        let scratch = self.scratch()?;
-        let root = scratch.subdirectory("root")?;
-        let unpacked = unpack::unpack(file, open_directory(&root)?)?;
-        if unpacked.diff_id != record.blob_diff_id.unwrap_or(record.diff_id) {
-            return Ok(None);
-        }
-        Ok(Some(tree_digest(&root)?.0))
-    }
-}
-
-/// The digest of a tree, packed, and what that came to.
-fn tree_digest(root: &Path) -> Result<(Digest, pack::Packed), StoreError> {
-    let mut stream = HashingSink::new();
-    let packed = pack::pack(&open_directory(root)?, Times::Keep, pack::OnDisk::Leave, &mut stream)?;
-    let digest = stream.finish().map_err(FileError::of("hash", root))?;
-    Ok((digest, packed))
 }
 
 fn digest_of(mut file: File) -> Result<Digest, FileError> {

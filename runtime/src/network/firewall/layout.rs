@@ -58,6 +58,19 @@ pub(super) fn write_resolver(batch: &mut Batch<'_>) {
     }
 }
 
+/// Appends all there is in the table of a build: what comes by links of this prefix leaves in the host's name, and nothing comes to them
+/// that they did not ask for.
+pub(super) fn write_way_out(batch: &mut Batch<'_>, prefix: &str) {
+    let by = |name| rule().load_meta(name, FIRST).equal(FIRST, prefix.as_bytes());
+    batch.create_own_table("build steps");
+    batch.create_chain("postrouting", base("nat", Hook::Postrouting, PRIORITY_SOURCE_NAT));
+    batch.append_rule("postrouting", "the way out", &by(Meta::InputName).masquerade());
+    batch.create_chain("forward", base("filter", Hook::Forward, PRIORITY_FILTER));
+    let answers = by(Meta::OutputName).connection_is(Connection::Known).verdict(Verdict::Accept);
+    batch.append_rule("forward", "what was let through goes on", &answers);
+    batch.append_rule("forward", "nothing else comes in", &by(Meta::OutputName).verdict(Verdict::Drop));
+}
+
 /// The chains as they are read back.
 pub(super) fn chains() -> BTreeMap<String, Chain> {
     let chain = |layout: Layout| {

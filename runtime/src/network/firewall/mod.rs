@@ -27,9 +27,10 @@ use super::record::{NetworkRecord, readable_networks};
 use super::traffic::{Target, Traffic, host_port, published, reachable_address};
 use crate::places::Places;
 use contents::{Set, difference, port_key, target_data};
-use layout::{chains, layout_comment, write_layout, write_resolver};
+use layout::{chains, layout_comment, write_layout, write_resolver, write_way_out};
 use spec::value::{ContainerId, Name, PortMapping};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The table as the kernel has it, read once and asked several questions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,6 +177,45 @@ fn settle_walls(places: &Places, network: &Name, wanted: &Contents) -> Result<()
     }
     let found = state.contents.about(&bridge_name(places, network));
     difference(&places.instance(), &found, wanted).commit(&mut open()?).map_err(changing(places))
+}
+
+/// A table that is there as long as this is held: the kernel removes it with the socket, however its holder ends.
+#[derive(Debug)]
+pub(super) struct Wall {
+    table: String,
+    socket: Socket,
+}
+
+/// Names tried for such a table: as many as builds of agents that share this network and the number of their process.
+const TABLE_NAMES_MAX: u32 = 16;
+
+/// Lets links whose names begin with this prefix reach what the host reaches, and nothing reach them.
+pub(super) fn lead_out(prefix: &str) -> Result<Wall, NetworkError> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let mut socket = open()?;
+    let mut attempts = 0;
+    loop {
+        // One a build: a table that is owned cannot be shared.
+        let table = format!("agent-build-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut batch = Batch::new(&table);
+        write_way_out(&mut batch, prefix);
+        attempts += 1;
+        match batch.commit(&mut socket) {
+            Ok(()) => return Ok(Wall { table, socket }),
+            // Somebody of the same number, in another namespace of processes, has it.
+            Err(error) if matches!(error.refusal(), Some(libc::EEXIST | libc::EPERM)) && attempts < TABLE_NAMES_MAX => {}
+            Err(error) => return Err(NetworkError::netlink(format!("write nftables table {table}"), Feature::Nftables)(error)),
+        }
+    }
+}
+
+impl Drop for Wall {
+    fn drop(&mut self) {
+        let mut batch = Batch::new(&self.table);
+        batch.delete_table();
+        // Sooner done than by closing the socket, which waits for packets under way; what fails here is done by that.
+        let _ = batch.commit(&mut self.socket);
+    }
 }
 
 /// Leads the container's name server, in the namespace of this thread, to where its shim listens.

@@ -1,7 +1,7 @@
 //! Batches: everything in one takes effect at the same instant, or nothing does. Pure but for [`Batch::commit`].
 
 use super::super::attributes::Attributes;
-use super::super::netlink::{NLM_F_APPEND, NLM_F_CREATE, NetlinkError, Request, Socket};
+use super::super::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NetlinkError, Request, Socket};
 use super::expression::Expressions;
 use super::{DATA_VALUE, FAMILY_IP, LIST_ELEMENT, SUBSYSTEM_NFTABLES, USERDATA_COMMENT, chain, header, kind, rule, set, table};
 
@@ -104,6 +104,12 @@ impl<'a> Batch<'a> {
     pub(crate) fn ensure_table(&mut self, comment: &str) {
         let attributes = self.body().text(table::NAME, self.table).bytes(table::USERDATA, &userdata(comment));
         self.push(kind::NEW_TABLE, NLM_F_CREATE, attributes);
+    }
+
+    /// Makes the table, to be changed by the socket of this batch alone and gone with it.
+    pub(crate) fn create_own_table(&mut self, comment: &str) {
+        let attributes = self.body().text(table::NAME, self.table).u32(table::FLAGS, table::FLAG_OWNER);
+        self.push(kind::NEW_TABLE, NLM_F_CREATE | NLM_F_EXCL, attributes.bytes(table::USERDATA, &userdata(comment)));
     }
 
     /// Deletes the table and all in it; it must exist.

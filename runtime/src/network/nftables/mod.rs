@@ -30,6 +30,9 @@ mod kind {
 /// Attributes of tables.
 mod table {
     pub(super) const NAME: u16 = 1;
+    pub(super) const FLAGS: u16 = 2;
+    /// `NFT_TABLE_F_OWNER`, Linux 5.12.
+    pub(super) const FLAG_OWNER: u32 = 2;
     pub(super) const USERDATA: u16 = 6;
 }
 

@@ -1,6 +1,6 @@
 //! What things cost; a measurement, not a test: `cargo test -p runtime network::tests::cost -- --ignored --nocapture`.
 
-use super::super::{FirewallState, Links, connect, disconnect};
+use super::super::{FirewallState, Links, Sandboxes, connect, disconnect};
 use super::host::{endpoint, on_a_host, set_traffic, traffic};
 use spec::value::ContainerId;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ fn of_connecting_and_of_moving_ports() {
         print("connect", connected);
         let again = (0..ROUNDS).map(|index| time(|| connect(&host.places, &id(index), &at(index)).unwrap()).0).collect();
         print("connect what is connected", again);
-        print("look at 50 links", (0..ROUNDS).map(|_| time(|| Links::read(&host.places).unwrap()).0).collect());
+        print("look at 50 links", (0..ROUNDS).map(|_| time(|| Links::read(&host.places, host.networks.keys()).unwrap()).0).collect());
         let serving = |index: usize| traffic(&[("web@1", &at(index), &["8080:80"])]);
         let moved =
             (0..ROUNDS).map(|index| time(|| set_traffic(&host.places, &serving(index.saturating_sub(1)), &serving(index)).unwrap()).0);
@@ -37,5 +37,26 @@ fn of_connecting_and_of_moving_ports() {
         print("look at the firewall", (0..ROUNDS).map(|_| time(|| FirewallState::read(&host.places).unwrap()).0).collect());
         let disconnected = (0..ROUNDS).map(|index| time(|| disconnect(&host.places, &id(index), &at(index)).unwrap()).0).collect();
         print("disconnect", disconnected);
+    });
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn of_networks_of_build_steps() {
+    on_a_host(|host| {
+        let (mut first, mut second, mut again, mut over) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let sandboxes = Sandboxes::new(&host.places);
+            let (took, one) = time(|| sandboxes.take().unwrap());
+            first.push(took);
+            second.push(time(|| sandboxes.take().unwrap()).0);
+            drop(one);
+            again.push(time(|| sandboxes.take().unwrap()).0);
+            over.push(time(|| drop(sandboxes)).0);
+        }
+        print("the first of a build", first);
+        print("another one beside it", second);
+        print("one that served before", again);
+        print("the end of the build", over);
     });
 }

@@ -113,7 +113,7 @@ impl Host {
     /// What is wrong with a container's links.
     pub(super) fn link_faults(&self, id: &str, endpoints: &[Endpoint]) -> Vec<String> {
         let id: ContainerId = id.parse().unwrap();
-        Links::read(&self.places).unwrap().link_faults(&id, endpoints).iter().map(ToString::to_string).collect()
+        Links::read(&self.places, self.networks.keys()).unwrap().link_faults(&id, endpoints).iter().map(ToString::to_string).collect()
     }
 }
 

@@ -8,3 +8,4 @@ mod isolation;
 mod ports;
 mod reach;
 mod repair;
+mod sandbox;

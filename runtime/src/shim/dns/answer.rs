@@ -98,7 +98,10 @@ fn look_up(question: &Question<'_>, networks: &[&Records]) -> Found {
     addresses.dedup();
     match question.qtype {
         // The root itself has no label at all and is a name of the world.
-        _ if addresses.is_empty() => Found::Nothing { local: labels.len() == 1 },
+        _ if addresses.is_empty() => {
+            let is_hosts = networks.iter().any(|records| records.forward_single_labels);
+            Found::Nothing { local: labels.len() == 1 && !is_hosts }
+        }
         QTYPE::TYPE(TYPE::A) | QTYPE::ANY if ours => Found::Addresses(addresses),
         _ => Found::OtherType,
     }
@@ -178,7 +181,7 @@ mod tests {
         let address = |bytes: [u8; 4]| Ipv4Addr::from(bytes);
         let domain: BTreeMap<_, _> =
             domain.into_iter().map(|(name, list)| (name.to_owned(), list.into_iter().map(address).collect())).collect();
-        Records { domain, forward }
+        Records { domain, forward, forward_single_labels: false }
     }
 
     fn query(name: &str, kind: TYPE) -> Vec<u8> {
@@ -214,6 +217,14 @@ mod tests {
         assert_eq!(ask("db", TYPE::A, true), "NoError 10.0.0.4");
         assert_eq!(ask("DB", TYPE::A, false), "NoError 10.0.0.4");
         assert_eq!(ask("web", TYPE::A, true), "NoError 10.0.0.2 10.0.0.3");
+    }
+
+    #[test]
+    fn where_nobody_has_a_name_all_are_the_hosts() {
+        let nobody = Records { forward: true, forward_single_labels: true, ..Records::default() };
+        for name in ["proxy", "example.org", "4.3.2.1.in-addr.arpa"] {
+            assert_eq!(answer(&query(name, TYPE::A), &[&nobody], Transport::Udp), Verdict::Forward, "{name}");
+        }
     }
 
     #[test]

@@ -20,5 +20,8 @@ pub mod upstream;
 
 pub use crate::network::RESOLVER as ADDRESS;
 
+/// Where the host keeps its nameservers, resolv.conf(5).
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// Longest query taken: one question with EDNS options; RFC 1035 allows 255 bytes of name.
 pub const QUERY_BYTES_MAX: usize = 1232;

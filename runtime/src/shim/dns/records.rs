@@ -18,6 +18,9 @@ pub struct Records {
     pub domain: BTreeMap<String, Vec<Ipv4Addr>>,
     /// Whether names beyond it may be asked for: false on an internal network.
     pub forward: bool,
+    /// Whether those of a single label, too: where nobody has a name they can only be the host's.
+    #[serde(default)]
+    pub forward_single_labels: bool,
 }
 
 /// A records file, read again when it changes.
@@ -32,6 +35,12 @@ impl RecordsFile {
     /// The file of one network; it need not exist yet.
     pub fn new(path: PathBuf) -> Self {
         Self { path, seen: None, records: Records::default() }
+    }
+
+    /// No file: no names of its own, all others are asked for.
+    pub fn outward() -> Self {
+        let records = Records { forward: true, forward_single_labels: true, ..Records::default() };
+        Self { path: PathBuf::new(), seen: None, records }
     }
 
     /// What it says now. An absent or unreadable file keeps what it said before: it is replaced by rename, so that is no

@@ -31,19 +31,27 @@ impl Responder {
     /// Opens it inside the namespace pinned at `namespace`, with the records files of the container's networks and the host's
     /// `resolv.conf`.
     pub fn open(namespace: &Path, records: Vec<PathBuf>, resolv_conf: PathBuf) -> io::Result<Self> {
+        let networks = records.into_iter().map(RecordsFile::new).collect();
+        Self::with(namespace, networks, resolv_conf)
+    }
+
+    /// Opens it for a namespace without names of its own.
+    pub fn outward(namespace: &Path, resolv_conf: PathBuf) -> io::Result<Self> {
+        Self::with(namespace, vec![RecordsFile::outward()], resolv_conf)
+    }
+
+    fn with(namespace: &Path, networks: Vec<RecordsFile>, resolv_conf: PathBuf) -> io::Result<Self> {
         let (udp, tcp) = namespace::inside(namespace, || Ok((UdpSocket::bind(ADDRESS)?, TcpListener::bind(ADDRESS)?)))?;
         udp.set_nonblocking(true)?;
         tcp.set_nonblocking(true)?;
-        let mut responder = Self {
+        Ok(Self {
             udp,
             tcp,
-            networks: Vec::new(),
+            networks,
             upstream: Upstream::new(resolv_conf),
             forwarder: Forwarder::default(),
             connections: Connections::default(),
-        };
-        responder.serve(records);
-        Ok(responder)
+        })
     }
 
     /// Answers for these networks from now on.

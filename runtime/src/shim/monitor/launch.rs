@@ -6,9 +6,10 @@ use super::shutdown::Shutdown;
 use super::{Ground, Life, Logs, Monitor, Weight};
 use crate::cgroup::Cgroup;
 use crate::container::config::NetworkConfig;
-use crate::container::list::{read_config, read_state};
+use crate::container::list::{SHIM_LOCK, read_config, read_state};
 use crate::container::liveness;
 use crate::places::Places;
+use crate::shim::dns::RESOLV_CONF;
 use crate::shim::dns::responder::Responder;
 use crate::shim::log::file::LogFile;
 use crate::shim::log::pump::{Bench, Pump};
@@ -29,9 +30,6 @@ use std::time::{Duration, Instant};
 
 /// How long a predecessor that is about to end is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Where the host keeps its nameservers, resolv.conf(5).
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// What a shim is told on its command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +89,7 @@ fn launch(Arguments { places, id, task }: Arguments) -> Result<Monitor, Problem>
     let _ = rustix::process::setsid();
     std::env::set_current_dir("/").map_err(Problem::of("enter /"))?;
     let (directory, run) = (places.container(&id), places.container_run(&id));
-    let lock = lock(&run.join("shim.lock"))?;
+    let lock = lock(&run.join(SHIM_LOCK))?;
     let ground = Ground { places, id, directory, run, _lock: lock };
     let config = read_config(&ground.places, &ground.id).map_err(Problem::of("read configuration"))?;
     let cgroup = Cgroup::of_container(&ground.places, &ground.id).map_err(Problem::of("find control groups"))?;

@@ -1,10 +1,12 @@
 //! Makes what is to be mounted ready, for as long as the command runs.
 
+use super::bind::{Bind, bind};
 use super::{Access, Mount};
-use crate::builder::cache_mount::{CacheMounts, Claim};
+use crate::builder::cache_mount::{CacheMounts, Claim, Wish};
 use crate::builder::error::StepError;
 use crate::builder::given::Given;
-use crate::builder::step::source::{self, From};
+use crate::builder::ssh::Socket;
+use crate::builder::step::source::{self, Found, From};
 use crate::builder::tree::{self, Chmod, Content, CopyTimes, Draft, Existing, Look, Owner, Ownership, Root};
 use crate::container::config::MountConfig;
 use crate::image::layer::pack::EPOCH;
@@ -14,6 +16,7 @@ use spec::value::Digest;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +30,8 @@ pub(crate) struct Held {
     /// Where the first agent's socket is.
     pub agent: Option<String>,
     _claims: BTreeMap<String, Claim>,
+    _open: Vec<OwnedFd>,
+    _sockets: Vec<Socket>,
 }
 
 /// What mounts are made ready with.
@@ -41,6 +46,8 @@ pub(crate) struct Means<'a> {
     pub memory: &'a Scratch,
     /// An empty directory.
     pub empty: &'a Path,
+    /// Whether the step is still wanted.
+    pub is_wanted: &'a dyn Fn() -> bool,
 }
 
 /// Makes mounts ready; `sources` are what they take from, one for one.
@@ -48,15 +55,23 @@ pub(crate) fn hold(mounts: &[Mount], sources: &[From<'_>], means: &Means<'_>) ->
     let mut held = Held { _claims: claims(mounts, sources, means)?, ..Held::default() };
     for (index, (mount, from)) in mounts.iter().zip(sources).enumerate() {
         let mount = match mount {
-            Mount::Tmpfs { target, size } => Some(MountConfig::Tmpfs { target: target.clone(), size: *size, mode: 0o1777 }),
+            // Unlike a container's: builds unpack programs there and run them.
+            Mount::Tmpfs { target, size, writable: true } => {
+                Some(MountConfig::Tmpfs { target: target.clone(), size: *size, mode: 0o1777, executable: true })
+            }
+            Mount::Tmpfs { target, writable: false, .. } => {
+                let source = means.empty.to_owned();
+                Some(MountConfig::Bind { source, target: target.clone(), read_only: true, copy_up: false })
+            }
             Mount::Cache { target, id, writable, .. } => {
                 let source = held._claims[id].directory().to_owned();
                 Some(MountConfig::Bind { source, target: target.clone(), read_only: !writable, copy_up: false })
             }
             Mount::Bind { target, source, writable, .. } => {
                 let directory = means.scratch.subdirectory(&format!("mount-{index}"))?;
-                let source = copy(&directory, source, from, means.empty)?;
-                Some(MountConfig::Bind { source, target: target.clone(), read_only: !writable, copy_up: false })
+                let (mount, open) = bind(Bind { target, source, writable: *writable }, from, &directory, means)?;
+                held._open.extend(open);
+                Some(mount)
             }
             Mount::Secret { id, target, variable, access, required } => match (means.given.secrets.get(id), required) {
                 (None, false) => None,
@@ -74,12 +89,16 @@ pub(crate) fn hold(mounts: &[Mount], sources: &[From<'_>], means: &Means<'_>) ->
                     target.as_ref().map(bind).transpose()?
                 }
             },
-            Mount::Ssh { id, target, required } => match (means.given.agents.get(id), required) {
+            Mount::Ssh { id, target, access, required } => match (means.given.agents.get(id), required) {
                 (None, false) => None,
                 (None, true) => return Err(StepError::NotGiven { what: "ssh agent", id: id.clone(), option: "--ssh" }),
-                (Some(socket), _) => {
+                (Some(agent), _) => {
+                    let access = (access.mode, access.owner.user, access.owner.group);
+                    let socket = Socket::open(means.memory.path(), &format!("ssh-{index}"), agent.clone(), access)?;
+                    let source = socket.path().to_owned();
+                    held._sockets.push(socket);
                     held.agent.get_or_insert_with(|| target.to_string());
-                    Some(MountConfig::Bind { source: socket.clone(), target: target.clone(), read_only: false, copy_up: false })
+                    Some(MountConfig::Bind { source, target: target.clone(), read_only: false, copy_up: false })
                 }
             },
         };
@@ -100,7 +119,8 @@ fn claims(mounts: &[Mount], sources: &[From<'_>], means: &Means<'_>) -> Result<B
     let mut claims = BTreeMap::new();
     for (id, (access, sharing, base)) in wanted {
         let variant = base.map(|(source, from)| variant(source, from));
-        let claim = means.caches.claim(&id, variant.as_ref(), sharing, &mut |directory| {
+        let wish = Wish { id: &id, variant: variant.as_ref(), sharing, is_wanted: means.is_wanted };
+        let claim = means.caches.claim(wish, &mut |directory| {
             if let Some((source, from)) = base {
                 copy_into(directory, source, from, means.empty)?;
             }
@@ -136,20 +156,14 @@ fn give(path: &Path, access: Access) -> Result<(), FileError> {
 }
 
 /// Copies what is to be bound; the path of the copy.
-fn copy(directory: &Path, path: &str, from: &From<'_>, empty: &Path) -> Result<PathBuf, StepError> {
+pub(super) fn copy(directory: &Path, found: Found, from: &From<'_>) -> Result<PathBuf, StepError> {
     let root = Root::open(directory)?;
-    let mut copied = directory.join("tree");
-    source::each_source(path, from, empty, &mut |found| {
-        let mut draft = Draft::new(&root, EPOCH);
-        if matches!(found.entry.content, Content::Directory(_)) {
-            draft.place(&found.directory, found.entry, b"tree", b"/tree/", &look(from))?;
-        } else {
-            copied = directory.join("file");
-            draft.place(&found.directory, found.entry, b"file", b"/file", &look(from))?;
-        }
-        Ok(tree::write_tree(draft, root.descriptor())?)
-    })?;
-    Ok(copied)
+    let mut draft = Draft::new(&root, EPOCH);
+    let name = if matches!(found.entry.content, Content::Directory(_)) { "tree" } else { "file" };
+    let target = if name == "tree" { "/tree/" } else { "/file" };
+    draft.place(&found.directory, found.entry, name.as_bytes(), target.as_bytes(), &look(from))?;
+    tree::write_tree(draft, root.descriptor())?;
+    Ok(directory.join(name))
 }
 
 /// Copies a directory's content.

@@ -1,22 +1,24 @@
 //! `RUN --mount`: what a command finds besides its image, and what is not part of the layer.
 //!
-//! tmpfs: memory. cache: a directory that stays, shared by all builds of the store under its id (`builder::cache_mount`). bind: a copy
-//! of what the context, a stage or an image has, so that neither rules of `.dockerignore` nor writes of the command matter to the
-//! original. secret: a value given with the build, as a file or a variable. ssh: the socket of an agent given with the build. Neither
-//! value nor socket is part of a layer, a history, a cache key or a log.
+//! tmpfs: memory. cache: a directory that stays, shared by all builds of the store under its id (`builder::cache_mount`). bind: what the
+//! context, a stage or an image has (`bind`); what is written there goes with the command. secret: a value given with the build, as a file
+//! or a variable. ssh: a socket behind which an agent or keys given with the build answer (`builder::ssh`). Neither value nor key is part
+//! of a layer, a history, a cache key or a log.
 
+mod bind;
 mod hold;
 mod options;
 
 pub(crate) use hold::{Means, hold};
 pub(crate) use options::parse;
 
-use super::source::{self, From};
+use super::source::{self, From, Identity};
 use crate::builder::cache::KeyBuilder;
 use crate::builder::cache_mount::Sharing;
 use crate::builder::error::StepError;
 use crate::builder::tree::Owner;
 use spec::value::{ByteSize, MountTarget};
+use std::fmt;
 
 /// A mount as asked for, its variables replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub(crate) enum Mount {
         target: MountTarget,
         /// Most it holds.
         size: Option<ByteSize>,
+        /// Whether the command may write.
+        writable: bool,
     },
     /// A directory that stays.
     Cache {
@@ -45,7 +49,7 @@ pub(crate) enum Mount {
         /// Whether the command may write.
         writable: bool,
     },
-    /// A copy of something.
+    /// Something that is there.
     Bind {
         /// Where.
         target: MountTarget,
@@ -75,6 +79,8 @@ pub(crate) enum Mount {
         id: String,
         /// Where.
         target: MountTarget,
+        /// Bits and owner of the socket.
+        access: Access,
         /// Whether it is an error that there is none.
         required: bool,
     },
@@ -89,6 +95,12 @@ pub(crate) struct Access {
     pub owner: Owner,
 }
 
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:o} {}:{}", self.mode, self.owner.user, self.owner.group)
+    }
+}
+
 impl Mount {
     /// The stage or image it takes from.
     pub(crate) fn from(&self) -> Option<&str> {
@@ -96,6 +108,16 @@ impl Mount {
             Self::Bind { from, .. } | Self::Cache { from, .. } => from.as_deref(),
             Self::Tmpfs { .. } | Self::Secret { .. } | Self::Ssh { .. } => None,
         }
+    }
+
+    /// Whether it shows a part of layers: one that may be the same in others.
+    pub(crate) fn shows_part_of_layers(&self, from: &From<'_>) -> bool {
+        matches!((self, from), (Self::Bind { source, .. }, From::Layers { .. }) if !source::is_whole(source))
+    }
+
+    /// Whether it shows files that may change meanwhile.
+    pub(crate) fn shows_context(&self, from: &From<'_>) -> bool {
+        matches!((self, from), (Self::Bind { .. }, From::Context(_)))
     }
 
     /// Where it appears, if it is a file or directory.
@@ -107,19 +129,19 @@ impl Mount {
     }
 }
 
-/// What of a mount decides the result: where it is, and of a bind its content. Never what a cache holds, nor the value of a secret.
-pub(crate) fn key(key: &mut KeyBuilder, mount: &Mount, from: &From<'_>) -> Result<(), StepError> {
+/// What of a mount decides the result: where it is, and of a bind what is there. Never what a cache holds, nor the value of a secret.
+pub(crate) fn key(key: &mut KeyBuilder, mount: &Mount, from: &From<'_>, identity: Identity<'_>) -> Result<(), StepError> {
     match mount {
         Mount::Tmpfs { target, .. } => key.text("tmpfs").text(target.as_str()),
         Mount::Cache { target, id, .. } => key.text("cache").text(target.as_str()).text(id),
         Mount::Secret { id, target, variable, access, .. } => {
             key.text("secret").text(id).text(target.as_ref().map_or("", MountTarget::as_str)).text(variable.as_deref().unwrap_or_default());
-            key.text(&format!("{:o} {}:{}", access.mode, access.owner.user, access.owner.group))
+            key.text(&access.to_string())
         }
-        Mount::Ssh { id, target, .. } => key.text("ssh").text(id).text(target.as_str()),
-        Mount::Bind { target, source: path, .. } => {
-            key.text("bind").text(target.as_str()).text(path);
-            source::key_of_source(key, path, from)?;
+        Mount::Ssh { id, target, access, .. } => key.text("ssh").text(id).text(target.as_str()).text(&access.to_string()),
+        Mount::Bind { target, source: path, writable, .. } => {
+            key.text("bind").text(target.as_str()).text(if *writable { "rw" } else { "ro" });
+            source::key_of_path(key, path, from, identity)?;
             key
         }
     };

@@ -34,9 +34,10 @@ pub(crate) fn parse(text: &str, position: usize, state: &State, lexer: &Lexer) -
         let target = state.absolute(target);
         target.trim_end_matches('/').parse::<MountTarget>().map_err(|error| invalid(error.to_string()))
     };
-    let target = || options.target.as_deref().ok_or_else(|| invalid("it needs a target=…".to_owned())).and_then(absolute);
+    // As BuildKit: nothing said is the working directory.
+    let target = || absolute(options.target.as_deref().unwrap_or("."));
     Ok(match kind.as_str() {
-        "tmpfs" => Mount::Tmpfs { target: target()?, size: options.size },
+        "tmpfs" => Mount::Tmpfs { target: target()?, size: options.size, writable: options.writable.unwrap_or(true) },
         "cache" => {
             let target = target()?;
             let id = options.id.clone().unwrap_or_else(|| target.to_string());
@@ -45,6 +46,9 @@ pub(crate) fn parse(text: &str, position: usize, state: &State, lexer: &Lexer) -
             Mount::Cache { target, id, access, sharing, from: options.from.clone(), source, writable: options.writable.unwrap_or(true) }
         }
         "secret" => {
+            if options.id.is_some() && options.source.is_some() {
+                return Err(invalid("id and source are two names for the same: say one".to_owned()));
+            }
             let base = |path: &str| path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
             let named = options.id.clone().or_else(|| options.source.clone()).or_else(|| options.target.as_deref().map(base));
             let id = named.ok_or_else(|| invalid("it needs an id=… or a target=…".to_owned()))?;
@@ -60,7 +64,7 @@ pub(crate) fn parse(text: &str, position: usize, state: &State, lexer: &Lexer) -
             let default = format!("/run/buildkit/ssh_agent.{position}");
             let target = absolute(options.target.as_deref().unwrap_or(&default))?;
             let id = options.id.clone().or_else(|| options.source.clone()).unwrap_or_else(|| "default".to_owned());
-            Mount::Ssh { id, target, required: options.required }
+            Mount::Ssh { id, target, access: options.access(0o600), required: options.required }
         }
         // The only one left that `belong` lets pass.
         _ => {
@@ -83,6 +87,7 @@ struct Options {
     group: Option<u32>,
     size: Option<ByteSize>,
     variable: Option<String>,
+    relabel: bool,
     writable: Option<bool>,
     required: bool,
 }
@@ -90,8 +95,8 @@ struct Options {
 impl Options {
     fn set(&mut self, name: &str, value: Option<String>) -> Result<(), String> {
         let switch = |value: &Option<String>| match value.as_deref() {
-            None | Some("true" | "1") => Ok(true),
-            Some("false" | "0") => Ok(false),
+            None | Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
             Some(other) => Err(format!("{name} is true or false, not {other:?}")),
         };
         let text = |value: Option<String>| value.ok_or_else(|| format!("{name} needs a value"));
@@ -122,6 +127,8 @@ impl Options {
             "readonly" | "ro" => self.writable = Some(!switch(&value)?),
             "required" => self.required = switch(&value)?,
             "env" => self.variable = Some(text(value)?),
+            // Of podman's: labels of SELinux, of which no file here has one of its own.
+            "z" | "relabel" => self.relabel = true,
             _ => return Err(format!("there is no option {name:?}")),
         }
         Ok(())
@@ -141,6 +148,7 @@ impl Options {
             ("size", self.size.is_some(), &["tmpfs"]),
             ("env", self.variable.is_some(), &["secret"]),
             ("required", self.required, &["secret", "ssh"]),
+            ("z", self.relabel, &["bind", "cache"]),
         ];
         match given.iter().find(|(_, given, kinds)| *given && !kinds.contains(&kind)) {
             Some((name, ..)) => Err(format!("a mount of type {kind} has no {name}")),
@@ -178,11 +186,22 @@ mod tests {
         assert_eq!(parsed("type=secret,target=/x/$V"), Ok(secret("v", Some("/x/v"), None, 0o400)));
         assert_eq!(parsed("type=secret,id=a/b,env=B"), Ok(secret("a/b", None, Some("B"), 0o400)));
         assert_eq!(parsed("type=secret,id=a,env=B,target=c,mode=0444"), Ok(secret("a", Some("/w/c"), Some("B"), 0o444)));
-        let ssh = |id: &str, target: &str| Mount::Ssh { id: id.to_owned(), target: target.parse().expect("a target"), required: true };
-        assert_eq!(parsed("type=ssh,required"), Ok(ssh("default", "/run/buildkit/ssh_agent.2")));
-        assert_eq!(parsed("type=ssh,id=x,dst=/s,required=true"), Ok(ssh("x", "/s")));
-        let bind = Mount::Bind { target: "/w/t".parse().expect("a target"), from: None, source: "/".to_owned(), writable: false };
-        assert_eq!(parsed("target=t/"), Ok(bind));
+        let ssh = |id: &str, target: &str, mode, user| {
+            let access = Access { mode, owner: Owner { user, group: 0 } };
+            Mount::Ssh { id: id.to_owned(), target: target.parse().expect("a target"), access, required: true }
+        };
+        assert_eq!(parsed("type=ssh,required"), Ok(ssh("default", "/run/buildkit/ssh_agent.2", 0o600, 0)));
+        assert_eq!(parsed("type=ssh,id=x,dst=/s,required=true,uid=5,mode=660"), Ok(ssh("x", "/s", 0o660, 5)));
+        let bind =
+            |target: &str| Mount::Bind { target: target.parse().expect("a target"), from: None, source: "/".to_owned(), writable: false };
+        assert_eq!(parsed("target=t/"), Ok(bind("/w/t")));
+        assert_eq!(parsed("type=bind,Z"), Ok(bind("/w")));
+        let memory = |size: &str, writable| {
+            let size = size.parse().ok();
+            Mount::Tmpfs { target: "/w".parse().expect("a target"), size, writable }
+        };
+        assert_eq!(parsed("type=tmpfs,size=1.5g"), Ok(memory("1536Mi", true)));
+        assert_eq!(parsed("type=tmpfs,readonly=True"), Ok(memory("", false)));
         let Ok(Mount::Cache { id, sharing: Sharing::Private, writable: false, .. }) = parsed("type=cache,dst=/c,sharing=private,ro") else {
             panic!("a cache");
         };
@@ -193,7 +212,9 @@ mod tests {
     fn what_is_refused() {
         let cases = [
             ("type=secret", "it needs an id=… or a target=…"),
-            ("type=bind", "it needs a target=…"),
+            ("type=secret,id=a,source=b", "id and source are two names for the same: say one"),
+            ("type=tmpfs,target=/x,z", "a mount of type tmpfs has no z"),
+            ("target=/x,ro=maybe", "ro is true or false, not \"maybe\""),
             ("type=tmpfs,target=/x,mode=1777", "a mount of type tmpfs has no mode"),
             ("target=/x,uid=1", "a mount of type bind has no uid"),
             ("type=secret,id=a,from=b", "a mount of type secret has no from"),

@@ -32,6 +32,29 @@ fn hostile_layers_are_refused_by_name() {
 }
 
 #[test]
+fn a_pull_that_nobody_wants_any_more_ends() {
+    if !is_root() {
+        return;
+    }
+    // A layer of which a byte comes now and then, and a registry that says "later" again and again: each would take minutes.
+    let (fixture, slow) = (Fixture::new(), Duration::from_millis(20));
+    let dripping = Server::start(move |request, _| {
+        let answer = fixture.answer(request);
+        if fixture.is_layer(request) { Answer { drip: Some(slow), ..answer } } else { answer }
+    });
+    let busy = Server::start(|_, _| Answer::new(503, "").with("Retry-After", "60"));
+    for (server, requests) in [(dripping, 3), (busy, 1)] {
+        let host = Host::new();
+        let is_wanted = || server.seen().len() < requests;
+        let access = host.access();
+        let options = PullOptions { is_wanted: &is_wanted, ..PullOptions::new(&access) };
+        let text = chain(&pull(&host.store, &server.reference(), &options).unwrap_err());
+        assert!(text.ends_with("broken off: it is not wanted any more"), "{text}");
+        assert!(host.is_empty());
+    }
+}
+
+#[test]
 fn a_gzip_bomb_is_refused_while_it_unfolds() {
     if !is_root() {
         return;
