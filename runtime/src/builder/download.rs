@@ -236,7 +236,7 @@ impl Downloads {
         let (etag, last_modified) = (text(header::ETAG), text(header::LAST_MODIFIED));
         let name = text(header::CONTENT_DISPOSITION).as_deref().and_then(file_name);
         let digest = self.keep(&mut response, url, blobs)?;
-        let modified = last_modified.as_deref().and_then(http_date);
+        let modified = last_modified.as_deref().and_then(crate::time::http_date);
         Ok(Download { digest, modified, name, etag, last_modified, from: shown(url) })
     }
 
@@ -335,20 +335,6 @@ fn file_name(text: &str) -> Option<String> {
     Some(parameter.trim_matches('"').to_owned()).filter(|name| !name.is_empty())
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that servers may send today (RFC 9110, 5.6.7), as seconds since 1970.
-fn http_date(text: &str) -> Option<i64> {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let mut parts = text.split_once(", ")?.1.split_ascii_whitespace();
-    let day: i64 = parts.next()?.parse().ok()?;
-    let month = parts.next()?;
-    let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
-    let year: i64 = parts.next()?.parse().ok()?;
-    let mut clock = parts.next()?.split(':').map(|part| part.parse::<i64>().ok());
-    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
-    let sane = (1..=31).contains(&day) && (1970..=9999).contains(&year) && hour < 24 && minute < 60 && second <= 60;
-    sane.then(|| crate::time::days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,15 +355,6 @@ mod tests {
         }
         assert_eq!(file_name("attachment; filename=\"x y.zip\""), Some("x y.zip".to_owned()));
         assert_eq!(file_name("inline"), None);
-    }
-
-    #[test]
-    fn dates() {
-        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
-        assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
-        for text in ["", "yesterday", "Sun, 06 Nov 1994", "Sun, 40 Nov 1994 08:49:37 GMT"] {
-            assert_eq!(http_date(text), None, "{text}");
-        }
     }
 
     #[test]
