@@ -17,22 +17,21 @@
 //! Where this differs from BuildKit, and why:
 //! - Files of the context are dated by the build's fixed time, and bring no extended attributes: Git keeps neither.
 //! - `--exclude` also leaves out names that a wildcard brings in, as the documentation says and the code does not.
+//! - Errors where BuildKit goes on: a name in `--chown` that the image does not know (it takes root), an archive that breaks off, a trigger
+//!   of ONBUILD that is no instruction, a STOPSIGNAL that is no signal.
 //! - A later tree wins over an earlier one, also a file over a directory and the reverse, as with the builders before BuildKit, which
 //!   stops there.
 //! - Sockets are left out; BuildKit fails.
-//! - What is wrong is an error where BuildKit goes on: a name in `--chown` that the image does not know (root there), an archive that
-//!   breaks off (what came before stays), an ONBUILD that cannot be read or a STOPSIGNAL that there is none (left to whoever runs it).
 //! - A repository's `.git` holds the commit and nothing else, without times, so that it is the same every time; no `git://`, which
 //!   anybody on the way can change.
-//! - A file of the web without a name in its URL is called what the server says; BuildKit's word for it is `__unnamed__`.
-//! - `--target` takes a stage's number too, as the builders before BuildKit.
-//! - RUN never gets more than a container: `--security=insecure` and `--device` are refused. `--network=host` is allowed by `--allow
-//!   network.host`, or by being the network of the whole build.
-//! - A directory of the context that RUN binds is the directory itself where all of it belongs to root. What changes there while a
-//!   command runs is seen by it, and then the step is not remembered; BuildKit has copied the context before.
-//! - A cache mount that is `locked` keeps those out that would share it; BuildKit gives them another one.
-//! - Keys for ssh mounts are read as OpenSSH writes them, without a passphrase; for others there is `ssh-agent`. podman's `z`, `Z` and
-//!   `relabel` of mounts are taken and mean nothing.
+//! - RUN `--network=host` is allowed by `--allow network.host`, or by being the network of the whole build.
+//! - RUN `--security=insecure` and `--device` are refused: a build's commands never get more than a container's.
+//! - A bound directory of the context is the directory itself where all of it belongs to root. What changes there while a command runs
+//!   is seen by it, and then the step is not remembered; BuildKit has copied the context before.
+//! - A cache that is `locked` keeps those out that would share it; BuildKit gives them another one.
+//! - A directory made for a mount goes with it, as in BuildKit since 0.11; the one in Docker 20.10 leaves it empty.
+//! - Taken besides: `--target` by number; the server's name for a file of the web whose URL has none; podman's `z`, `Z` and `relabel` of
+//!   mounts, which mean nothing here. Keys for ssh mounts have no passphrase; for others there is `ssh-agent`.
 
 mod build;
 pub mod cache;
