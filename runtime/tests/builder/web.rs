@@ -117,7 +117,6 @@ fn a_checksum_is_believed_before_the_server_is_asked() {
         (format!("ADD --checksum=sha256:1 {} /t", server.url("/dir/file")), "--checksum: "),
         ("ADD --checksum=sha256:1 local /t".to_owned(), "--checksum is for a source on the web or in a repository"),
         ("ADD https://example.org/r.git /t".to_owned(), "this build was given no way to fetch repositories"),
-        ("ADD --keep-git-dir https://example.org/r.git /t".to_owned(), "not supported yet: --keep-git-dir"),
     ] {
         let refused = site.refusal(&format!("FROM scratch\n{instruction}"));
         assert!(refused.contains(expected), "{instruction}\n{refused}");
