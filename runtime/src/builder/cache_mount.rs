@@ -21,6 +21,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Copies of one private cache: as many as commands that use it at once, so many only by mistake.
 const COPIES_MAX: u32 = 64;
+/// Between two looks at a cache that another is making: most begin empty.
+const MAKING_POLL: Duration = Duration::from_millis(1);
 
 /// Whether two commands may have a cache at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +141,8 @@ impl CacheMounts {
         Ok(Claim { directory: directory.join("root"), _lock: lock })
     }
 
-    /// Held with others. It is made by whoever finds it missing, alone; a removal in between begins it again.
+    /// Held with others. It is made by whoever finds it missing, alone; a removal in between begins it again. Whoever finds it missing
+    /// and another at it does not wait to be alone: the other may have made it meanwhile, and use it.
     fn shared(&self, name: &str, wish: Wish<'_>, fill: &mut Fill<'_>) -> Result<Lock, StepError> {
         loop {
             let lock = Lock::shared_while(&self.lock_path(name), wish.is_wanted)?.ok_or(StepError::Stopped)?;
@@ -147,7 +150,10 @@ impl CacheMounts {
                 return Ok(lock);
             }
             drop(lock);
-            drop(self.alone(name, wish, fill)?);
+            match Lock::try_exclusive(&self.lock_path(name))? {
+                Some(_alone) => self.make(name, wish.id, fill)?,
+                None => std::thread::sleep(MAKING_POLL),
+            }
         }
     }
 
