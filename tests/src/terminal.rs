@@ -26,9 +26,10 @@ impl Host {
         tcsetwinsize(&master, size(columns, rows))?;
         let name = ptsname(&master, Vec::new())?.into_string()?;
         let slave = || OpenOptions::new().read(true).write(true).open(&name);
-        // Its controlling terminal: what is typed there can be a signal.
+        // Its controlling terminal: what is typed there can be a signal, also where the tests run in a shell's background, which
+        // has its programs ignore them.
         let mut command = self.command("setsid");
-        command.args(["--ctty", "--wait"]).arg(program("agent")).args(arguments);
+        command.args(["--ctty", "--wait", "env", "--default-signal=INT,QUIT"]).arg(program("agent")).args(arguments);
         command.env_remove("NO_COLOR").env("TERM", "xterm").envs(env.iter().copied());
         let child = command.stdin(slave()?).stdout(Stdio::from(slave()?)).stderr(slave()?).spawn()?;
         // The command keeps the other side open; without it the end is seen as EIO.
