@@ -5,6 +5,7 @@ use super::template::Format;
 use super::{Failure, Outcome, Session, exit};
 use clap::{Args, Subcommand};
 use runtime::engine::Engine;
+use runtime::network::{Links, bridge_name, list_networks};
 use serde::Serialize;
 use spec::desired::Kind;
 use spec::value::Name;
@@ -104,10 +105,12 @@ fn inspect(args: &InspectArgs, session: &Session) -> Outcome {
 }
 
 fn rows(engine: &Engine) -> Result<BTreeMap<Name, Row>, Failure> {
+    let records = list_networks(engine.places())?;
+    let links = Links::read(engine.places(), records.keys())?;
     let mut rows = BTreeMap::new();
-    for (name, record) in runtime::network::list_networks(engine.places())? {
+    for (name, record) in records {
         let containers = engine.network_users(&name)?.iter().map(ToString::to_string).collect();
-        let bridge = runtime::network::bridge_name(engine.places(), &name).to_string();
+        let bridge = bridge_name(engine.places(), &name);
         let unknown = Row {
             name: name.to_string(),
             bridge,
@@ -120,7 +123,7 @@ fn rows(engine: &Engine) -> Result<BTreeMap<Name, Row>, Failure> {
         };
         let row = match record {
             Ok(record) => Row {
-                faults: engine.network_faults(&record)?.into_iter().collect(),
+                faults: links.network_faults(&record).into_iter().collect(),
                 subnet: record.subnet.to_string(),
                 gateway: Some(record.gateway),
                 internal: record.internal,

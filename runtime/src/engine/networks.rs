@@ -2,9 +2,8 @@
 
 use super::{Engine, EngineError};
 use crate::container::config::{MountConfig, NetworkConfig};
-use crate::network::{self, Links, NetworkError, NetworkRecord};
+use crate::network::{self, NetworkError, NetworkRecord};
 use spec::value::{ContainerId, Name};
-use std::collections::BTreeSet;
 
 impl Engine {
     /// Makes a network exist as recorded: record, bridge, firewall.
@@ -52,11 +51,6 @@ impl Engine {
             }
             NetworkConfig::Bridged { .. } | NetworkConfig::Host | NetworkConfig::None => Ok(()),
         }
-    }
-
-    /// What is broken about a network; empty if nothing is.
-    pub fn network_faults(&self, record: &NetworkRecord) -> Result<BTreeSet<String>, EngineError> {
-        Ok(Links::read(&self.places, [&record.name])?.network_faults(record))
     }
 
     /// Containers, running or not, that are configured to be on a network.
