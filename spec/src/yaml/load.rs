@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 const DOCUMENTS_MAX: usize = 10_000;
 /// Deepest nesting; a manifest needs about eight levels, and every reader below us recurses.
 const DEPTH_MAX: usize = 32;
-/// Most values and keys of a document: one resource is described in dozens, and what follows need not be linear in them.
+/// Most values of a document: one resource is described in dozens, and what is done with them and their keys need not be linear.
 const NODES_MAX: usize = 10_000;
 /// Most nodes that the aliases of one document may stand for: the bound on "billion laughs".
 const ALIAS_NODES_MAX: usize = 10_000;
@@ -83,12 +83,17 @@ enum Parts {
     List(Vec<NodeId>),
     Map {
         entries: Vec<Entry>,
-        /// Where each key was first written.
-        keys: BTreeMap<String, Span>,
         /// The key whose value comes next; no text if it was refused.
         key: Option<(Option<String>, Span)>,
         merges: Vec<(NodeId, Span)>,
     },
+}
+
+impl Document {
+    /// Whether what comes next is the key of a map.
+    fn awaits_key(&self) -> bool {
+        matches!(self.open.last(), Some(Open { parts: Parts::Map { key: None, .. }, .. }))
+    }
 }
 
 impl Loader<'_> {
@@ -106,12 +111,17 @@ impl Loader<'_> {
             Event::DocumentEnd => self.finish(),
             Event::Scalar(text, style, anchor, tag) => {
                 let content = self.scalar(text, style, tag.as_deref(), span);
-                let id = self.add(content, span, anchor, 1);
-                self.attach(id, span);
+                if anchor == 0 && self.document.awaits_key() {
+                    // Nothing can refer to it: it needs no node.
+                    self.key(content, span);
+                } else {
+                    let id = self.add(content, span, anchor, 1);
+                    self.attach(id, span);
+                }
             }
             Event::SequenceStart(_, anchor, tag) => self.open(anchor, tag, span, Parts::List(Vec::new()))?,
             Event::MappingStart(_, anchor, tag) => {
-                self.open(anchor, tag, span, Parts::Map { entries: Vec::new(), keys: BTreeMap::new(), key: None, merges: Vec::new() })?;
+                self.open(anchor, tag, span, Parts::Map { entries: Vec::new(), key: None, merges: Vec::new() })?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(span.end),
             Event::Alias(anchor) => self.alias(anchor, span)?,
@@ -153,9 +163,9 @@ impl Loader<'_> {
         let span = Span { start: open.start, end };
         let (content, children): (Content, Vec<NodeId>) = match open.parts {
             Parts::List(items) => (Content::List(items.clone()), items),
-            Parts::Map { mut entries, mut keys, merges, .. } => {
+            Parts::Map { mut entries, merges, .. } => {
                 for (id, span) in merges {
-                    self.merge(&mut entries, &mut keys, id, span);
+                    self.merge(&mut entries, id, span);
                 }
                 let values = entries.iter().map(|entry| entry.value).collect();
                 (Content::Map(entries), values)
@@ -191,38 +201,27 @@ impl Loader<'_> {
 
     /// Puts a finished node where it belongs: the root, the next item, the next key or that key's value.
     fn attach(&mut self, id: NodeId, span: Span) {
+        if self.document.awaits_key() {
+            let content = self.document.nodes[id.0].content.clone();
+            return self.key(content, span);
+        }
         let Some(open) = self.document.open.last_mut() else {
             self.document.root = Some(id);
             return;
         };
-        let (entries, keys, key, merges) = match &mut open.parts {
+        let (entries, key, merges) = match &mut open.parts {
             Parts::List(items) => return items.push(id),
-            Parts::Map { entries, keys, key, merges } => (entries, keys, key, merges),
+            Parts::Map { entries, key, merges } => (entries, key, merges),
         };
         match key.take() {
-            None => {
-                let content = &self.document.nodes[id.0].content;
-                let text = match content {
-                    Content::Scalar(text) => Some(text.clone()),
-                    // `null:` is a key like any other.
-                    Content::Null => self.source.text().get(span.start..span.end).map(str::to_owned),
-                    Content::List(_) | Content::Map(_) => None,
-                };
-                if text.is_none() {
-                    let message = format!("{} cannot be a key", content.describe());
-                    self.problems.push(self.source.error(span, message).help("write a text before the colon".to_owned()));
-                }
-                *key = Some((text, span));
-            }
-            Some((None, _)) => {}
+            None | Some((None, _)) => {}
             Some((Some(text), span)) if text == "<<" => merges.push((id, span)),
             Some((Some(text), key_span)) => {
-                if let Some(first) = keys.get(&text) {
+                if let Some(first) = entries.iter().find(|entry| entry.key == text) {
                     let problem = self.source.error(key_span, format!("key {text:?} is here twice"));
-                    self.problems.push(problem.related(self.source.place(*first), "first here"));
+                    self.problems.push(problem.related(self.source.place(first.key_span), "first here"));
                     return;
                 }
-                keys.insert(text.clone(), key_span);
                 let node = &mut self.document.nodes[id.0];
                 // An absent value stands nowhere: show its key.
                 if matches!(node.content, Content::Null) && node.span.start >= node.span.end {
@@ -233,8 +232,25 @@ impl Loader<'_> {
         }
     }
 
+    /// Takes the key of the value that comes next.
+    fn key(&mut self, content: Content, span: Span) {
+        let text = match content {
+            Content::Scalar(text) => Some(text),
+            // `null:` is a key like any other.
+            Content::Null => self.source.text().get(span.start..span.end).map(str::to_owned),
+            Content::List(_) | Content::Map(_) => {
+                let message = format!("{} cannot be a key", content.describe());
+                self.problem(span, message, Some("write a text before the colon".to_owned()));
+                None
+            }
+        };
+        if let Some(Open { parts: Parts::Map { key, .. }, .. }) = self.document.open.last_mut() {
+            *key = Some((text, span));
+        }
+    }
+
     /// `<<: *base` or `<<: [*a, *b]`: keys that are not there yet.
-    fn merge(&mut self, entries: &mut Vec<Entry>, keys: &mut BTreeMap<String, Span>, id: NodeId, span: Span) {
+    fn merge(&mut self, entries: &mut Vec<Entry>, id: NodeId, span: Span) {
         let sources = match &self.document.nodes[id.0].content {
             Content::List(items) => items.clone(),
             Content::Map(_) | Content::Scalar(_) | Content::Null => vec![id],
@@ -245,8 +261,7 @@ impl Loader<'_> {
                 return;
             };
             for entry in more {
-                if !keys.contains_key(&entry.key) {
-                    keys.insert(entry.key.clone(), entry.key_span);
+                if !entries.iter().any(|known| known.key == entry.key) {
                     entries.push(entry.clone());
                 }
             }
