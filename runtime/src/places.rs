@@ -80,7 +80,7 @@ impl Places {
         self.state.join("containers")
     }
 
-    /// A container's lasting files: `config.json`, `annotations.json`, `upper/`, `work/`, `logs/`, `stopped`.
+    /// A container's lasting files: `container.json`, `upper/`, `work/`, `logs/`, `stopped`.
     pub fn container(&self, id: &ContainerId) -> PathBuf {
         self.containers().join(id.to_string())
     }

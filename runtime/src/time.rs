@@ -2,7 +2,7 @@
 
 use crate::container::state::Timestamp;
 use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -10,6 +10,11 @@ const NANOS: i64 = 1_000_000_000;
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+/// The same as the standard library has it.
+pub fn system(time: Timestamp) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(u64::try_from(time.0).unwrap_or_default())
 }
 
 /// `2026-11-22T05:22:00.123456789Z`. Always nine digits, so that texts sort as times do.

@@ -1,6 +1,6 @@
-//! What a container is told to be: `config.json` in its directory. Total; written once by `create`, read by the shim at every start.
+//! What a container is told to be. Total; written once by `create` ([`super::document`]), read by the shim at every start.
 //!
-//! Only [`Updatable`] ever changes afterwards, through the shim's control socket, which rewrites the file.
+//! Only [`Updatable`], through the shim's control socket, and the network ever change afterwards.
 
 use serde::{Deserialize, Serialize};
 use spec::desired::{HealthCheck, LogLimits};

@@ -1,9 +1,11 @@
 //! `create`: makes a container's lasting files, all of them or none. Nothing runs yet.
 
 use super::config::{ContainerConfig, IdMapping};
+use super::document::{DOCUMENT, Document};
 use super::error::ContainerError;
 use super::file;
 use crate::places::Places;
+use crate::time;
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 use std::fs::DirBuilder;
@@ -41,11 +43,9 @@ fn fill(new: &Path, config: &ContainerConfig, annotations: &serde_json::Value) -
             std::os::unix::fs::chown(&path, Some(first), Some(first)).map_err(ContainerError::file("set the owner of", path))?;
         }
     }
-    // Nobody looks in here before it is in its place: written plainly, and synced together.
-    let files = [file::write_new(&new.join("config.json"), config)?, file::write_new(&new.join("annotations.json"), annotations)?];
-    for file in files {
-        file.sync_all().map_err(ContainerError::file("sync files in", new))?;
-    }
+    // Nobody looks in here before it is in its place: written plainly.
+    let document = Document { created: time::now(), config, annotations };
+    file::write_new(&new.join(DOCUMENT), &document)?.sync_all().map_err(ContainerError::file("sync files in", new))?;
     file::sync_directory(new)
 }
 

@@ -1,11 +1,13 @@
 //! `list` and `inspect`: containers as they are, each on its own: one that cannot be read does not hide the others.
 
 use super::config::ContainerConfig;
+use super::document::{DOCUMENT, Document};
 use super::error::ContainerError;
 use super::file::{self, Directory};
 use super::liveness::{self, Liveness};
-use super::state::{ContainerState, Exit, ExitCause, Phase, ProcessRef};
+use super::state::{ContainerState, Exit, ExitCause, Phase, ProcessRef, Timestamp};
 use crate::places::Places;
+use crate::store::small::FilesOf;
 use serde::de::DeserializeOwned;
 use spec::value::{ContainerId, Name};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +15,9 @@ use std::io;
 
 /// How a container last ended for good: beside its configuration, since the run directory is gone after a boot.
 pub(crate) const LAST_EXIT: &str = "exit.json";
+
+/// There if a user stopped it: beside its configuration, as it counts after a boot, too.
+pub(crate) const STOPPED: &str = "stopped";
 
 /// What a shim holds locked as long as it lives, in the run directory of its container.
 pub(crate) const SHIM_LOCK: &str = "shim.lock";
@@ -24,6 +29,8 @@ const NEVER_STARTED: ContainerState = ContainerState { phase: Phase::Created, re
 /// its configuration as the caller wants, such as an [`super::config::Outline`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot<A = serde_json::Value, C = ContainerConfig> {
+    /// When it was made.
+    pub created: Timestamp,
     /// What it was told to be.
     pub config: C,
     /// What the caller keeps beside it.
@@ -34,7 +41,7 @@ pub struct Snapshot<A = serde_json::Value, C = ContainerConfig> {
     pub shim_alive: bool,
     /// How it last ended for good before the host booted; `None` if it never did, or was started since: then `state` says.
     pub last_exit: Option<Exit>,
-    /// Whether a user stopped it: it is not started again at boot unless its policy is `always`.
+    /// Whether a user stopped it and it does not run: it is not started again at boot unless its policy is `always`.
     pub stopped_by_user: bool,
 }
 
@@ -55,27 +62,23 @@ impl Shelves {
     ///
     /// Errors: [`ContainerError::NotFound`], [`ContainerError::Corrupt`].
     pub fn inspect<A: DeserializeOwned, C: DeserializeOwned>(&self, id: &ContainerId) -> Result<Snapshot<A, C>, ContainerError> {
-        let directory = id.to_string();
-        let of = |name: &str| format!("{directory}/{name}");
-        let absent = |name: &str| match self.lasting.has(&directory) {
-            true => ContainerError::file("open", self.lasting.join(&of(name)))(io::ErrorKind::NotFound.into()),
-            false => ContainerError::NotFound { id: id.clone() },
+        let mut files = FilesOf::new(id);
+        let Some(Document { created, config, annotations }) = self.lasting.read(files.path(DOCUMENT))? else {
+            return Err(match self.lasting.has(files.directory()) {
+                true => ContainerError::file("open", self.lasting.join(files.path(DOCUMENT)))(io::ErrorKind::NotFound.into()),
+                false => ContainerError::NotFound { id: id.clone() },
+            });
         };
-        let config = self.lasting.read(&of("config.json"))?.ok_or_else(|| absent("config.json"))?;
-        let nothing = || {
-            let path = self.lasting.join(&of("annotations.json"));
-            serde_json::from_value(serde_json::Value::Null).map_err(|source| ContainerError::Corrupt { path, source })
-        };
-        let annotations = self.lasting.read(&of("annotations.json"))?.map_or_else(nothing, Ok)?;
-        let recorded = self.passing.read(&of("state.json"))?.unwrap_or(NEVER_STARTED);
-        let is_alive = |shim| self.passing.is_locked(&of(SHIM_LOCK)) || liveness::of(shim) == Liveness::Alive;
-        let shim_alive = recorded.shim.is_some_and(is_alive);
+        let recorded = self.passing.read(files.path("state.json"))?.unwrap_or(NEVER_STARTED);
+        let mut is_alive = |shim| self.passing.is_locked(files.path(SHIM_LOCK)) || liveness::of(shim) == Liveness::Alive;
+        let shim_alive = recorded.shim.is_some_and(&mut is_alive);
         let state = if shim_alive { recorded } else { as_it_is(recorded) };
-        let last_exit = match state.phase {
-            Phase::Created => self.lasting.read(&of(LAST_EXIT))?,
-            Phase::Running { .. } | Phase::Restarting { .. } | Phase::Exited { .. } => None,
+        let (last_exit, stopped_by_user) = match state.phase {
+            Phase::Running { .. } => (None, false),
+            Phase::Created => (self.lasting.read(files.path(LAST_EXIT))?, self.lasting.has(files.path(STOPPED))),
+            Phase::Restarting { .. } | Phase::Exited { .. } => (None, self.lasting.has(files.path(STOPPED))),
         };
-        Ok(Snapshot { config, annotations, state, shim_alive, last_exit, stopped_by_user: self.lasting.has(&of("stopped")) })
+        Ok(Snapshot { created, config, annotations, state, shim_alive, last_exit, stopped_by_user })
     }
 }
 
@@ -118,12 +121,6 @@ fn ids_that(places: &Places, matches: impl Fn(&str) -> bool) -> Result<BTreeSet<
 /// One container. Errors: [`ContainerError::NotFound`], [`ContainerError::Corrupt`].
 pub fn inspect(places: &Places, id: &ContainerId) -> Result<Snapshot, ContainerError> {
     Shelves::open(places)?.inspect(id)
-}
-
-/// The configuration alone.
-pub(crate) fn read_config(places: &Places, id: &ContainerId) -> Result<ContainerConfig, ContainerError> {
-    let path = places.container(id).join("config.json");
-    file::read(&path)?.ok_or_else(|| ContainerError::NotFound { id: id.clone() })
 }
 
 /// The state as its shim wrote it; `Created` if there is none on this boot.

@@ -7,6 +7,7 @@ mod annotate;
 mod client;
 pub mod config;
 mod create;
+pub(crate) mod document;
 mod error;
 mod exec;
 pub(crate) mod file;

@@ -2,8 +2,9 @@
 
 use super::client::{self, ANSWER_MAX};
 use super::create::make_directory;
+use super::document::read_config;
 use super::error::ContainerError;
-use super::list::{read_config, read_state, running_process};
+use super::list::{STOPPED, read_state, running_process};
 use super::liveness::{self, Liveness};
 use super::lock::{self, Lock};
 use super::state::{ContainerState, Phase};
@@ -101,7 +102,7 @@ pub(super) fn shim_lives(state: &ContainerState) -> bool {
 }
 
 fn clear_stopped(places: &Places, id: &ContainerId) -> Result<(), ContainerError> {
-    let path = places.container(id).join("stopped");
+    let path = places.container(id).join(STOPPED);
     match std::fs::remove_file(&path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -1,9 +1,10 @@
 //! `stop`, `kill`, `restart`: verbs that a living shim carries out. A dead one is replaced first.
 
 use super::client::{self, ANSWER_MAX};
+use super::document::read_config;
 use super::error::ContainerError;
 use super::file;
-use super::list::{read_config, read_state};
+use super::list::{STOPPED, read_state};
 use super::lock;
 use super::start::{adopt_locked, shim_lives, start_locked};
 use super::state::{ContainerState, Phase};
@@ -85,7 +86,7 @@ fn ask_living(places: &Places, id: &ContainerId, request: &Request, patience: Du
 /// Notes that the user wants it down. Before anything else is done, so that a restart policy cannot come between.
 fn remember_stopped(places: &Places, id: &ContainerId) -> Result<(), ContainerError> {
     let directory = places.container(id);
-    let path = directory.join("stopped");
+    let path = directory.join(STOPPED);
     let file = File::create(&path).map_err(ContainerError::file("create", &path))?;
     file.sync_all().map_err(ContainerError::file("sync", &path))?;
     file::sync_directory(&directory)

@@ -2,9 +2,9 @@
 
 use super::client::{self, ANSWER_MAX};
 use super::config::{NetworkConfig, Updatable};
+use super::document;
 use super::error::ContainerError;
-use super::file::{self, Lasting};
-use super::list::{read_config, read_state};
+use super::list::read_state;
 use super::lock;
 use super::start::adopt_locked;
 use super::state::{ContainerState, Phase};
@@ -21,9 +21,7 @@ pub fn update(places: &Places, id: &ContainerId, updatable: &Updatable) -> Resul
             client::ask(places, id, &Request::Update { updatable: updatable.clone() }, Some(ANSWER_MAX))
         }
         Phase::Created | Phase::Exited { .. } => {
-            let mut config = read_config(places, id)?;
-            config.updatable = updatable.clone();
-            file::write(&places.container(id).join("config.json"), &config, Lasting::Synced)?;
+            document::change(places, id, |document| document.config.updatable = updatable.clone())?;
             read_state(places, id)
         }
     }
@@ -34,9 +32,7 @@ pub fn update(places: &Places, id: &ContainerId, updatable: &Updatable) -> Resul
 pub fn reconnect(places: &Places, id: &ContainerId, network: &NetworkConfig) -> Result<ContainerState, ContainerError> {
     let held = lock::lock(places, id)?;
     let state = adopt_locked(places, id, &held)?;
-    let mut config = read_config(places, id)?;
-    config.network = network.clone();
-    file::write(&places.container(id).join("config.json"), &config, Lasting::Synced)?;
+    document::change(places, id, |document| document.config.network = network.clone())?;
     match state.phase {
         Phase::Running { .. } | Phase::Restarting { .. } => client::ask(places, id, &Request::Reload, Some(ANSWER_MAX)),
         Phase::Created | Phase::Exited { .. } => Ok(state),

@@ -121,7 +121,7 @@ impl Engine {
     /// Replaces what the engine's user keeps beside a container.
     pub fn annotate_container(&self, id: &ContainerId, annotations: serde_json::Value) -> Result<(), EngineError> {
         let keep = Keep { annotations, ..Keep::of(&container::inspect(&self.places, id)?.annotations) };
-        Ok(container::annotate(&self.places, id, &keep.to_value())?)
+        Ok(container::annotate(&self.places, id, keep.to_value())?)
     }
 
     /// The incarnation of a name that users mean: the one that serves, else the youngest.
@@ -161,7 +161,7 @@ impl Engine {
         let keep = Keep::of(&snapshot.annotations);
         if keep.serving != serving {
             snapshot.annotations = Keep { serving, ..keep }.to_value();
-            container::annotate(&self.places, id, &snapshot.annotations)?;
+            container::annotate(&self.places, id, snapshot.annotations.clone())?;
         }
         Ok(snapshot)
     }

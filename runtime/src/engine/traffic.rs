@@ -16,6 +16,12 @@ impl Engine {
         Ok(self.journal().read()?.clone())
     }
 
+    /// Reads the record of it ahead of whoever asks next: it is long, and only what is added is read from then on.
+    pub fn read_traffic(&self) -> Result<(), EngineError> {
+        self.journal().read()?;
+        Ok(())
+    }
+
     /// Changes it, in the kernel in one transaction and in the record. Does nothing if the change changes nothing.
     pub(super) fn change_traffic(&self, mut change: TrafficChange) -> Result<(), EngineError> {
         let _lock = self.network_lock()?;

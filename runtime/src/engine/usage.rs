@@ -5,10 +5,10 @@ use crate::builder::cache::CachedStep;
 use crate::builder::{CacheMount, CacheMounts, KeptDownload, downloads};
 use crate::image::store::ImageSummary;
 use crate::store::usage::tree_bytes;
+use crate::time;
 use serde::Serialize;
 use spec::value::{ContainerId, Digest, Name};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::time::SystemTime;
 
 /// What takes disk on this host.
@@ -176,7 +176,7 @@ impl Engine {
     fn container_usage(&self, needed: &Needed) -> Result<Vec<ContainerUsage>, EngineError> {
         let usage = |(id, snapshot): (ContainerId, Result<crate::container::Snapshot, _>)| ContainerUsage {
             bytes: tree_bytes(&self.places.container(&id)),
-            created: created(&self.places.container(&id)),
+            created: snapshot.as_ref().map_or_else(|_| SystemTime::now(), |it| time::system(it.created)),
             image: snapshot.as_ref().ok().map(|it| it.config.image),
             // One that cannot be read may run.
             running: snapshot.as_ref().map_or(true, |snapshot| snapshot.state.phase.is_alive()),
@@ -195,10 +195,4 @@ impl Engine {
         }
         Ok(volumes)
     }
-}
-
-/// When the configuration of a container was written.
-fn created(directory: &Path) -> SystemTime {
-    let written = std::fs::metadata(directory.join("config.json")).and_then(|found| found.modified());
-    written.unwrap_or_else(|_| SystemTime::now())
 }

@@ -30,12 +30,12 @@ pub enum Request {
         /// Grace in milliseconds; the container's own if `None`.
         grace_ms: Option<u64>,
     },
-    /// Change limits, restart policy and labels of the running container; rewrites `config.json`.
+    /// Change limits, restart policy and labels of the running container; rewrites `container.json`.
     Update {
         /// The new values, all of them.
         updatable: Updatable,
     },
-    /// Read `config.json` again: its networks have changed. Answered when names of the new networks are.
+    /// Read `container.json` again: its networks have changed. Answered when names of the new networks are.
     Reload,
     /// Answered when the container reaches this condition, or can no longer reach it, or the time is over: the state tells which.
     Wait {

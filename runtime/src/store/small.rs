@@ -3,6 +3,7 @@
 use rustix::buffer::spare_capacity;
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
+use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
@@ -24,10 +25,45 @@ pub(crate) fn read_at(directory: impl AsFd, path: impl AsRef<Path>, bytes_max: u
     }
 }
 
+/// The paths of files of one directory, made one after the other in the same place.
+#[derive(Debug)]
+pub(crate) struct FilesOf {
+    path: String,
+    directory_bytes: usize,
+}
+
+impl FilesOf {
+    /// Those of the directory with this path.
+    pub(crate) fn new(directory: &impl Display) -> Self {
+        let path = format!("{directory}/");
+        Self { directory_bytes: path.len(), path }
+    }
+
+    /// The path of the file with this name, until another is asked for.
+    pub(crate) fn path(&mut self, name: &str) -> &str {
+        self.path.truncate(self.directory_bytes);
+        self.path.push_str(name);
+        &self.path
+    }
+
+    /// The path of the directory.
+    pub(crate) fn directory(&self) -> &str {
+        &self.path[..self.directory_bytes - 1]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use rustix::fs::CWD;
+
+    #[test]
+    fn paths_of_a_directory_follow_each_other() {
+        let mut files = FilesOf::new(&"web@1");
+        assert_eq!(files.path("config.json"), "web@1/config.json");
+        assert_eq!(files.path("lock"), "web@1/lock");
+        assert_eq!(files.directory(), "web@1");
+    }
 
     #[test]
     fn files_of_any_length_are_read_up_to_the_limit() {

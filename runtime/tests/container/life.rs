@@ -194,7 +194,7 @@ fn create_is_whole_and_remove_is_thorough() {
     let again = container::create(&host.places, &config, &serde_json::Value::Null);
     assert!(matches!(again, Err(ContainerError::AlreadyExists { .. })));
     assert_eq!(host.inspect(&config.id).state.phase, Phase::Created);
-    container::annotate(&host.places, &config.id, &serde_json::json!({"site": "shop"})).expect("annotate");
+    container::annotate(&host.places, &config.id, serde_json::json!({"site": "shop"})).expect("annotate");
     assert_eq!(host.inspect(&config.id).annotations, serde_json::json!({"site": "shop"}));
     container::start(&host.places, &config.id).expect("start");
     container::remove(&host.places, &config.id, WhileRunning::Kill).expect("remove");
@@ -208,7 +208,7 @@ fn one_spoilt_container_does_not_hide_the_others() {
     for name in ["good@1", "bad@1"] {
         host.create(&host.config(name, "true"));
     }
-    std::fs::write(host.places.container(&id("bad@1")).join("config.json"), "{").expect("write");
+    std::fs::write(host.places.container(&id("bad@1")).join("container.json"), "{").expect("write");
     let containers = container::list(&host.places).expect("list");
     assert!(containers[&id("good@1")].is_ok());
     assert!(matches!(containers[&id("bad@1")], Err(ContainerError::Corrupt { .. })));

@@ -26,6 +26,7 @@ pub(super) fn run(args: &InspectArgs, session: &Session) -> Outcome {
         let keep = runtime::engine::Keep::of(&snapshot.annotations);
         documents.push(json!({
             "id": id,
+            "created": runtime::time::format(snapshot.created),
             "config": snapshot.config,
             "state": state(&snapshot.state),
             "shimAlive": snapshot.shim_alive,

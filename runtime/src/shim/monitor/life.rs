@@ -4,6 +4,7 @@ use super::health::Prober;
 use super::watched::{Outcome, Watched};
 use super::{Ending, Life, Monitor, Running, Then};
 use crate::container::config::NetworkConfig;
+use crate::container::list::STOPPED;
 use crate::container::liveness::{self, Liveness};
 use crate::container::state::{Exit, ExitCause, Health, Phase, Timestamp};
 use crate::process::{self, StartError, StartRequest, Stdio};
@@ -188,7 +189,7 @@ impl Monitor {
     }
 
     pub(super) fn is_stopped_by_user(&self) -> bool {
-        self.ground.directory.join("stopped").exists()
+        self.ground.directory.join(STOPPED).exists()
     }
 }
 

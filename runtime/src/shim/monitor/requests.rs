@@ -4,8 +4,8 @@ use super::control::{Asker, Pending};
 use super::{Ending, Life, Monitor, Then};
 use crate::container::ContainerError;
 use crate::container::config::{ContainerConfig, NetworkConfig, Updatable};
-use crate::container::file::{self, Lasting};
-use crate::container::list::read_config;
+use crate::container::document;
+use crate::container::list::STOPPED;
 use crate::shim::protocol::{Reply, Request};
 use spec::value::Signal;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ impl Monitor {
             }
             Request::Restart { grace_ms } => {
                 // It is wanted again, whatever was wanted before. Absent is what it should be.
-                let _ = std::fs::remove_file(self.ground.directory.join("stopped"));
+                let _ = std::fs::remove_file(self.ground.directory.join(STOPPED));
                 let before = self.starts;
                 self.begin_end(grace_ms, Then::StartAgain, now);
                 self.control.keep(asker, Pending::StartedAfter(before));
@@ -82,7 +82,7 @@ impl Monitor {
         let ends = signal == Signal::KILL || signal == self.config.stop_signal;
         let Life::Running(running) = &mut self.life else { return Err("it is not running".to_owned()) };
         if ends {
-            let path = self.ground.directory.join("stopped");
+            let path = self.ground.directory.join(STOPPED);
             std::fs::File::create(&path).and_then(|file| file.sync_all()).map_err(|error| format!("write {}: {error}", path.display()))?;
             running.ending.get_or_insert(Ending { kill_at: None, then: Then::Stay }).then = Then::Stay;
         }
@@ -92,17 +92,14 @@ impl Monitor {
     /// The kernel first: nothing is recorded that it refuses.
     fn update(&mut self, updatable: Updatable) -> Result<(), String> {
         self.cgroup.apply(&updatable.resources).map_err(|error| crate::shim::chain(&error))?;
-        let mut config = read_config(&self.ground.places, &self.ground.id).map_err(|error| crate::shim::chain(&error))?;
-        config.updatable = updatable;
-        let path = self.ground.directory.join("config.json");
-        file::write(&path, &config, Lasting::Synced).map_err(|error| crate::shim::chain(&error))?;
-        self.use_config(config);
+        let changed = document::change(&self.ground.places, &self.ground.id, |document| document.config.updatable = updatable);
+        self.use_config(changed.map_err(|error| crate::shim::chain(&error))?);
         Ok(())
     }
 
     /// Takes the configuration as it is on disk.
     pub(super) fn reload(&mut self) -> Result<(), ContainerError> {
-        let config = read_config(&self.ground.places, &self.ground.id)?;
+        let config = document::read_config(&self.ground.places, &self.ground.id)?;
         self.use_config(config);
         Ok(())
     }
