@@ -5,6 +5,7 @@ mod capability;
 pub mod cgroup;
 pub mod container;
 pub mod engine;
+pub mod heap;
 pub mod image;
 pub mod network;
 pub mod places;

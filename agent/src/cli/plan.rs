@@ -17,6 +17,7 @@ pub(super) struct PlanArgs {
 }
 
 pub(super) fn run(args: &PlanArgs, session: &Session) -> Outcome {
+    runtime::heap::grow_in_big_steps();
     let source = args.site.open(session)?;
     // Neither needs the other until both are there.
     let (site, glance) = std::thread::scope(|scope| {

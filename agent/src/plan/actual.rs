@@ -132,8 +132,8 @@ pub struct ActualVolume {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActualContainer {
-    /// The rendered manifest it was last made from or updated to.
-    pub applied: Container,
+    /// The rendered manifest it was last made from or updated to. Boxed: it is by far the largest part of what is handed on.
+    pub applied: Box<Container>,
     /// Digest of that manifest as written.
     pub written: Option<Digest>,
     /// The image it runs.

@@ -44,7 +44,7 @@ impl<'a> Room<'a, '_> {
             Err(Hands::Foreign { owner }) => return blocked(foreign(Kind::Container, name.as_str(), &owner)),
         };
         let image = self.images.state(&wanted.image);
-        let is_desired = |one: &Incarnation<'_>| one.state.applied == *wanted && runs_image(one, image);
+        let is_desired = |one: &Incarnation<'_>| *one.state.applied == *wanted && runs_image(one, image);
         match Roles::assign(&mine, is_desired) {
             None => self.create(name, wanted),
             Some(roles) if roles.held => self.hold(name, wanted, &roles),
@@ -141,7 +141,7 @@ impl<'a> Room<'a, '_> {
         let goes_with_network = old.state.endpoints.iter().any(|endpoint| is_replaced(&endpoint.network));
         let comes_with_network = attachments(wanted).any(|(network, _)| is_replaced(network));
         let fits = |one: &Incarnation<'a>| {
-            let is_wanted = one.state.applied == *wanted && runs_image(one, image);
+            let is_wanted = *one.state.applied == *wanted && runs_image(one, image);
             is_wanted && one.is_hopeful() && one.id.generation > old.id.generation && !comes_with_network && self.is_at_home(wanted, one)
         };
         let made = roles.others.iter().rfind(|one| fits(one)).copied();

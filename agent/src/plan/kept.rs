@@ -3,7 +3,7 @@
 
 use super::actual::{Actual, Observed, Owner};
 use super::draft::resource;
-use spec::desired::{Desired, Kind};
+use spec::desired::{Container, Desired, Kind};
 use spec::value::Digest;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -33,8 +33,8 @@ pub(super) fn keep<'a>(desired: &'a Desired, actual: &Actual, owner: &Owner) -> 
     // In the order of generations: of several incarnations the newest has the last word.
     for (id, one) in present(&actual.containers) {
         let wanted = kept.containers.get(&id.name);
-        if is_of(Kind::Container, &id.name, &one.owner, &one.written) && wanted.is_some_and(|wanted| *wanted != one.applied) {
-            kept.to_mut().containers.insert(id.name.clone(), one.applied.clone());
+        if is_of(Kind::Container, &id.name, &one.owner, &one.written) && wanted.is_some_and(|wanted| *wanted != *one.applied) {
+            kept.to_mut().containers.insert(id.name.clone(), Container::clone(&one.applied));
         }
     }
     kept

@@ -35,7 +35,7 @@ impl Need {
 impl Room<'_, '_> {
     /// Compares an incarnation with what is desired.
     pub(super) fn need(&self, name: &Name, wanted: &Container, current: &Incarnation<'_>) -> Need {
-        let applied = &current.state.applied;
+        let applied: &Container = &current.state.applied;
         let mut need = Need::nothing();
         let mut differences = field::differences(field::CONTAINER, applied, wanted);
         if let Some(image) = self.image_difference(wanted, current, &mut need) {

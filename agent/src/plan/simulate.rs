@@ -53,7 +53,7 @@ pub fn simulate(mut actual: Actual, action: &Action, desired: &Desired, site: &S
         Action::AwaitContainer { id, until } => with(actual.containers.get_mut(id), |one| come_far(one, *until)),
         Action::SwitchTraffic { from, to } => switch_traffic(&mut actual, from.as_ref(), to),
         Action::UpdateContainer { id, spec, endpoints } => with(actual.containers.get_mut(id), |one| {
-            one.applied = spec.as_ref().clone();
+            one.applied = spec.clone();
             one.written = written(Kind::Container, &id.name);
             one.endpoints = endpoints.clone();
         }),
@@ -73,7 +73,7 @@ pub fn simulate(mut actual: Actual, action: &Action, desired: &Desired, site: &S
 /// A container as it is made: nothing runs, nothing leads to it.
 fn made(spec: &Container, image: Digest, endpoints: &[Endpoint], (owner, written): (Owner, Option<Digest>)) -> ActualContainer {
     ActualContainer {
-        applied: spec.clone(),
+        applied: Box::new(spec.clone()),
         written,
         image,
         endpoints: endpoints.to_vec(),

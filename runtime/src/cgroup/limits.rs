@@ -3,7 +3,7 @@
 use super::{Cgroup, CgroupError, Layout, read, write};
 use crate::container::config::ResourceLimits;
 use crate::places::Places;
-use crate::store::small;
+use crate::store::small::{self, FilesOf};
 use crate::sys;
 use rustix::fs::{Mode, OFlags};
 use spec::value::{ByteSize, ContainerId, Cpus};
@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 const CPU_PERIOD_US: u64 = 100_000;
 /// cgroup v1 says "no limit" with the largest multiple of a page; whatever comes near it is none.
 const V1_UNLIMITED: u64 = 1 << 62;
-/// Longest value read: two numbers.
-const VALUE_BYTES_MAX: usize = 4 * 1024;
+/// Longest value read: two numbers of 64 bits.
+const VALUE_BYTES_MAX: usize = 64;
 
 impl Cgroup {
     /// Sets all limits, also while processes run in it.
@@ -118,9 +118,9 @@ impl Groups {
 
     /// The limits of a container as the kernel has them now.
     pub fn read_limits(&self, id: &ContainerId) -> Result<ResourceLimits, CgroupError> {
-        let id = id.to_string();
+        let mut files = FilesOf::new(id);
         read_limits(self.is_unified, |controller, file| {
-            self.directories.get(controller).map(|directory| directory.read(&format!("{id}/{file}"))).transpose()
+            self.directories.get(controller).map(|directory| directory.read(files.path(file))).transpose()
         })
     }
 }
@@ -140,7 +140,7 @@ impl Directory {
 /// Reads what limits a group, by a reader of one file of one controller; `None` if the host lacks that.
 fn read_limits(
     is_unified: bool,
-    read: impl Fn(&'static str, &'static str) -> Result<Option<String>, CgroupError>,
+    mut read: impl FnMut(&'static str, &'static str) -> Result<Option<String>, CgroupError>,
 ) -> Result<ResourceLimits, CgroupError> {
     let memory = read("memory", if is_unified { "memory.max" } else { "memory.limit_in_bytes" })?;
     let cpus = if is_unified {

@@ -21,7 +21,7 @@ pub(crate) use clone::{Forked, Namespaces, clone3, unshare_control_group, unshar
 pub(crate) use exec::{close_on_exec_from, execve, execveat_self, exit_now};
 pub(crate) use interface::bring_up_loopback;
 pub(crate) use keyring::join_new_session_keyring;
-pub(crate) use memory::{forget_program, trim_heap};
+pub(crate) use memory::{forget_program, grow_heap_by, trim_heap};
 pub(crate) use mount::{MountAttributes, Reach, set_mount_attributes};
 pub(crate) use page::page_size;
 pub(crate) use pidfd::{pidfd_exit_status, pidfd_send_signal};

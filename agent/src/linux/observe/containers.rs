@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const CONTAINERS_A_THREAD: usize = 32;
 
 /// A container with what we keep beside it; `None` for one that was not made by us.
-type Snapshot = runtime::container::Snapshot<Option<Keep<Option<Applied<Container>>>>, Outline>;
+type Snapshot = runtime::container::Snapshot<Option<Keep<Option<Applied<Box<Container>>>>>, Outline>;
 
 /// What is looked at once for all containers.
 struct Surroundings<'a> {
@@ -42,8 +42,11 @@ pub(super) fn look(
     // Whoever is ready takes the next few: another thread of ours may be busy with the site meanwhile.
     let (next, parts) = (&AtomicUsize::new(0), &ids.chunks(CONTAINERS_A_THREAD).collect::<Vec<_>>());
     let work = || -> Vec<(ContainerId, Seen)> {
-        let taken = std::iter::from_fn(|| parts.get(next.fetch_add(1, Ordering::Relaxed)));
-        taken.flat_map(|ids| ids.iter()).filter_map(|id| Some((id.clone(), look_at(surroundings, id)?))).collect()
+        let mut seen = Vec::with_capacity(ids.len());
+        while let Some(ids) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            seen.extend(ids.iter().filter_map(|id| Some((id.clone(), look_at(surroundings, id)?))));
+        }
+        seen
     };
     let (mut seen, mut traffic) = (BTreeMap::new(), Traffic::new());
     std::thread::scope(|scope| {

@@ -30,8 +30,8 @@ pub(super) fn all_but_images(engine: &Engine) -> Result<Actual> {
     let volumes = list_volumes(engine.places()).map_err(|error| failed("volumes", error.into()))?;
     let ids = engine.container_ids().map_err(|error| failed("containers", error.into()))?;
     let looked = std::thread::scope(|scope| {
-        // The record of who serves is long. What others add to it meanwhile is read with the firewall.
-        scope.spawn(|| engine.traffic());
+        // Who cannot read it now is told with the firewall.
+        scope.spawn(|| engine.read_traffic());
         containers::look(engine, &links, &ids.into_iter().collect::<Vec<_>>())
     });
     let (mut containers, expected) = looked.map_err(|error| failed("containers", error.into()))?;

@@ -349,7 +349,7 @@ fn present_container(id: &ContainerId, words: &Words<'_>, actual: &mut Actual) -
         }
     }
     ActualContainer {
-        applied,
+        applied: Box::new(applied),
         written: words.value("written").map(digest),
         image: words.value("digest").map_or(known, digest),
         endpoints,

@@ -293,7 +293,7 @@ proptest! {
             // One that is kept going as it was applied waits for what it waited for then.
             let updated = place_of(&plan, |action| matches!(action, Action::UpdateContainer { id: other, .. } if other == id)).is_some();
             let container = match scene.actual.containers.get(id) {
-                Some(Observed::Present(present)) if !updated => Some(&present.applied),
+                Some(Observed::Present(present)) if !updated => Some(&*present.applied),
                 Some(Observed::Present(_) | Observed::Unreadable { .. }) | None => scene.desired.containers.get(&id.name),
             };
             let Some(container) = container else { continue };
