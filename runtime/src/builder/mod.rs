@@ -46,6 +46,7 @@ mod event;
 pub mod file;
 mod given;
 pub mod graph;
+mod history;
 pub mod ignore;
 mod index;
 mod learn;

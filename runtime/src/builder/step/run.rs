@@ -67,7 +67,7 @@ pub(crate) fn prepare(state: &State, run: &Run, request: &BuildRequest, escape: 
         (CommandLine::Shell(text), [only]) if heredoc_word(text.trim()).is_some() => {
             if only.content.starts_with("#!") {
                 let script = (only.name.clone(), only.content.clone());
-                (vec![format!("{SCRIPT_DIRECTORY}/{}", only.name)], Some(script))
+                (with_shell(format!("{SCRIPT_DIRECTORY}/{}", only.name)), Some(script))
             } else {
                 (with_shell(only.content.clone()), None)
             }

@@ -106,6 +106,8 @@ pub(crate) fn prepare(state: &State, verb: Verb, transfer: &Transfer, parents: b
             }
         });
     }
+    // As in BuildKit: what stands in the Dockerfile itself comes last.
+    sources.sort_by_key(|source| matches!(source, Wanted::Inline { .. }));
     let written = state.word(&words, &transfer.destination)?;
     let destination = state.absolute(&written);
     let exclude_texts = transfer.exclude.iter().map(|text| state.word(&words, text)).collect::<Result<Vec<_>, _>>()?;
@@ -162,7 +164,7 @@ fn wanted(verb: &Verb, path: String, sources: usize) -> Result<Wanted, StepError
 }
 
 impl Prepared {
-    /// The instruction as BuildKit's history has it.
+    /// The instruction as BuildKit's history has it, less its remark.
     fn history(&self, chmod: Option<&str>, destination: &str) -> String {
         let mut text = if self.verb == Verb::Copy { "COPY" } else { "ADD" }.to_owned();
         if self.selection.parents {
