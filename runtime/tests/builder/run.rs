@@ -302,3 +302,16 @@ fn a_command_may_be_without_a_network() {
         assert!(refused.contains(expected), "{refused}");
     }
 }
+
+/// What BuildKit's own test of this asks for (testUserAdditionalGids).
+#[test]
+fn a_user_has_the_groups_that_list_it_and_its_own() {
+    let Some(site) = Site::with_busybox() else { return };
+    let accounts = "COPY <<passwd <<group /etc/\nroot:x:0:0:root:/:/bin/sh\ndaemon:x:1:1:d:/:/bin/false\npasswd\n\
+                    root:x:0:\ndaemon:x:1:\nwheel:x:10:root\ngroup";
+    let users = ["", "USER root", "USER 0:0", "USER 1234", "USER 1234:1234", "USER daemon"];
+    let steps = users.map(|user| format!("{user}\nRUN grep Groups: /proc/self/status")).join("\n");
+    let built = site.build(&format!("FROM busybox\n{accounts}\n{steps}"));
+    let groups: Vec<_> = built.events.iter().filter_map(|event| Some(event.split_once("> Groups:")?.1.trim())).collect();
+    assert_eq!(groups, ["0 10", "0 10", "0", "0", "1234", "1"]);
+}
