@@ -4,9 +4,10 @@ use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use tests::host::{Host, is_root, program};
-use tests::repository::Repository;
-use tests::sample::put;
+use tests::host::{Host, eventually, is_root, program};
+use tests::repository::{HttpServer, Repository};
+use tests::sample::{self, PORT, put};
+use tests::view::{page, running, vital};
 
 const DOCKERFILE: &str = "FROM scratch\nCOPY page /page\n";
 
@@ -114,6 +115,60 @@ fn an_image_follows_the_commit_that_its_context_stands_for() -> Result<()> {
     // Out of reach it is what it was.
     fs::rename(repository.bare(), host.path().join("away"))?;
     ensure!(host.agent(&["plan", site]).code == 0);
+    Ok(())
+}
+
+#[test]
+fn a_watch_follows_the_repositories_that_builds_take_from() -> Result<()> {
+    let test = "a_watch_follows_the_repositories_that_builds_take_from";
+    if !is_root(test) || !Repository::is_possible(test) {
+        return Ok(());
+    }
+    let (host, repository) = scene()?;
+    let server = HttpServer::start(&host, &repository)?;
+    let site = sample::write(&host, "site")?;
+    let inline = "FROM tools\nCOPY --from=pages page /www/index.html";
+    let manifest = format!(
+        "apiVersion: agent/v1\nkind: Image\nmetadata: {{name: page}}\nspec:\n  build: {{context: ./page, inline: {inline:?}, contexts: {{pages: \"{}#main\"}}}}\n",
+        server.url()
+    );
+    let images = fs::read_to_string(site.join("images.yaml"))?;
+    let (tools, _) = images.split_once("---").context("two images")?;
+    put(&site.join("images.yaml"), &format!("{tools}---\n{manifest}"))?;
+    let _watch = host.spawn_agent(&["watch", site.to_str().context("a text")?, "--interval", "300ms"])?;
+    let shows = |text: &str| {
+        eventually(text, || {
+            ensure!(page(&host, PORT)? == text);
+            Ok(())
+        })
+    };
+    shows("one")?;
+    let counter = eventually("the counter", || vital(&host, "counter"))?;
+    put(&repository.work().join("page"), "another")?;
+    repository.push("another page")?;
+    shows("another")?;
+    ensure!(vital(&host, "counter")? == counter, "nobody else is touched");
+
+    // Nobody answers: nothing changes, and what breaks here is mended from what is known.
+    let (port, before) = (server.port, running(&host)?);
+    drop(server);
+    eventually("the silence in the status", || {
+        let status = host.agent(&["status"]).ok()?;
+        ensure!(status.contains("which builds take from, does not answer"), "{status}");
+        Ok(())
+    })?;
+    ensure!(running(&host)? == before && page(&host, PORT)? == "another");
+    put(&site.join("counter.yaml"), &sample::COUNTER.replace("64Mi", "48Mi"))?;
+    eventually("a new revision of the site", || {
+        ensure!(host.agent(&["container", "inspect", "counter"]).ok()?.contains("\"48Mi\""));
+        Ok(())
+    })?;
+    ensure!(running(&host)? == before, "a limit restarts nothing");
+    put(&repository.work().join("page"), "back")?;
+    repository.push("while nobody serves it")?;
+    let _server = HttpServer::start_at(&host, &repository, port)?;
+    shows("back")?;
+    ensure!(vital(&host, "counter")? == counter);
     Ok(())
 }
 

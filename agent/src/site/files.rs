@@ -1,7 +1,7 @@
 //! The files of a checkout, for the checks of the manifests that name them.
 
-use crate::source::{Checkout, Source, SourceOptions, SourceSpec, content_digest, read_text, resolve_inside};
-use runtime::builder::remote::git_reference;
+use super::repositories::{Commits, Lookup};
+use crate::source::{Checkout, content_digest, read_text, resolve_inside};
 use runtime::builder::{self, ContextError};
 use spec::{BuildContext, Dockerfile, SiteContent, SiteFileError, SiteFileKind, SiteFiles};
 use std::collections::BTreeMap;
@@ -16,14 +16,19 @@ const ENV_FILE_BYTES_MAX: u64 = 1 << 20;
 pub struct CheckoutFiles<'a> {
     root: &'a Path,
     live: bool,
-    /// The agent's state directory, where repositories are kept; without it none is asked.
-    state: Option<&'a Path>,
+    /// Without it no repository is asked.
+    repositories: Option<Lookup<'a>>,
 }
 
 impl<'a> CheckoutFiles<'a> {
     /// Those below a checkout's root.
-    pub fn new(checkout: &'a Checkout, state: Option<&'a Path>) -> Self {
-        Self { root: &checkout.root, live: checkout.live, state }
+    pub(super) fn new(checkout: &'a Checkout, repositories: Option<Lookup<'a>>) -> Self {
+        Self { root: &checkout.root, live: checkout.live, repositories }
+    }
+
+    /// What the repositories stood for that were asked for.
+    pub(super) fn into_commits(self) -> Commits {
+        self.repositories.map(Lookup::into_found).unwrap_or_default()
     }
 
     fn find(&self, path: &str) -> Result<PathBuf, SiteFileError> {
@@ -74,12 +79,7 @@ impl SiteFiles for CheckoutFiles<'_> {
     }
 
     fn repository(&self, address: &str) -> Option<String> {
-        let git = git_reference(address)?.ok()?;
-        let options = SourceOptions { branch: git.reference, ..SourceOptions::default() };
-        let source = Source::open(SourceSpec::parse(&git.remote, options).ok()?, self.state?).ok()?;
-        // Out of reach, it is what it was last: the build says why, if it comes to one.
-        let checkout = source.fetch().ok().or_else(|| source.kept().ok().flatten())?;
-        Some(checkout.revision.commit()?.to_string())
+        Some(self.repositories.as_ref()?.commit(address)?.to_string())
     }
 
     fn live_root(&self) -> Option<&Path> {
