@@ -1,6 +1,6 @@
 //! The repositories that a site's builds take from, and the commits their addresses stand for. Blocking; nothing is built here.
 
-use crate::source::{CommitId, FetchError, Source, SourceOptions, SourceSpec};
+use crate::source::{Checkout, CommitId, FetchError, Source, SourceOptions, SourceSpec};
 use runtime::builder::remote::{GitReference, git_reference};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,13 +26,27 @@ impl<'a> Lookup<'a> {
     /// What an address stands for. One that is out of reach is what it was last: the build says why, if it comes to one.
     pub(super) fn commit(&self, address: &str) -> Option<CommitId> {
         let git = read(address)?;
-        let before = self.found.borrow().get(address).or_else(|| self.known.get(address)).cloned();
-        let commit = before.unwrap_or_else(|| {
-            let source = open(&git, self.state)?;
-            source.fetch().ok().or_else(|| source.kept().ok().flatten())?.revision.commit().cloned()
-        });
+        let commit = self.before(address).unwrap_or_else(|| newest(&open(&git, self.state)?)?.revision.commit().cloned());
         self.found.borrow_mut().insert(address.to_owned(), commit.clone());
         commit
+    }
+
+    /// The files that an address stands for.
+    pub(super) fn checkout(&self, address: &str) -> Option<Checkout> {
+        let git = read(address)?;
+        let checkout = open(&git, self.state).and_then(|source| match self.before(address) {
+            Some(None) => None,
+            Some(Some(commit)) => source.checkout_of(&commit).ok().flatten().or_else(|| newest(&source)),
+            None => newest(&source),
+        });
+        let commit = checkout.as_ref().and_then(|checkout| checkout.revision.commit().cloned());
+        self.found.borrow_mut().insert(address.to_owned(), commit);
+        checkout
+    }
+
+    /// What is known already.
+    fn before(&self, address: &str) -> Option<Option<CommitId>> {
+        self.found.borrow().get(address).or_else(|| self.known.get(address)).cloned()
     }
 
     /// All that was asked for.
@@ -78,6 +92,11 @@ pub fn ask(repository: &str, addresses: &BTreeSet<String>, state: &Path) -> (BTr
 pub fn describe(repository: &str) -> String {
     let source = SourceSpec::parse(repository, SourceOptions::default()).ok().and_then(|spec| Source::open(spec, Path::new("")).ok());
     source.map_or_else(|| "a repository".to_owned(), |source| source.describe())
+}
+
+/// What the remote has, or if it does not answer what it had.
+fn newest(source: &Source) -> Option<Checkout> {
+    source.fetch().ok().or_else(|| source.kept().ok().flatten())
 }
 
 /// An address that can be read; what is wrong with another one is said where it is built from.
