@@ -43,6 +43,7 @@ mod download;
 mod earlier;
 mod error;
 mod event;
+mod fetch;
 pub mod file;
 mod given;
 pub mod graph;

@@ -233,7 +233,8 @@ impl Stage<'_> {
     fn transfer(&mut self, prepared: &transfer::Prepared, from: Option<&str>) -> Step<Note> {
         let layers = self.layers_of(from)?;
         let source = self.build.source(&layers);
-        let remotes = transfer::Remotes { downloads: &self.build.downloads, git: self.build.request.git.as_deref() };
+        let Build { downloads, request, schedule, .. } = self.build;
+        let remotes = transfer::Remotes { downloads, git: request.git.as_ref(), schedule };
         let gathered = transfer::gather(prepared, &source, &remotes)?;
         let time = self.build.time;
         let key = transfer::key(&self.state, prepared, &source, &gathered, time)?;
