@@ -13,6 +13,7 @@ use crate::plan::actual::SiteId;
 use crate::plan::{Policy, plan, text};
 use crate::reconcile::{Watcher, converge};
 use crate::record;
+use crate::site::repositories::Commits;
 use crate::site::{self, Site, SiteError};
 use crate::source::{Checkout, CommitId, Revision, Source};
 use runtime::container::state::{Health, Phase};
@@ -36,8 +37,15 @@ pub struct Turns {
     failed: Vec<Step>,
     /// What was blocked in the last cycle, so that it is told once.
     blocked: Vec<Blocked>,
-    /// The revision that was refused last, so that it is read and reported once.
-    refused: Option<(Revision, Vec<String>)>,
+    /// What was refused last, so that it is read and reported once.
+    refused: Option<Refused>,
+}
+
+/// A site that cannot be used, with what the repositories stood for that its builds take from.
+struct Refused {
+    revision: Revision,
+    commits: Commits,
+    problems: Vec<String>,
 }
 
 impl Turns {
@@ -51,20 +59,18 @@ impl Turns {
         if let Some(problem) = &wake.fetch_problem {
             warn!(problem, "the source does not answer; what was fetched last is kept up");
         }
-        let problems = self.read(&wake.checkout);
+        let problems = self.read(wake);
         if self.site.is_none() {
-            self.fall_back(&wake.checkout.site);
+            self.fall_back(&wake.checkout.site, &wake.commits);
         }
-        let Some(site) = &self.site else {
-            return CycleOutcome { result: CycleResult::Failed(problems), summary: String::new(), again: None };
-        };
+        let Some(site) = &self.site else { return failed(problems, Commits::new()) };
         let newest = if problems.is_empty() { Newest::Used } else { Newest::Refused };
         let around = Surroundings { engine: &self.engine, ledger: &self.ledger, source: &self.source, site };
         let mut outcome = match converge_site(&around, wake, newest, (&mut self.failed, &mut self.blocked)) {
             Ok(outcome) => outcome,
             Err(error) => {
                 error!(error = error.chain(), "the host could not be looked at");
-                CycleOutcome { result: CycleResult::Failed(vec![error.chain()]), summary: String::new(), again: None }
+                failed(vec![error.chain()], site.commits.clone())
             }
         };
         if !problems.is_empty() {
@@ -79,18 +85,21 @@ impl Turns {
         outcome
     }
 
-    /// Reads the site if it moved; what is wrong with it, if it cannot be used.
-    fn read(&mut self, checkout: &Checkout) -> Vec<String> {
-        if self.site.as_ref().is_some_and(|site| *site.revision() == checkout.revision) {
+    /// Reads the site if it moved, or what its builds take from; what is wrong with it, if it cannot be used.
+    fn read(&mut self, wake: &Wake) -> Vec<String> {
+        let Wake { checkout, commits, .. } = wake;
+        let is_newest = |read: &Commits| read.iter().all(|(address, commit)| commits.get(address).is_none_or(|known| known == commit));
+        if self.site.as_ref().is_some_and(|site| *site.revision() == checkout.revision && is_newest(&site.commits)) {
             self.refused = None;
             return Vec::new();
         }
-        if let Some((revision, problems)) = &self.refused
-            && *revision == checkout.revision
+        if let Some(refused) = &self.refused
+            && refused.revision == checkout.revision
+            && refused.commits == *commits
         {
-            return problems.clone();
+            return refused.problems.clone();
         }
-        match site::load(checkout.clone(), &self.engine.places().state) {
+        match site::load(checkout.clone(), &self.engine.places().state, commits) {
             Ok(site) => {
                 info!(revision = %site.revision(), containers = site.desired.containers.len(), "site read");
                 self.refused = None;
@@ -106,7 +115,8 @@ impl Turns {
                     error!(revision = %checkout.revision, problem, "the site is refused; nothing is changed");
                 }
                 self.remember_refusal(checkout, &problems);
-                self.refused = Some((checkout.revision.clone(), problems.clone()));
+                let (revision, commits) = (checkout.revision.clone(), commits.clone());
+                self.refused = Some(Refused { revision, commits, problems: problems.clone() });
                 problems
             }
         }
@@ -132,10 +142,10 @@ impl Turns {
     }
 
     /// Takes the last revision that converged, where the newest one is refused from the start.
-    fn fall_back(&mut self, id: &SiteId) {
+    fn fall_back(&mut self, id: &SiteId, known: &Commits) {
         let Some(good) = self.last_good(id) else { return };
         let loaded = match self.source.checkout_of(&good) {
-            Ok(Some(checkout)) => site::load(checkout, &self.engine.places().state),
+            Ok(Some(checkout)) => site::load(checkout, &self.engine.places().state, known),
             Ok(None) => return warn!(commit = %good, "the last good revision is not here any more"),
             Err(error) => Err(error.into()),
         };
@@ -170,6 +180,10 @@ impl Turns {
     }
 }
 
+fn failed(problems: Vec<String>, commits: Commits) -> CycleOutcome {
+    CycleOutcome { result: CycleResult::Failed(problems), summary: String::new(), commits, again: None }
+}
+
 /// What became of the newest revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Newest {
@@ -196,13 +210,14 @@ fn converge_site(
     let Surroundings { engine, ledger, source, site } = *around;
     let Some(_lock) = engine.try_lock_host().map_err(|error| HostError::new("lock the host", error))? else {
         info!("another agent is changing this host; trying again soon");
-        return Ok(CycleOutcome { result: CycleResult::Settled, summary: String::new(), again: Some(SOON) });
+        return Ok(CycleOutcome { result: CycleResult::Settled, summary: String::new(), commits: site.commits.clone(), again: Some(SOON) });
     };
     let started = now();
     let host = LinuxHost::new(engine, ledger, site);
     let policy = Policy::keep(site.id.clone());
     if !wake.retry && !failed.is_empty() && plan(&site.desired, &host.observe(&site.desired)?, &policy).steps == *failed {
-        return Ok(CycleOutcome { result: CycleResult::PutOff, summary: String::new(), again: settling(engine).then_some(SOON) });
+        let (summary, commits) = (String::new(), site.commits.clone());
+        return Ok(CycleOutcome { result: CycleResult::PutOff, summary, commits, again: settling(engine).then_some(SOON) });
     }
     let cycle = converge(&host, &site.desired, &policy, wake.call_off.flag(), &Log)?;
     if *blocked != cycle.rest.blocked {
@@ -237,7 +252,8 @@ fn converge_site(
         None if errors.is_empty() => CycleResult::Failed(vec![format!("it does not settle: {}", text::Summary::of(&cycle.rest))]),
         None => CycleResult::Failed(errors),
     };
-    Ok(CycleOutcome { result, summary: record::summary(&cycle), again: settling(engine).then_some(SOON) })
+    let (summary, commits) = (record::summary(&cycle), site.commits.clone());
+    Ok(CycleOutcome { result, summary, commits, again: settling(engine).then_some(SOON) })
 }
 
 /// Whether some container's health is not decided yet.

@@ -198,9 +198,9 @@ impl BuildContextSource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum ImageSource {
-    /// Built from a directory of the site.
+    /// Built from a directory of the site, or from a repository.
     Build {
-        /// Context directory relative to the site's root, `.` for the root itself.
+        /// Context directory relative to the site's root, `.` for the root itself; or the address of a repository as written.
         context: String,
         /// Dockerfile relative to the context.
         dockerfile: String,
@@ -217,7 +217,7 @@ pub enum ImageSource {
         /// The network of RUN steps that do not say which.
         #[serde(default, skip_serializing_if = "BuildNetwork::is_default")]
         network: BuildNetwork,
-        /// Digest of Dockerfile and context after `.dockerignore`: what decides whether to build again.
+        /// Digest of Dockerfile and context after `.dockerignore`, of a repository of its commit: what decides whether to build again.
         content: Digest,
         /// Images of this site that the Dockerfile's `FROM` and `COPY --from` and its contexts name, by that name.
         bases: BTreeSet<Name>,

@@ -12,7 +12,8 @@ pub trait SiteFiles {
     /// The content of a file or of a whole directory tree: what a read-only bind or an image archive depends on.
     fn content(&self, path: &str) -> Result<SiteContent, SiteFileError>;
 
-    /// What a build depends on. `context` is relative to the site's root.
+    /// What a build depends on. `context` is relative to the site's root, or the address of a repository: what is wrong in there does not
+    /// refuse the site, the build will tell.
     fn build_context(&self, context: &str, dockerfile: Dockerfile<'_>) -> Result<BuildContext, SiteFileError>;
 
     /// The commit that the address of a repository stands for now. `None` if that cannot be told: its address alone then says what it is.
@@ -53,7 +54,7 @@ pub enum SiteFileKind {
 /// What a build depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildContext {
-    /// Digest of the Dockerfile and of the context after `.dockerignore`.
+    /// Digest of the Dockerfile and of the context after `.dockerignore`; of a repository that of its commit.
     pub content: Digest,
     /// The images named by `FROM` and `COPY --from`, as written after substitution of defaults; stages and `scratch` may be among them.
     pub references: Vec<String>,

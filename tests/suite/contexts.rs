@@ -4,9 +4,10 @@ use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use tests::host::{Host, is_root, program};
-use tests::repository::Repository;
-use tests::sample::put;
+use tests::host::{Host, eventually, is_root, program};
+use tests::repository::{HttpServer, Repository};
+use tests::sample::{self, PORT, put};
+use tests::view::{page, running, vital};
 
 const DOCKERFILE: &str = "FROM scratch\nCOPY page /page\n";
 
@@ -114,6 +115,117 @@ fn an_image_follows_the_commit_that_its_context_stands_for() -> Result<()> {
     // Out of reach it is what it was.
     fs::rename(repository.bare(), host.path().join("away"))?;
     ensure!(host.agent(&["plan", site]).code == 0);
+    Ok(())
+}
+
+#[test]
+fn an_image_may_be_built_from_a_repository() -> Result<()> {
+    let test = "an_image_may_be_built_from_a_repository";
+    if !is_root(test) || !Repository::is_possible(test) {
+        return Ok(());
+    }
+    let (host, repository) = scene()?;
+    let url = repository.url();
+    let image =
+        |name: &str, build: &str| format!("apiVersion: agent/v1\nkind: Image\nmetadata: {{name: {name}}}\nspec: {{build: {build}}}\n");
+    let base = image("base", "{context: ., inline: FROM scratch}");
+    let whole = image("whole", &format!("\"{url}\""));
+    let below = image("below", &format!("{{context: \"{url}#main:sub\"}}"));
+    let site = host.files(&[("site/base.yaml", &base), ("site/whole.yaml", &whole), ("site/below.yaml", &below)])?;
+    let site = site.to_str().context("a text")?;
+    let saved = host.path().join("saved").display().to_string();
+    let content = |image: &str| {
+        let save =
+            format!("{} image save -o {saved} {image} && mkdir {saved}.d && cd {saved}.d && tar -xf {saved}", program("agent").display());
+        let read = "for blob in $(find . -type f); do tar -xOf $blob page 2>/dev/null; done; true";
+        host.run("sh", &["-c", &format!("{save} && {read}; rm -r {saved} {saved}.d")]).ok()
+    };
+    host.agent(&["apply", site]).ok()?;
+    ensure!(host.agent(&["plan", site]).code == 0);
+    ensure!((content("whole")?, content("below")?) == ("one".to_owned(), "two".to_owned()));
+
+    // Its Dockerfile may build on an image of the site, and follows the branch.
+    put(&repository.work().join("sub/Dockerfile"), "FROM base\nCOPY page /page\n")?;
+    put(&repository.work().join("sub/page"), "three")?;
+    repository.push("on an image of the site")?;
+    ensure!(host.agent(&["plan", site]).code == 2, "the branch has moved");
+    host.agent(&["apply", site]).ok()?;
+    ensure!(content("below")? == "three");
+    // A checkout a commit would fill the disk.
+    let checkouts = host.run("sh", &["-c", "ls -d \"$AGENT_STATE_DIR\"/sources/*/*/ | grep -cE '/[0-9a-f]{40}/$'"]).ok()?;
+    ensure!(checkouts.trim() == "2", "{checkouts}");
+
+    // What is broken over there does not keep the rest of the site from being made.
+    put(&repository.work().join("sub/Dockerfile"), "BOGUS\n")?;
+    repository.push("broken")?;
+    fs::write(host.path().join("site/more.yaml"), image("more", "{context: ., inline: FROM base}"))?;
+    let refused = host.agent(&["apply", site]);
+    ensure!(refused.code == 1 && refused.stderr.contains("unknown instruction BOGUS"), "{refused:?}");
+    ensure!(host.agent(&["image", "inspect", "more"]).code == 0 && content("below")? == "three");
+
+    // Out of reach it is what it was last.
+    repository.git(&["revert", "--no-edit", "HEAD"])?;
+    repository.push("mended")?;
+    host.agent(&["apply", site]).ok()?;
+    fs::rename(repository.bare(), host.path().join("away"))?;
+    ensure!(host.agent(&["plan", site]).code == 0);
+    fs::write(host.path().join("site/whole.yaml"), image("whole", "\"ftp://h/x\""))?;
+    let refused = host.agent(&["validate", site]);
+    ensure!(refused.code == 1 && refused.stderr.contains("ftp://h/x is not a directory or a repository"), "{refused:?}");
+    Ok(())
+}
+
+#[test]
+fn a_watch_follows_the_repositories_that_builds_take_from() -> Result<()> {
+    let test = "a_watch_follows_the_repositories_that_builds_take_from";
+    if !is_root(test) || !Repository::is_possible(test) {
+        return Ok(());
+    }
+    let (host, repository) = scene()?;
+    let server = HttpServer::start(&host, &repository)?;
+    let site = sample::write(&host, "site")?;
+    let inline = "FROM tools\nCOPY --from=pages page /www/index.html";
+    let manifest = format!(
+        "apiVersion: agent/v1\nkind: Image\nmetadata: {{name: page}}\nspec:\n  build: {{context: ./page, inline: {inline:?}, contexts: {{pages: \"{}#main\"}}}}\n",
+        server.url()
+    );
+    let images = fs::read_to_string(site.join("images.yaml"))?;
+    let (tools, _) = images.split_once("---").context("two images")?;
+    put(&site.join("images.yaml"), &format!("{tools}---\n{manifest}"))?;
+    let _watch = host.spawn_agent(&["watch", site.to_str().context("a text")?, "--interval", "300ms"])?;
+    let shows = |text: &str| {
+        eventually(text, || {
+            ensure!(page(&host, PORT)? == text);
+            Ok(())
+        })
+    };
+    shows("one")?;
+    let counter = eventually("the counter", || vital(&host, "counter"))?;
+    put(&repository.work().join("page"), "another")?;
+    repository.push("another page")?;
+    shows("another")?;
+    ensure!(vital(&host, "counter")? == counter, "nobody else is touched");
+
+    // Nobody answers: nothing changes, and what breaks here is mended from what is known.
+    let (port, before) = (server.port, running(&host)?);
+    drop(server);
+    eventually("the silence in the status", || {
+        let status = host.agent(&["status"]).ok()?;
+        ensure!(status.contains("which builds take from, does not answer"), "{status}");
+        Ok(())
+    })?;
+    ensure!(running(&host)? == before && page(&host, PORT)? == "another");
+    put(&site.join("counter.yaml"), &sample::COUNTER.replace("64Mi", "48Mi"))?;
+    eventually("a new revision of the site", || {
+        ensure!(host.agent(&["container", "inspect", "counter"]).ok()?.contains("\"48Mi\""));
+        Ok(())
+    })?;
+    ensure!(running(&host)? == before, "a limit restarts nothing");
+    put(&repository.work().join("page"), "back")?;
+    repository.push("while nobody serves it")?;
+    let _server = HttpServer::start_at(&host, &repository, port)?;
+    shows("back")?;
+    ensure!(vital(&host, "counter")? == counter);
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use agent::plan::actual::Actual;
 use agent::plan::{Policy, Volumes};
 use agent::progress::Tell;
 use agent::reconcile::{Watcher, converge};
+use agent::site::repositories::Commits;
 use agent::source::{Source, SourceOptions, SourceSpec};
 use anyhow::{Context as _, Result, bail, ensure};
 use runtime::engine::Engine;
@@ -111,7 +112,7 @@ fn the_hand_that_fails() -> Result<()> {
     let places = Places { state: place("AGENT_STATE_DIR")?, run: place("AGENT_RUN_DIR")?, config: place("AGENT_CONFIG_DIR")? };
 
     let source = Source::open(SourceSpec::parse(site, SourceOptions::default())?, &places.state)?;
-    let mut site = agent::site::load(source.fetch()?, &places.state)?;
+    let mut site = agent::site::load(source.fetch()?, &places.state, &Commits::new())?;
     let volumes = if verb == "destroy" { Volumes::Remove } else { Volumes::Keep };
     if verb == "destroy" {
         site.desired = Desired::default();

@@ -2,6 +2,7 @@
 
 use super::render::{paint, style};
 use super::{Failure, Session};
+use crate::site::repositories::Commits;
 use crate::site::{Site, SiteError};
 use crate::source::{Source, SourceOptions, SourceSpec};
 use clap::Args;
@@ -58,7 +59,7 @@ impl SiteArgs {
 
 /// Fetches, reads and checks a site; prints every problem of it.
 pub(super) fn load(source: &Source, session: &Session) -> Result<Site, Failure> {
-    match source.fetch().map_err(SiteError::from).and_then(|checkout| crate::site::load(checkout, &session.places.state)) {
+    match source.fetch().map_err(SiteError::from).and_then(|checkout| crate::site::load(checkout, &session.places.state, &Commits::new())) {
         Ok(site) => {
             print_all(&site.warnings, session);
             Ok(site)

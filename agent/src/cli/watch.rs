@@ -11,8 +11,8 @@ use std::time::Duration;
 
 /// Keep the host matching the site, until SIGTERM or Ctrl-C; containers go on running then.
 ///
-/// A directory is watched, a Git repository is asked every --interval; SIGHUP asks at once. What breaks on the host by other hands
-/// is repaired. A site with problems changes nothing: the last good one is kept up.
+/// A directory is watched, a Git repository is asked every --interval, and so is each one that builds take from; SIGHUP asks at once.
+/// What breaks on the host by other hands is repaired. A site with problems changes nothing: the last good one is kept up.
 #[derive(Debug, Args)]
 pub(super) struct WatchArgs {
     #[command(flatten)]

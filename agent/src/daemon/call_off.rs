@@ -13,7 +13,7 @@ pub struct CallOff {
 /// Why a cycle is called off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CalledOffFor {
-    /// The source has moved on.
+    /// The source has moved on, or a repository that builds take from.
     NewerRevision,
     /// The agent was told to end.
     End,

@@ -4,7 +4,9 @@
 //! ```text
 //!  signals ─┐                 ┌─► Fetch     source.fetch()   at most one at a time, polled, backed off
 //!  inotify ─┼─► Queue<Key> ───┤      │ revision moved: call off, reset
-//!  clock   ─┘                 └─► Converge  cycle(Wake)      at most one at a time, every few seconds, backed off
+//!  clock   ─┘                 ├─► Context   repositories::ask()  each that builds take from, polled and backed off alone
+//!                             │      │ a commit moved: call off, reset
+//!                             └─► Converge  cycle(Wake)      at most one at a time, every few seconds, backed off
 //! ```
 //!
 //! Why we woke is logged and never decides anything: each cycle looks at all there is.
@@ -12,6 +14,7 @@
 mod backoff;
 mod call_off;
 mod containers;
+mod contexts;
 mod drive;
 mod end;
 mod queue;

@@ -6,6 +6,7 @@ use runtime::container::state::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,9 @@ pub struct Status {
     pub revision: Option<Revision>,
     /// How asking the source goes.
     pub fetch: FetchStatus,
+    /// Repositories that builds take from and that do not answer, without credentials, and why not.
+    #[serde(default)]
+    pub context_problems: BTreeMap<String, String>,
     /// The last cycle that did something or failed; `None` before.
     pub cycle: Option<CycleStatus>,
 }

@@ -4,6 +4,7 @@ use super::{CycleOutcome, CycleResult, Reason, Status, WatchOptions, is_watched,
 use crate::source::{Source, SourceOptions, SourceSpec};
 use runtime::places::Places;
 use rustix::process::{Pid, Signal, kill_process};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -47,7 +48,7 @@ fn child_that_watches() {
             (None, "fail") => (CycleResult::Failed(vec!["as told".into()]), String::new()),
             (None, _) => (CycleResult::Settled, if wake.reasons.contains(&Reason::SourceMoved) { "1 created" } else { "" }.into()),
         };
-        CycleOutcome { result, summary, again: None }
+        CycleOutcome { result, summary, commits: BTreeMap::new(), again: None }
     });
     println!("\nended {:?}", ended.map_err(|error| error.to_string()));
 }

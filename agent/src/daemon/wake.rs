@@ -1,6 +1,7 @@
 //! What goes into a watch and its cycles, and what comes out.
 
 use super::{CallOff, StatusError};
+use crate::site::repositories::Commits;
 use crate::source::Checkout;
 use runtime::places::Places;
 use serde::Serialize;
@@ -24,6 +25,8 @@ pub struct WatchOptions {
 pub struct Wake {
     /// The newest state of the source.
     pub checkout: Checkout,
+    /// What the addresses of repositories that builds take from stand for, as far as that is known: the site is read with these.
+    pub commits: Commits,
     /// Why now. For logs; a cycle looks at everything whatever it says.
     pub reasons: BTreeSet<Reason>,
     /// Why the source does not answer at present, if so: the checkout is then the last good one.
@@ -41,6 +44,8 @@ pub struct Wake {
 pub enum Reason {
     /// The source has a new revision, or the watch has just begun.
     SourceMoved,
+    /// A repository that a build takes from has a new commit.
+    ContextMoved,
     /// A container's state changed, or its shim died.
     ContainerChanged,
     /// Somebody changed links, addresses or the nftables table of this instance: we ourselves, perhaps.
@@ -58,6 +63,8 @@ pub struct CycleOutcome {
     pub result: CycleResult,
     /// What was done, in a line; empty if nothing was.
     pub summary: String,
+    /// The addresses of repositories that the site's builds take from, and what they stood for when it was read.
+    pub commits: Commits,
     /// When to run again at the latest, if sooner than the drift interval: a health check is under way, say.
     pub again: Option<Duration>,
 }

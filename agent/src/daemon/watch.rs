@@ -3,19 +3,21 @@
 use super::backoff::{Backoff, jittered};
 use super::call_off::{CallOff, CalledOffFor};
 use super::containers::{ContainerWatch, register};
+use super::contexts::{Contexts, News};
 use super::drive::{Handle, Inbox, drive, random};
 use super::queue::{Schedule, Verdict};
 use super::status::{CycleStatus, FetchStatus, Status, WatchLock};
 use super::wake::{CycleOutcome, CycleResult, Reason, Wake, WatchError, WatchOptions};
 use crate::clock::now;
 use crate::host::chain;
+use crate::site::repositories;
 use crate::source::watch::DirectoryWatch;
-use crate::source::{Checkout, FetchError, Revision, Source};
+use crate::source::{Checkout, CommitId, FetchError, Revision, Source};
 use runtime::cgroup::Groups;
 use runtime::container::state::Timestamp;
 use runtime::network::ChangeWatch;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fs::DirBuilder;
 use std::io;
@@ -24,7 +26,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +35,8 @@ use tracing::{debug, info, warn};
 /// A source that does not answer is asked again after seconds, then ever more rarely, but at least every ten minutes. Hints (a change in
 /// a directory that could not be read before) are followed almost at once.
 const FETCH_BACKOFF: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(600), floor: Duration::from_secs(1) };
+/// Most repositories asked at the same time what builds take from them: each is a connection, and may hang for minutes.
+const CONTEXTS_AT_ONCE: usize = 4;
 /// A cycle that failed is tried again after a second, then ever more rarely, but at least every minute. What changes on the host in
 /// between is followed within five seconds, so that one container that cannot be mended does not hold up the repair of others; what
 /// failed alone is not tried again for that, since its own traces look like changes of the host.
@@ -46,9 +50,11 @@ const CONTAINER_QUIET: Duration = Duration::from_millis(50);
 /// So do those of the network, and longer ones: a firewall that is loaded anew deletes and adds ours, too.
 const NETWORK_QUIET: Duration = Duration::from_millis(200);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Fetch,
+    /// A repository that builds take from.
+    Context(String),
     Converge,
 }
 
@@ -85,6 +91,9 @@ struct Desk {
     handle: Handle<Key>,
     closing: CancellationToken,
     newest: Option<Checkout>,
+    contexts: Contexts,
+    /// Held while a repository of the contexts is asked.
+    asking: Arc<Semaphore>,
     directory_watch: Option<DirectoryWatch>,
     reasons: BTreeSet<Reason>,
     /// When a cycle that failed is to be tried again.
@@ -125,6 +134,7 @@ async fn run_loop(source: Arc<Source>, options: WatchOptions, cycle: Cycle) -> R
         source: source.describe(),
         revision: None,
         fetch: FetchStatus::default(),
+        context_problems: BTreeMap::new(),
         cycle: None,
     };
     status.write(&options.places.run)?;
@@ -136,6 +146,8 @@ async fn run_loop(source: Arc<Source>, options: WatchOptions, cycle: Cycle) -> R
         handle,
         closing: closing.clone(),
         newest: None,
+        contexts: Contexts::default(),
+        asking: Arc::new(Semaphore::new(CONTEXTS_AT_ONCE)),
         directory_watch,
         reasons: BTreeSet::new(),
         retry: None,
@@ -159,12 +171,12 @@ async fn run_loop(source: Arc<Source>, options: WatchOptions, cycle: Cycle) -> R
 }
 
 async fn work(desk: &Shared, inbox: Inbox<Key>, closing: CancellationToken) {
-    const KEYS: usize = 2;
     let start = |key| {
         let desk = desk.clone();
         async move {
             match key {
                 Key::Fetch => fetch(&desk).await,
+                Key::Context(repository) => ask(&desk, &repository).await,
                 Key::Converge => converge(&desk).await,
             }
         }
@@ -175,9 +187,11 @@ async fn work(desk: &Shared, inbox: Inbox<Key>, closing: CancellationToken) {
             desk.status.fetch.next = due.next.map(|due| now().after(due.saturating_duration_since(Instant::now())));
             desk.write_status();
         }
+        Key::Context(_) => {}
         Key::Converge => desk.borrow_mut().retry = due.retry,
     };
-    drive(inbox, KEYS, closing, start, scheduled).await;
+    // No key waits for another: each is started once, and repositories wait among themselves.
+    drive(inbox, usize::MAX, closing, start, scheduled).await;
 }
 
 /// Asks the source. The answer is noted; if it is a new revision, the cycle gets it.
@@ -214,6 +228,39 @@ async fn fetch(desk: &Shared) -> Verdict {
     }
 }
 
+/// Asks a repository that builds take from what their addresses stand for. If one has moved, the cycle gets to know.
+async fn ask(desk: &Shared, repository: &str) -> Verdict {
+    let (addresses, state, asking, closing) = {
+        let desk = desk.borrow();
+        let Some(addresses) = desk.contexts.addresses(repository).cloned() else { return Verdict::Done { again: None } };
+        (addresses, desk.options.places.state.clone(), desk.asking.clone(), desk.closing.clone())
+    };
+    let question = async {
+        let permit = asking.acquire_owned().await;
+        let repository = repository.to_owned();
+        let asked = spawn_blocking(move || {
+            // Kept while the thread runs, whether or not somebody still waits for it.
+            let _permit = permit;
+            repositories::ask(&repository, &addresses, &state)
+        });
+        asked.await
+    };
+    let answer = tokio::select! {
+        answer = question => answer,
+        () = closing.cancelled() => return Verdict::Done { again: None },
+    };
+    let (commits, problem) = match answer {
+        Ok((commits, problem)) => (commits, problem.map(|error| explain(&error))),
+        Err(panic) => (BTreeMap::new(), Some(format!("the question broke off: {panic}"))),
+    };
+    let mut desk = desk.borrow_mut();
+    desk.heard_of(repository, commits, problem.as_deref());
+    match problem {
+        None => Verdict::Done { again: Some(jittered(desk.options.poll_interval, random())) },
+        Some(_) => Verdict::Failed { backoff: FETCH_BACKOFF },
+    }
+}
+
 /// Runs one cycle on the newest checkout.
 async fn converge(desk: &Shared) -> Verdict {
     let (mut cycle, wake) = {
@@ -224,12 +271,13 @@ async fn converge(desk: &Shared) -> Verdict {
         if reasons.is_empty() {
             reasons.insert(Reason::Due);
         }
-        let is_new = [Reason::SourceMoved, Reason::Asked].iter().any(|reason| reasons.contains(reason));
+        let is_new = [Reason::SourceMoved, Reason::ContextMoved, Reason::Asked].iter().any(|reason| reasons.contains(reason));
         let retry = is_new || desk.retry.is_none_or(|due| due <= Instant::now());
         let call_off = CallOff::default();
         desk.running = Some(call_off.clone());
         debug!(revision = %checkout.revision, ?reasons, "cycle");
-        (cycle, Wake { checkout, reasons, fetch_problem: desk.status.fetch.problem.clone(), retry, call_off })
+        let (commits, fetch_problem) = (desk.contexts.known().clone(), desk.status.fetch.problem.clone());
+        (cycle, Wake { checkout, commits, reasons, fetch_problem, retry, call_off })
     };
     let (revision, started) = (wake.checkout.revision.clone(), now());
     let ended = spawn_blocking(move || {
@@ -265,6 +313,7 @@ async fn listen(desk: &Shared, mut signals: Signals) {
         if !end {
             info!("asked to look now");
             desk.handle.reset(Key::Fetch);
+            desk.contexts.repositories().for_each(|repository| desk.handle.reset(Key::Context(repository.clone())));
             desk.wake(Reason::Asked, Duration::ZERO);
         } else if ending {
             return;
@@ -359,16 +408,42 @@ impl Desk {
     }
 
     fn moved_to(&mut self, checkout: Checkout) {
+        self.status.revision = Some(checkout.revision.clone());
+        self.newest = Some(checkout);
+        self.contexts.forget_who_answers();
+        self.moved(Reason::SourceMoved);
+    }
+
+    /// What a repository that builds take from said, or why it said nothing.
+    fn heard_of(&mut self, repository: &str, commits: BTreeMap<String, CommitId>, problem: Option<&str>) {
+        let news = self.contexts.note(repository, problem);
+        let shown = repositories::describe(repository);
+        match (problem, news) {
+            (Some(problem), News::New) => warn!(repository = shown, problem, "a build's repository does not answer; its images stay"),
+            (None, News::New) => info!(repository = shown, "a build's repository answers again"),
+            (Some(_) | None, News::Known) => {}
+        }
+        if news == News::New {
+            self.write_status();
+        }
+        if !self.contexts.answered(commits).is_empty() {
+            info!(repository = shown, "a build's repository moved");
+            self.moved(Reason::ContextMoved);
+        }
+    }
+
+    fn moved(&mut self, what: Reason) {
         if let Some(running) = &self.running {
             running.call_off(CalledOffFor::NewerRevision);
         }
-        self.status.revision = Some(checkout.revision.clone());
-        self.newest = Some(checkout);
-        self.reasons.insert(Reason::SourceMoved);
+        self.reasons.insert(what);
         self.handle.reset(Key::Converge);
     }
 
     fn cycled(&mut self, revision: Revision, started: Timestamp, outcome: CycleOutcome) -> Verdict {
+        for repository in self.contexts.follow(outcome.commits) {
+            self.handle.add(Key::Context(repository), jittered(self.options.poll_interval, random()));
+        }
         let soon = outcome.again.unwrap_or(self.options.drift_interval).min(self.options.drift_interval);
         let (result, errors) = match outcome.result {
             CycleResult::PutOff => return Verdict::PutOff { again: Some(soon) },
@@ -400,7 +475,10 @@ impl Desk {
         self.handle.add(Key::Converge, delay);
     }
 
-    fn write_status(&self) {
+    fn write_status(&mut self) {
+        let problems = self.contexts.problems();
+        self.status.context_problems =
+            problems.map(|(repository, problem)| (repositories::describe(repository), problem.clone())).collect();
         if let Err(error) = self.status.write(&self.options.places.run) {
             warn!(error = chain(&error), "the status is not up to date");
         }

@@ -86,7 +86,8 @@ impl BuildContext {
         }
     }
 
-    fn directory_of(&mut self, engine: &Engine, text: &str, keep: GitDirectory) -> Result<PathBuf, BoxError> {
+    /// The directory that a text names, or a repository's tree.
+    pub(super) fn directory_of(&mut self, engine: &Engine, text: &str, keep: GitDirectory) -> Result<PathBuf, BoxError> {
         let Some(git) = git_reference(text) else { return Ok(PathBuf::from(text)) };
         let mut git = git?;
         git.keep_git_dir |= keep == GitDirectory::Keep;

@@ -2,7 +2,7 @@
 
 use super::LinuxHost;
 use super::build_log::BuildLog;
-use super::context::BuildContext;
+use super::context::{BuildContext, GitDirectory};
 use super::record::AppliedImage;
 use super::registries::registry_access;
 use super::repository::Repositories;
@@ -11,6 +11,7 @@ use crate::host::HostError;
 use crate::ledger::{GENERATIONS_MAX, Ledger, Obtained};
 use crate::progress::{Lines, Progress, Tell};
 use runtime::builder::file::RunNetwork;
+use runtime::builder::remote::git_reference;
 use runtime::builder::{self, BuildRequest, Built, NamedContext};
 use runtime::engine::Engine;
 use runtime::image::registry::{self, Access, IsWanted, PullError, PullOptions, policy};
@@ -206,6 +207,10 @@ fn build(
         };
         named.contexts.insert(name.clone(), context);
     }
+    let directory = match git_reference(context) {
+        Some(_) => named.directory_of(host.engine, context, GitDirectory::Omit)?,
+        None => host.site.root.join(context),
+    };
     let request = BuildRequest {
         dockerfile: dockerfile.into(),
         inline: inline.clone(),
@@ -218,7 +223,7 @@ fn build(
             BuildNetwork::Host => RunNetwork::Host,
         },
         bases: bases.iter().map(|(name, id)| (name.to_string(), *id)).collect(),
-        ..build_request(host.engine, host.site.root.join(context))
+        ..build_request(host.engine, directory)
     };
     let log = BuildLog::new(&host.engine.places().state);
     let built = build_with(host.engine, &request, Bases::Keep, &log, progress);

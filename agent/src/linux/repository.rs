@@ -5,8 +5,10 @@ use crate::host::chain;
 use crate::source::{Checkout, Revision, Source, SourceOptions, SourceSpec, submodules};
 use runtime::builder::remote::{GitFetch, GitReference, GitTree};
 use runtime::image::store::ImageStore;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use tracing::warn;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -61,6 +63,10 @@ impl Repositories {
         let spec = SourceSpec::parse(remote, options).map_err(|error| format!("{error} ({})", error.hint))?;
         let source = Source::open(spec, &self.state)?;
         let checkout = source.fetch().map_err(|error| chain(&error))?;
+        // A branch that moves leaves a checkout each time; whoever reads an older one holds it.
+        if let Err(error) = source.prune(&BTreeSet::new()) {
+            warn!(error = chain(&error), "old checkouts could not be removed");
+        }
         Ok(Fetched { source, checkout })
     }
 

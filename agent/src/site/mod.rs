@@ -1,12 +1,13 @@
 //! A site as loaded: the files of a checkout, read and checked.
 
-use crate::plan::actual::SiteId;
 mod files;
+pub mod repositories;
 
-pub use files::CheckoutFiles;
-
+use crate::plan::actual::SiteId;
 use crate::source::manifests::{ManifestError, manifest_files};
 use crate::source::{Checkout, FetchError, Revision};
+use files::CheckoutFiles;
+use repositories::{Commits, Lookup};
 use spec::Diagnostic;
 use spec::desired::Desired;
 use spec::value::Digest;
@@ -27,6 +28,8 @@ pub struct Site {
     pub notes: Vec<String>,
     /// What it was read from.
     pub checkout: Checkout,
+    /// What the repositories stood for that its builds take from.
+    pub commits: Commits,
 }
 
 /// Why a site cannot be used. Nothing on the host is changed by any of them.
@@ -46,29 +49,32 @@ pub enum SiteError {
     Empty(PathBuf),
 }
 
-/// Reads and checks the site of a checkout. Repositories that its builds name are asked what they stand for; `state` is where they are
-/// kept.
+/// Reads and checks the site of a checkout. Repositories that its builds name are asked what they stand for, unless that is `known`;
+/// `state` is where they are kept.
 ///
 /// A site without a single manifest is refused: it is far more often a wrong path than the wish to remove everything,
 /// and `destroy` is there for that.
-pub fn load(checkout: Checkout, state: &Path) -> Result<Site, SiteError> {
+pub fn load(checkout: Checkout, state: &Path, known: &Commits) -> Result<Site, SiteError> {
     let manifests = manifest_files(&checkout.root)?;
     if manifests.files.is_empty() {
         return Err(SiteError::Empty(checkout.root));
     }
-    let files = CheckoutFiles::new(&checkout, Some(state));
+    let files = CheckoutFiles::new(&checkout, Some(Lookup::new(state, known)));
     let texts = manifests.files.iter().map(|(path, text)| (path.as_str(), text.as_bytes()));
     let resolved = spec::load(texts, &files).map_err(SiteError::Invalid)?;
     let notes = checkout.notes.iter().cloned().chain(manifests.ignored.iter().map(|path| format!("{path} is no manifest"))).collect();
+    let commits = files.into_commits();
     let (id, root) = (checkout.site.clone(), checkout.root.clone());
-    Ok(Site { id, root, desired: resolved.desired, warnings: resolved.warnings, notes, checkout })
+    Ok(Site { id, root, desired: resolved.desired, warnings: resolved.warnings, notes, checkout, commits })
 }
 
 /// A site of one manifest that lies in no file.
 pub fn single(id: SiteId, manifest: &serde_json::Value) -> Result<Site, Vec<Diagnostic>> {
     let checkout = Checkout::nowhere(id.clone(), Digest::of(manifest.to_string().as_bytes()));
     let resolved = spec::load([("command line", manifest.to_string().as_bytes())], &CheckoutFiles::new(&checkout, None))?;
-    Ok(Site { id, root: checkout.root.clone(), desired: resolved.desired, warnings: resolved.warnings, notes: Vec::new(), checkout })
+    let root = checkout.root.clone();
+    let (desired, warnings) = (resolved.desired, resolved.warnings);
+    Ok(Site { id, root, desired, warnings, notes: Vec::new(), checkout, commits: Commits::new() })
 }
 
 impl Site {

@@ -127,6 +127,15 @@ impl Source {
         }
     }
 
+    /// The commits that branches, tags or ids of a repository stand for now, one for one; `None` is its default branch. The remote is
+    /// asked once, nothing is transferred or written. Empty for a directory.
+    pub fn tips(&self, references: &[Option<&str>]) -> Result<Vec<Result<CommitId, FetchError>>, FetchError> {
+        match &self.kind {
+            Kind::Directory(_) => Ok(Vec::new()),
+            Kind::Git(remote) => remote.tips(references),
+        }
+    }
+
     /// What the last successful [`Source::fetch`] of any process brought, from disk alone. `None` before the first one,
     /// and for a directory, which has no state but its present one.
     pub fn kept(&self) -> Result<Option<Checkout>, FetchError> {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// Changes whenever the same key would stand for another result.
-pub(super) const VERSION: &str = "3";
+pub(super) const VERSION: &str = "4";
 
 /// A key as it grows.
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 use super::error::StepError;
 use super::file::{self, Instruction};
 use super::state::State;
-use super::step::metadata;
+use super::step::metadata::{self, Said};
 use super::words::Lexer;
 use crate::image::config::ImageConfig;
 use crate::image::store::Image;
@@ -64,29 +64,18 @@ pub fn change(config: ImageConfig, changes: &[String]) -> Result<ImageConfig, Ch
 /// `None` for an instruction that does more than say something.
 fn apply(state: &mut State, instruction: &Instruction, lexer: &Lexer) -> Result<Option<()>, StepError> {
     match instruction {
-        Instruction::Env(pairs) => drop(metadata::env(state, pairs, lexer)?),
-        Instruction::Label(pairs) => drop(metadata::label(state, pairs, lexer)?),
-        Instruction::Cmd(line) => metadata::cmd(state, line),
-        Instruction::Entrypoint(line) => metadata::entrypoint(state, line),
-        Instruction::Shell(words) => state.config.config.shell = Some(words.clone()),
-        Instruction::User(user) => metadata::user(state, user, lexer)?,
-        Instruction::Expose(ports) => metadata::expose(state, ports, lexer)?,
-        Instruction::Volume(paths) => metadata::volume(state, paths, lexer)?,
-        Instruction::StopSignal(signal) => metadata::stop_signal(state, signal, lexer)?,
-        Instruction::HealthCheck(check) => metadata::health(state, check),
-        Instruction::OnBuild(trigger) => state.config.config.on_build.push(trigger.clone()),
         Instruction::Workdir(path) => {
             let path = state.absolute(&state.word(lexer, path)?);
             state.config.config.working_dir = if path == "/" { path } else { path.trim_end_matches('/').to_owned() };
+            Ok(Some(()))
         }
-        Instruction::Arg(_)
-        | Instruction::Run(_)
-        | Instruction::Copy { .. }
-        | Instruction::Add { .. }
-        | Instruction::From(_)
-        | Instruction::Maintainer(_) => return Ok(None),
+        // Commit and import have a flag of their own for that.
+        Instruction::Maintainer(_) => Ok(None),
+        other => Ok(match metadata::say(state, other, lexer)? {
+            Said::Line(_) | Said::Unrecorded => Some(()),
+            Said::DoesMore => None,
+        }),
     }
-    Ok(Some(()))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! <build-cache>/downloads/blobs/<hex>                the bytes, mode 0600
 //! ```
 
-use crate::image::registry::install_crypto_provider;
+use crate::image::registry::{IsWanted, install_crypto_provider};
 use crate::image::store::{ImageStore, no_room};
 use crate::store::usage::tree_bytes;
 use crate::store::{FileError, atomic};
@@ -110,6 +110,12 @@ pub enum DownloadError {
         /// What was to come.
         expected: Digest,
     },
+    /// The build has stopped.
+    #[error("get {url}: nobody waits for it any more")]
+    Unwanted {
+        /// Without user and password.
+        url: String,
+    },
     /// Larger than any build takes.
     #[error("{url} is larger than {BYTES_MAX} bytes")]
     TooLarge {
@@ -119,6 +125,14 @@ pub enum DownloadError {
     /// Files of our own.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+/// A file that is asked for.
+struct Wish<'a> {
+    url: &'a str,
+    /// What the server said of it last time.
+    known: Option<&'a Download>,
+    is_wanted: &'a IsWanted<'a>,
 }
 
 /// What is known of a URL, and when it last served.
@@ -185,8 +199,9 @@ impl Downloads {
         Ok(entries.into_iter().map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())).collect())
     }
 
-    /// Gets a file. With `expected` nothing is asked for that is here already, and nothing else is taken.
-    pub(crate) fn get(&self, url: &str, expected: Option<Digest>) -> Result<Download, DownloadError> {
+    /// Gets a file. With `expected` nothing is asked for that is here already, and nothing else is taken. What is not wanted any more
+    /// ends with what the server sends next, and leaves nothing behind.
+    pub(crate) fn get(&self, url: &str, expected: Option<Digest>, is_wanted: &IsWanted<'_>) -> Result<Download, DownloadError> {
         let blobs = self.directory.join("blobs");
         fs::create_dir_all(&blobs).map_err(FileError::of("create", &blobs))?;
         let record = self.directory.join(format!("{}.json", Digest::of(url.as_bytes()).hex()));
@@ -199,7 +214,7 @@ impl Downloads {
             let _ = File::open(&record).and_then(|file| file.set_modified(SystemTime::now()));
             return Ok(known.clone());
         }
-        let download = self.attempts(url, known.as_ref(), &blobs)?;
+        let download = self.attempts(&Wish { url, known: known.as_ref(), is_wanted }, &blobs)?;
         if let Some(expected) = expected.filter(|expected| *expected != download.digest) {
             return Err(DownloadError::Checksum { url: shown(url), found: download.digest, expected });
         }
@@ -207,19 +222,20 @@ impl Downloads {
         Ok(download)
     }
 
-    fn attempts(&self, url: &str, known: Option<&Download>, blobs: &Path) -> Result<Download, DownloadError> {
+    fn attempts(&self, wish: &Wish<'_>, blobs: &Path) -> Result<Download, DownloadError> {
         let agent = agent();
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match self.download(&agent, url, known, blobs) {
-                Err(error) if attempt < ATTEMPTS && error.may_pass() => std::thread::sleep(PAUSE * attempt),
+            match self.download(&agent, wish, blobs) {
+                Err(error) if attempt < ATTEMPTS && error.may_pass() && (wish.is_wanted)() => std::thread::sleep(PAUSE * attempt),
                 other => return other,
             }
         }
     }
 
-    fn download(&self, agent: &ureq::Agent, url: &str, known: Option<&Download>, blobs: &Path) -> Result<Download, DownloadError> {
+    fn download(&self, agent: &ureq::Agent, wish: &Wish<'_>, blobs: &Path) -> Result<Download, DownloadError> {
+        let Wish { url, known, .. } = *wish;
         let mut request = agent.get(url);
         if let Some(etag) = known.and_then(|known| known.etag.as_ref()) {
             request = request.header(header::IF_NONE_MATCH, etag);
@@ -235,15 +251,15 @@ impl Downloads {
         let text = |name: header::HeaderName| header_text(&response, &name);
         let (etag, last_modified) = (text(header::ETAG), text(header::LAST_MODIFIED));
         let name = text(header::CONTENT_DISPOSITION).as_deref().and_then(file_name);
-        let digest = self.keep(&mut response, url, blobs)?;
+        let digest = self.keep(&mut response, wish, blobs)?;
         let modified = last_modified.as_deref().and_then(crate::time::http_date);
         Ok(Download { digest, modified, name, etag, last_modified, from: shown(url) })
     }
 
     /// Writes the body under its digest.
-    fn keep(&self, response: &mut Response<ureq::Body>, url: &str, blobs: &Path) -> Result<Digest, DownloadError> {
+    fn keep(&self, response: &mut Response<ureq::Body>, wish: &Wish<'_>, blobs: &Path) -> Result<Digest, DownloadError> {
         let temporary = blobs.join(format!("{}{}", atomic::TEMPORARY_PREFIX, atomic::unique()));
-        let result = self.write_body(response, url, &temporary).and_then(|digest| {
+        let result = self.write_body(response, wish, &temporary).and_then(|digest| {
             let place = blobs.join(digest.hex());
             fs::rename(&temporary, &place).map_err(FileError::of("rename to", &place))?;
             Ok(digest)
@@ -255,7 +271,8 @@ impl Downloads {
     }
 
     /// A body that leaves no room is not written to its end.
-    fn write_body(&self, response: &mut Response<ureq::Body>, url: &str, path: &Path) -> Result<Digest, DownloadError> {
+    fn write_body(&self, response: &mut Response<ureq::Body>, wish: &Wish<'_>, path: &Path) -> Result<Digest, DownloadError> {
+        let Wish { url, is_wanted, .. } = *wish;
         let mut file = File::create_new(path).map_err(FileError::of("create", path))?;
         let mut body = self.store.watched(response.body_mut().as_reader());
         let mut hash = Sha256::new();
@@ -263,6 +280,9 @@ impl Downloads {
         let mut total = 0;
         loop {
             let count = body.read(&mut buffer).map_err(|source| DownloadError::Body { url: shown(url), source })?;
+            if !is_wanted() {
+                return Err(DownloadError::Unwanted { url: shown(url) });
+            }
             if count == 0 {
                 return Ok(Digest::from_bytes(hash.finalize().into()));
             }
@@ -283,7 +303,7 @@ impl DownloadError {
             Self::Status { status, .. } => *status >= 500 || *status == 429,
             Self::Transport { source, .. } => !matches!(**source, ureq::Error::BadUri(_) | ureq::Error::Tls(_) | ureq::Error::Rustls(_)),
             Self::Body { source, .. } => no_room(source).is_none(),
-            Self::Checksum { .. } | Self::TooLarge { .. } | Self::File(_) => false,
+            Self::Checksum { .. } | Self::TooLarge { .. } | Self::Unwanted { .. } | Self::File(_) => false,
         }
     }
 }

@@ -19,8 +19,8 @@ pub struct Globals {
 pub(crate) struct Scope {
     /// Environment of the image, in order.
     pub environment: Vec<(String, String)>,
-    /// Declared arguments; `None` is declared and has no value, or one that an ENV after it took over.
-    arguments: BTreeMap<String, Option<String>>,
+    /// Declared arguments, in order; `None` is declared and has no value, or one that an ENV after it took over.
+    arguments: Vec<(String, Option<String>)>,
 }
 
 impl Globals {
@@ -73,12 +73,12 @@ impl Scope {
     /// What a name stands for: ARG and ENV are one scope, the later instruction wins.
     pub(crate) fn get(&self, name: &str) -> Option<String> {
         let environment = || self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-        self.arguments.get(name).cloned().flatten().or_else(environment)
+        self.arguments.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.clone()).or_else(environment)
     }
 
-    /// Whether a name is declared as an argument, with or without a value.
-    pub(crate) fn is_declared(&self, name: &str) -> bool {
-        self.arguments.contains_key(name)
+    /// The names declared as arguments, with or without a value, in order.
+    pub(crate) fn declared(&self) -> impl Iterator<Item = &str> {
+        self.arguments.iter().map(|(name, _)| name.as_str())
     }
 
     /// The names that have a value.
@@ -87,7 +87,8 @@ impl Scope {
         self.environment.iter().map(|(name, _)| name.as_str()).chain(arguments)
     }
 
-    /// `ARG name[=default]`: the given value, else the default, else the global value, else what the name stood for before.
+    /// `ARG name[=default]`: the given value, else the default, else the global value, else what the name stood for before. Returns the
+    /// name and which of the first three it was.
     pub(crate) fn declare(
         &mut self,
         name: &str,
@@ -95,21 +96,24 @@ impl Scope {
         given: &BTreeMap<String, String>,
         globals: &Globals,
         lexer: &Lexer,
-    ) -> Result<(), WordError> {
+    ) -> Result<(String, Option<String>), WordError> {
         let name = lexer.word(name, &|name| self.get(name))?;
         let value = match (given.get(&name), default) {
             (Some(value), _) => Some(value.clone()),
             (None, Some(text)) => Some(lexer.word(text, &|name| self.get(name))?),
             (None, None) => globals.get(&name),
         };
-        let declared = self.arguments.entry(name).or_default();
-        *declared = value.or_else(|| declared.take());
-        Ok(())
+        match (self.arguments.iter_mut().find(|(known, _)| *known == name), &value) {
+            (None, value) => self.arguments.push((name.clone(), value.clone())),
+            (Some((_, declared)), Some(value)) => *declared = Some(value.clone()),
+            (Some(_), None) => {}
+        }
+        Ok((name, value))
     }
 
     /// Sets an environment variable in its old place, or at the end.
     pub(crate) fn set(&mut self, name: String, value: String) {
-        if let Some(argument) = self.arguments.get_mut(&name) {
+        if let Some((_, argument)) = self.arguments.iter_mut().find(|(known, _)| *known == name) {
             *argument = None;
         }
         match self.environment.iter_mut().find(|(known, _)| *known == name) {
@@ -174,14 +178,14 @@ mod tests {
         }
         scope.set("F".to_owned(), "last".to_owned());
         assert_eq!(scope.get("F").as_deref(), Some("last"));
-        assert!(scope.is_declared("F"));
+        assert_eq!(scope.declared().collect::<Vec<_>>(), ["A", "B", "C", "D", "E", "F"]);
         assert_eq!(proxies(&args), given(&[("HTTP_PROXY", "p"), ("http_proxy", "p")]));
         assert!(globals.get("TARGETOS").is_some());
         assert_eq!(globals.get("TARGETARCH").as_deref(), Some("z80"));
         let required = Some("${NOPE:?say which}");
         assert_eq!(globals.declare("A", required, &args, &lexer), Ok(()), "a default that is not needed is not looked at");
         assert!(globals.declare("Z", required, &args, &lexer).is_err());
-        assert_eq!(scope.declare("A", required, &args, &globals, &lexer), Ok(()));
+        assert!(scope.declare("A", required, &args, &globals, &lexer).is_ok());
         assert!(scope.declare("Z", required, &args, &globals, &lexer).is_err());
     }
 }

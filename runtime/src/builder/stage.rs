@@ -8,9 +8,11 @@ use super::error::{BuildError, StepError};
 use super::event::{StepEvent, StepLabel};
 use super::file::{self, Instruction, Statement};
 use super::graph::Origin;
+use super::history;
 use super::owner;
 use super::scope;
 use super::state::{Made, State};
+use super::step::metadata::Said;
 use super::step::source::Identity;
 use super::step::{Layering, metadata, run, transfer};
 use super::tree::{Overlay, Owner, Root, Writing, Written, settle};
@@ -33,16 +35,10 @@ struct Stage<'b> {
     runs: usize,
 }
 
-/// What an instruction did to the stage, for its history.
+/// What an instruction did to the stage, as its history has it.
 struct Note {
-    text: String,
+    line: String,
     made: Made,
-}
-
-impl Note {
-    fn said(text: impl Into<String>) -> Self {
-        Self { text: text.into(), made: Made::Nothing }
-    }
 }
 
 /// How a step leaves what it changed.
@@ -109,9 +105,9 @@ impl Stage<'_> {
         } else {
             self.instruction(statement).map_err(|source| self.build.at(shown, &statement.text, source))?
         };
-        let created = self.build.time.rfc3339();
-        // ARG leaves no trace but in what it changes; as in BuildKit it has its line of history all the same.
-        self.state.push_history(&created, note.text, note.made);
+        if let Some(Note { line, made }) = note {
+            self.state.push_history(&self.build.time.rfc3339(), line, made);
+        }
         Ok(())
     }
 
@@ -162,43 +158,34 @@ impl Stage<'_> {
         self.build.layers_of(self.index, from, &self.label)
     }
 
-    fn instruction(&mut self, statement: &Statement) -> Step<Note> {
+    /// Does an instruction. `None` if no line of history tells of it.
+    fn instruction(&mut self, statement: &Statement) -> Step<Option<Note>> {
         let Build { request, graph, lexer, .. } = self.build;
         let state = &mut self.state;
-        let text = statement.text.as_str();
-        let pairs = |verb: &str, pairs: Vec<(String, String)>| {
-            let pairs: Vec<_> = pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-            Note::said(format!("{verb} {}", pairs.join(" ")))
-        };
-        match &statement.instruction {
-            Instruction::Run(run) => return self.run(run),
+        let note = match &statement.instruction {
+            Instruction::Run(run) => self.run(run)?,
             Instruction::Copy { transfer, from, parents } => {
                 let prepared = transfer::prepare(state, transfer::Verb::Copy, transfer, *parents, lexer.escape)?;
-                return self.transfer(&prepared, from.as_deref());
+                self.transfer(&prepared, from.as_deref())?
             }
             Instruction::Add { transfer, unpack, checksum, keep_git_dir } => {
                 let checksum = checksum.as_ref().map(|text| state.word(lexer, text)).transpose()?;
                 let verb = transfer::Verb::Add { unpack: *unpack, checksum, keep_git_dir: *keep_git_dir };
                 let prepared = transfer::prepare(state, verb, transfer, false, lexer.escape)?;
-                return self.transfer(&prepared, None);
+                self.transfer(&prepared, None)?
             }
-            Instruction::Workdir(path) => return self.workdir(path),
-            Instruction::Env(list) => return Ok(pairs("ENV", metadata::env(state, list, lexer)?)),
-            Instruction::Label(list) => return Ok(pairs("LABEL", metadata::label(state, list, lexer)?)),
-            Instruction::Arg(declared) => metadata::arg(state, declared, &request.args, &graph.globals, lexer)?,
-            Instruction::Cmd(line) => metadata::cmd(state, line),
-            Instruction::Entrypoint(line) => metadata::entrypoint(state, line),
-            Instruction::Shell(words) => state.config.config.shell = Some(words.clone()),
-            Instruction::User(user) => metadata::user(state, user, lexer)?,
-            Instruction::Expose(ports) => metadata::expose(state, ports, lexer)?,
-            Instruction::Volume(paths) => metadata::volume(state, paths, lexer)?,
-            Instruction::StopSignal(signal) => metadata::stop_signal(state, signal, lexer)?,
-            Instruction::HealthCheck(check) => metadata::health(state, check),
-            Instruction::OnBuild(trigger) => state.config.config.on_build.push(trigger.clone()),
-            Instruction::Maintainer(author) => state.config.author = Some(author.clone()),
-            Instruction::From(_) => return Err(StepError::Invalid("FROM inside a stage".to_owned())),
-        }
-        Ok(Note::said(text))
+            Instruction::Workdir(path) => self.workdir(path)?,
+            Instruction::Arg(declared) => {
+                let line = metadata::arg(state, declared, &request.args, &graph.globals, lexer)?;
+                Note { line, made: Made::Nothing }
+            }
+            other => match metadata::say(state, other, lexer)? {
+                Said::Line(line) => Note { line, made: Made::Nothing },
+                Said::Unrecorded => return Ok(None),
+                Said::DoesMore => return Err(StepError::Invalid("FROM inside a stage".to_owned())),
+            },
+        };
+        Ok(Some(note))
     }
 
     fn run(&mut self, instruction: &file::Run) -> Step<Note> {
@@ -240,13 +227,14 @@ impl Stage<'_> {
         if let Some((content, record)) = by_content.zip(self.build.cache.get(&key, self.build.store)) {
             self.build.cache.put(&content, &record)?;
         }
-        Ok(Note { text, made })
+        Ok(Note { line: history::run(&prepared.args, &self.state.scope), made })
     }
 
     fn transfer(&mut self, prepared: &transfer::Prepared, from: Option<&str>) -> Step<Note> {
         let layers = self.layers_of(from)?;
         let source = self.build.source(&layers);
-        let remotes = transfer::Remotes { downloads: &self.build.downloads, git: self.build.request.git.as_deref() };
+        let Build { downloads, request, schedule, .. } = self.build;
+        let remotes = transfer::Remotes { downloads, git: request.git.as_ref(), schedule };
         let gathered = transfer::gather(prepared, &source, &remotes)?;
         let time = self.build.time;
         let key = transfer::key(&self.state, prepared, &source, &gathered, time)?;
@@ -262,7 +250,7 @@ impl Stage<'_> {
             Ok(written.map_or(Changes::InUpper, |written| Changes::Written(Box::new(written))))
         };
         let made = self.layer(&key, &text, copy)?;
-        Ok(Note { text, made })
+        Ok(Note { line: history::layer(&text), made })
     }
 
     fn workdir(&mut self, path: &str) -> Step<Note> {
@@ -273,7 +261,7 @@ impl Stage<'_> {
         self.state.config.config.working_dir = if path.starts_with('/') { path } else { absolute.clone() };
         let text = format!("WORKDIR {absolute}");
         if absolute == "/" {
-            return Ok(Note::said(text));
+            return Ok(Note { line: text, made: Made::Nothing });
         }
         let mut key = self.state.key("workdir");
         key.text(&absolute).text(&self.state.config.config.user);
@@ -286,7 +274,7 @@ impl Stage<'_> {
             target.root.ensure_directory(absolute.as_bytes(), owner)?;
             Ok(Changes::InUpper)
         })?;
-        Ok(Note { text, made })
+        Ok(Note { line: text, made })
     }
 
     /// A layer from the cache, or one that `make` makes now.

@@ -1,6 +1,7 @@
 //! What a stage has become so far: configuration, layers, variables.
 
 use super::cache::KeyBuilder;
+use super::history;
 use super::scope::Scope;
 use super::share;
 use super::words::{Lexer, WordError};
@@ -87,6 +88,7 @@ impl State {
         self.config.history.push(History {
             created: Some(created.to_owned()),
             created_by: Some(created_by),
+            comment: Some(history::REMARK.to_owned()),
             empty_layer: made == Made::Nothing,
             ..History::default()
         });

@@ -3,6 +3,7 @@
 use super::error::{During, StartError, Step};
 use crate::rootfs::Root;
 use spec::value::UserSpec;
+use std::collections::BTreeSet;
 use std::io;
 
 /// Largest account file that is read: some 100,000 accounts.
@@ -15,7 +16,8 @@ const GROUPS_MAX: usize = 65_536;
 pub(super) struct Identity {
     pub(super) user: u32,
     pub(super) group: u32,
-    /// Supplementary groups.
+    /// Supplementary groups, the user's own one first: as containerd and BuildKit, so that a program which sets its group id cannot
+    /// rid itself of a group that a file's mode shuts out (CVE-2022-36109, CVE-2023-25173).
     pub(super) groups: Vec<u32>,
     pub(super) home: String,
 }
@@ -59,14 +61,13 @@ fn look_up(spec: Option<&UserSpec>, passwd: &str, group: &str) -> Result<Identit
         let known = groups(group).find(|group| group.name == wanted).map(|group| group.id);
         let group = known.or_else(|| parse_id(wanted));
         let group = group.ok_or_else(|| format!("no group {wanted} in /etc/group of the container"))?;
-        return Ok(Identity { user, group, groups: Vec::new(), home });
+        return Ok(Identity { user, group, groups: vec![group], home });
     }
-    let Some(account) = account else { return Ok(Identity { user, group: 0, groups: Vec::new(), home }) };
+    let Some(account) = account else { return Ok(Identity { user, group: 0, groups: vec![0], home }) };
     let lists_user = |group: &Group<'_>| group.members.split(',').any(|member| member == account.name);
-    let mut listed: Vec<u32> = groups(group).filter(lists_user).map(|group| group.id).take(GROUPS_MAX).collect();
-    listed.sort_unstable();
-    listed.dedup();
-    Ok(Identity { user, group: account.group, groups: listed, home })
+    let listed: BTreeSet<u32> = groups(group).filter(lists_user).map(|group| group.id).filter(|id| *id != account.group).collect();
+    let groups = [account.group].into_iter().chain(listed).take(GROUPS_MAX).collect();
+    Ok(Identity { user, group: account.group, groups, home })
 }
 
 /// Lines that are not accounts are passed over, as the C library does.
@@ -113,25 +114,25 @@ mod tests {
 
     #[test]
     fn names_bring_their_groups_and_home() {
-        assert_eq!(shown("web"), "33:34 [4, 90] /srv/web");
-        assert_eq!(shown("33"), "33:34 [4, 90] /srv/web");
-        assert_eq!(shown(""), "0:0 [4] /root");
+        assert_eq!(shown("web"), "33:34 [34, 4, 90] /srv/web");
+        assert_eq!(shown("33"), "33:34 [34, 4, 90] /srv/web");
+        assert_eq!(shown(""), "0:0 [0, 4] /root");
     }
 
     #[test]
     fn a_named_group_replaces_all_others() {
-        assert_eq!(shown("web:adm"), "33:4 [] /srv/web");
-        assert_eq!(shown("web:12345"), "33:12345 [] /srv/web");
+        assert_eq!(shown("web:adm"), "33:4 [4] /srv/web");
+        assert_eq!(shown("web:12345"), "33:12345 [12345] /srv/web");
     }
 
     #[test]
-    fn a_number_needs_no_account_and_gets_no_groups() {
-        assert_eq!(shown("4242"), "4242:0 [] /");
+    fn a_number_needs_no_account() {
+        assert_eq!(shown("4242"), "4242:0 [0] /");
     }
 
     #[test]
     fn a_name_of_digits_is_a_name() {
-        assert_eq!(shown("1000"), "77:78 [] /seven");
+        assert_eq!(shown("1000"), "77:78 [78] /seven");
     }
 
     #[test]

@@ -81,13 +81,45 @@ fn stages_and_bases() {
 }
 
 #[test]
-fn history_has_a_line_an_instruction() {
-    let Some(site) = Site::new() else { return };
+fn history_reads_as_buildkits() {
+    let Some(mut site) = Site::with_busybox() else { return };
     site.file("f", "f");
-    let built = site.build("FROM scratch\nARG A=1\nENV B=$A\nCOPY f /\nWORKDIR /\nLABEL x=y");
-    let lines: Vec<_> =
-        built.config.history.iter().map(|line| (line.created_by.as_deref().unwrap_or_default(), line.empty_layer)).collect();
-    assert_eq!(lines, [("ARG A=1", true), ("ENV B=1", true), ("COPY f /", false), ("WORKDIR /", true), ("LABEL x=y", true)]);
+    site.request.args.insert("A".to_owned(), "given".to_owned());
+    let built = site.build(
+        "FROM busybox AS one\nARG A=1 B=\"x y\" C\nENV E=$A F=\"a b\"\nRUN echo hi > /hi && \\\n  echo ho > /ho\nCOPY --chown=1:2 <<x f /d/\n1\nx\n\
+         ADD f /\nWORKDIR w\nWORKDIR /\nLABEL x=\"y z\" q=r\nEXPOSE 90/udp 80\nVOLUME /v /w\nSTOPSIGNAL SIGTERM\nUSER 0\n\
+         HEALTHCHECK --interval=90s --retries=3 CMD true\nSHELL [\"/bin/sh\", \"-ec\"]\nENTRYPOINT [\"a\", \"b c\"]\nCMD echo \"hi\"\n\
+         ONBUILD RUN x\nMAINTAINER me\nENV B=env\nARG D=4\nRUN [\"true\"]",
+    );
+    let base = built.config.history.len() - 20;
+    let lines: Vec<_> = built.config.history[base..]
+        .iter()
+        .map(|line| (line.created_by.as_deref().unwrap_or_default(), if line.empty_layer { "says" } else { "layer" }))
+        .collect();
+    let expected = [
+        ("ARG A=given B=x y C", "says"),
+        ("ENV E=given F=a b", "says"),
+        ("RUN |3 A=given B=x y C= /bin/sh -c echo hi > /hi &&   echo ho > /ho # buildkit", "layer"),
+        ("COPY --chown=1:2 f <<x /d/ # buildkit", "layer"),
+        ("ADD f / # buildkit", "layer"),
+        ("WORKDIR /w", "layer"),
+        ("WORKDIR /", "says"),
+        ("LABEL x=y z q=r", "says"),
+        ("EXPOSE map[80/tcp:{} 90/udp:{}]", "says"),
+        ("VOLUME [/v /w]", "says"),
+        ("STOPSIGNAL SIGTERM", "says"),
+        ("USER 0", "says"),
+        (r#"HEALTHCHECK &{["CMD-SHELL" "true"] "1m30s" "0s" "0s" "0s" '\x03'}"#, "says"),
+        ("SHELL [/bin/sh -ec]", "says"),
+        (r#"ENTRYPOINT ["a" "b c"]"#, "says"),
+        (r#"CMD ["/bin/sh" "-ec" "echo \"hi\""]"#, "says"),
+        ("MAINTAINER me", "says"),
+        ("ENV B=env", "says"),
+        ("ARG D=4", "says"),
+        ("RUN |4 A=given B=env C= D=4 true # buildkit", "says"),
+    ];
+    assert_eq!(lines, expected);
+    assert!(built.config.history[base..].iter().all(|line| line.comment.as_deref() == Some("buildkit.dockerfile.v0")));
     assert_eq!(built.config.created.as_deref(), Some("1980-01-02T00:00:00Z"));
 }
 

@@ -3,6 +3,7 @@
 use crate::site::{Site, control_groups};
 use runtime::builder::file::RunNetwork;
 use runtime::builder::{CacheMounts, HostNetwork, Secret, SshAgent};
+use runtime::image::store::Limits;
 use std::fs;
 use std::path::PathBuf;
 
@@ -301,4 +302,29 @@ fn a_command_may_be_without_a_network() {
         let refused = site.refusal(&format!("FROM busybox\nRUN {flag} true"));
         assert!(refused.contains(expected), "{refused}");
     }
+}
+
+/// What BuildKit's own test of this asks for (testUserAdditionalGids).
+#[test]
+fn a_user_has_the_groups_that_list_it_and_its_own() {
+    let Some(site) = Site::with_busybox() else { return };
+    let accounts = "COPY <<passwd <<group /etc/\nroot:x:0:0:root:/:/bin/sh\ndaemon:x:1:1:d:/:/bin/false\npasswd\n\
+                    root:x:0:\ndaemon:x:1:\nwheel:x:10:root\ngroup";
+    let users = ["", "USER root", "USER 0:0", "USER 1234", "USER 1234:1234", "USER daemon"];
+    let steps = users.map(|user| format!("{user}\nRUN grep Groups: /proc/self/status")).join("\n");
+    let built = site.build(&format!("FROM busybox\n{accounts}\n{steps}"));
+    let groups: Vec<_> = built.events.iter().filter_map(|event| Some(event.split_once("> Groups:")?.1.trim())).collect();
+    assert_eq!(groups, ["0 10", "0 10", "0", "0", "1234", "1"]);
+}
+
+#[test]
+fn a_command_that_fills_the_disk_is_ended_while_it_runs() {
+    let Some(mut site) = Site::with_busybox() else { return };
+    let budget = site.store.usage().expect("usage").total() + (32 << 20);
+    site.store = site.store.clone().with_limits(Limits { budget: Some(budget), floor: None });
+    // It would never end by itself.
+    let refused = site.refusal("FROM busybox\nRUN dd if=/dev/zero of=/big bs=1048576 count=64 2>/dev/null; sleep 100000");
+    assert!(refused.contains(":2:1: RUN") && refused.contains("no room: 32.") && refused.contains("of its budget of"), "{refused}");
+    assert!(site.store.usage().expect("usage").total() < budget, "what it wrote is gone");
+    site.build("FROM busybox\nRUN dd if=/dev/zero of=/small bs=1048576 count=8 2>/dev/null");
 }

@@ -1,8 +1,12 @@
 //! Stages side by side: the same result on any number of threads, and a failure ends all.
 
 use crate::site::{Site, control_groups};
+use runtime::builder::remote::{GitFetch, GitReference, GitTree};
 use spec::value::Digest;
+use std::net::TcpListener;
 use std::num::NonZeroUsize;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 
 const DIAMOND: &str = "FROM busybox AS base\nRUN echo base > /base\n\
     FROM base AS left\nRUN cat /base > /left; echo left >> /left\n\
@@ -67,6 +71,36 @@ fn a_failure_ends_what_others_wait_for() {
     let (result, events) = site.try_build(text);
     assert!(format!("{}", result.expect_err("fails")).contains(":5:1: RUN"));
     for stopped in ["pulls 1 stopped", "waits 2 stopped"] {
+        assert!(events.contains(&stopped.to_owned()), "{events:?}");
+    }
+}
+
+/// Repositories that never answer.
+#[derive(Debug)]
+struct Silent(Mutex<Receiver<()>>);
+
+impl GitFetch for Silent {
+    fn fetch(&self, _: &GitReference) -> Result<GitTree, Box<dyn std::error::Error + Send + Sync>> {
+        let _ = self.0.lock().expect("nobody else asks").recv();
+        Err("the test has ended".into())
+    }
+}
+
+#[test]
+fn a_failure_ends_downloads_that_nobody_answers() {
+    let Some(mut site) = Site::with_busybox() else { return };
+    // Kept open until the test has ended.
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (_test_lives, silence) = channel();
+    site.request.git = Some(Arc::new(Silent(Mutex::new(silence))));
+    let port = server.local_addr().expect("an address").port();
+    let text = format!(
+        "FROM busybox AS web\nADD http://127.0.0.1:{port}/file /\nFROM busybox AS git\nADD https://h.invalid/r.git /\n\
+         FROM busybox AS fails\nRUN sleep 0.2; exit 7\nFROM busybox\nCOPY --from=web / /\nCOPY --from=git / /\nCOPY --from=fails / /"
+    );
+    let (result, events) = site.try_build(&text);
+    assert!(format!("{}", result.expect_err("fails")).contains(":6:1: RUN"));
+    for stopped in ["web 2 stopped", "git 2 stopped"] {
         assert!(events.contains(&stopped.to_owned()), "{events:?}");
     }
 }

@@ -50,7 +50,8 @@ pub struct PushRepository {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Build {
-    /// The context: a directory relative to this manifest.
+    /// The context: a directory relative to this manifest, or a repository (`https://host/repo.git#ref:directory`), whose new commits
+    /// a watch follows.
     pub context: String,
     /// The Dockerfile, relative to the context; `Dockerfile` unless said.
     pub dockerfile: Option<String>,
@@ -81,7 +82,7 @@ pub enum BuildNetwork {
     Host,
 }
 
-/// A directory relative to this manifest.
+/// A directory relative to this manifest, or a repository: `https://host/repo.git#ref:directory`.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
 #[schemars(inline)]
 pub struct ContextPath(pub String);

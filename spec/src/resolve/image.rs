@@ -54,7 +54,7 @@ impl Resolver<'_> {
         let dockerfile = long.and_then(|build| build.dockerfile.as_deref()).unwrap_or(DOCKERFILE);
         let args = pairs::resolve(long.and_then(|build| build.args.as_ref()), spot.key("args"), PairKind::Argument, &mut self.problems);
         // The Dockerfile is named relative to the context and may not leave the site either.
-        let context = self.site_path(document, context, context_spot)?;
+        let context = if is_elsewhere(context) { context.clone() } else { self.site_path(document, context, context_spot)? };
         let dockerfile = match path::relative_to("-", dockerfile) {
             Ok(dockerfile) => dockerfile,
             Err(problem) => {
@@ -109,8 +109,7 @@ impl Resolver<'_> {
         let mut contexts = BTreeMap::new();
         let mut digests = Vec::new();
         for (name, value) in written {
-            let elsewhere = value.contains("://") || value.starts_with("git@");
-            let source = if elsewhere {
+            let source = if is_elsewhere(&value) {
                 let source = BuildContextSource::Elsewhere { address: value };
                 if let (BuildContextSource::Elsewhere { address }, None) = (&source, source.image())
                     && let Some(commit) = self.site.repository(address)
@@ -201,6 +200,11 @@ impl Resolver<'_> {
         }
         self.report(problem);
     }
+}
+
+/// Whether a context is an address, and no path of the site.
+fn is_elsewhere(context: &str) -> bool {
+    context.contains("://") || context.starts_with("git@")
 }
 
 fn context_is_fine(error: &SiteFileError, context: &str) -> bool {

@@ -108,6 +108,16 @@ impl Remote {
         self.checkouts.open(&commit, site)?.ok_or_else(gone)
     }
 
+    pub(super) fn tips(&self, references: &[Option<&str>]) -> Result<Vec<Result<CommitId, FetchError>>, FetchError> {
+        if let Transport::File = self.address.transport {
+            let repository = local::open(&self.address)?;
+            return Ok(references.iter().map(|reference| local::tip(&repository, &self.address, *reference)).collect());
+        }
+        let (found, connection) = connection::open(&self.address, &self.access, TimeLimit::of(FETCH_TIME))?;
+        connection.hang_up();
+        Ok(references.iter().map(|reference| self.tip(&found, *reference)).collect())
+    }
+
     fn fetch_local(&self, limit: TimeLimit) -> Result<CommitId, FetchError> {
         let repository = local::open(&self.address)?;
         let commit = local::tip(&repository, &self.address, self.branch.as_deref())?;
@@ -119,7 +129,7 @@ impl Remote {
 
     fn fetch_remote(&self, limit: TimeLimit) -> Result<CommitId, FetchError> {
         let (found, connection) = connection::open(&self.address, &self.access, limit)?;
-        let commit = self.tip(&found)?;
+        let commit = self.tip(&found, self.branch.as_deref())?;
         if self.checkouts.has(&commit) {
             connection.hang_up();
             return Ok(commit);
@@ -164,9 +174,10 @@ impl Remote {
         repository::write(objects.repository(), commit, &origin, work)
     }
 
-    fn tip(&self, found: &upload_pack::Advertisement) -> Result<CommitId, FetchError> {
+    fn tip(&self, found: &upload_pack::Advertisement, branch: Option<&str>) -> Result<CommitId, FetchError> {
         let repository = self.address.to_string();
-        let branch = match self.branch.as_ref().or(found.default_branch.as_ref()) {
+        let named = branch.is_some();
+        let branch = match branch.or(found.default_branch.as_deref()) {
             Some(branch) => branch,
             None => return Err(FetchError::Empty { repository }),
         };
@@ -174,7 +185,7 @@ impl Remote {
         // A branch first, then a tag, then a commit by its whole id, which a server may refuse.
         match found.branches.get(branch).or_else(|| found.tags.get(tag)).cloned().or_else(|| branch.parse().ok()) {
             Some(commit) => Ok(commit),
-            None if found.branches.is_empty() && self.branch.is_none() => Err(FetchError::Empty { repository }),
+            None if found.branches.is_empty() && !named => Err(FetchError::Empty { repository }),
             None => Err(branch_missing(repository, branch, found.branches.keys().cloned())),
         }
     }

@@ -140,7 +140,7 @@ impl<'a, 'r> Walk<'a, 'r> {
     fn word_by(&mut self, lexer: Lexer, statement: &Statement, text: &str) -> String {
         let stage = self.stage.get_or_insert_default();
         let (value, uses) = expand(lexer, text, &|name| stage.scope.get(name));
-        let undefined: Vec<_> = uses.unset.into_iter().filter(|name| !stage.scope.is_declared(name)).collect();
+        let undefined: Vec<_> = uses.unset.into_iter().filter(|name| stage.scope.declared().all(|known| known != name)).collect();
         for name in undefined {
             self.undefined(statement, &name);
         }

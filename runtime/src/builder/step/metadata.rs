@@ -1,13 +1,14 @@
 //! Instructions that only say something: no layer, no cache, no time.
 
 use crate::builder::error::StepError;
-use crate::builder::file::{CommandLine, HealthCheck};
+use crate::builder::file::{CommandLine, HealthCheck, Instruction};
+use crate::builder::history;
 use crate::builder::scope::Globals;
 use crate::builder::state::State;
 use crate::builder::words::Lexer;
 use crate::image::config::{Empty, Healthcheck};
 use spec::value::Signal;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -17,34 +18,73 @@ type Result<T> = std::result::Result<T, StepError>;
 /// The shell of shell forms where none was set.
 pub(crate) const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
-/// ARG.
+/// What became of an instruction.
+pub(crate) enum Said {
+    /// It is said; this is its line of history.
+    Line(String),
+    /// It is said, and as in BuildKit no line tells of it.
+    Unrecorded,
+    /// It does more than say something.
+    DoesMore,
+}
+
+/// Says what an instruction says of the image, if that is all it does. ARG depends on the build and is not among them: [`arg`].
+pub(crate) fn say(state: &mut State, instruction: &Instruction, lexer: &Lexer) -> Result<Said> {
+    let line = match instruction {
+        Instruction::Env(pairs) => {
+            let pairs = expanded(state, pairs, lexer)?;
+            // All values were read before any is set.
+            pairs.iter().for_each(|(name, value)| state.scope.set(name.clone(), value.clone()));
+            history::pairs("ENV", &pairs)
+        }
+        Instruction::Label(pairs) => {
+            let pairs = expanded(state, pairs, lexer)?;
+            state.config.config.labels.extend(pairs.iter().cloned());
+            history::pairs("LABEL", &pairs)
+        }
+        Instruction::Cmd(line) => history::command("CMD", &cmd(state, line)),
+        Instruction::Entrypoint(line) => history::command("ENTRYPOINT", &entrypoint(state, line)),
+        Instruction::Shell(words) => {
+            state.config.config.shell = Some(words.clone());
+            history::list("SHELL", words)
+        }
+        Instruction::User(user) => {
+            state.config.config.user = state.word(lexer, user)?;
+            format!("USER {}", state.config.config.user)
+        }
+        Instruction::Expose(ports) => history::expose(expose(state, ports, lexer)?.iter().map(String::as_str)),
+        Instruction::Volume(paths) => history::list("VOLUME", &volume(state, paths, lexer)?),
+        Instruction::StopSignal(signal) => format!("STOPSIGNAL {}", stop_signal(state, signal, lexer)?),
+        Instruction::HealthCheck(check) => history::health(state.config.config.healthcheck.insert(health(check))),
+        Instruction::Maintainer(author) => {
+            state.config.author = Some(author.clone());
+            format!("MAINTAINER {author}")
+        }
+        Instruction::OnBuild(trigger) => {
+            state.config.config.on_build.push(trigger.clone());
+            return Ok(Said::Unrecorded);
+        }
+        Instruction::Arg(_)
+        | Instruction::Run(_)
+        | Instruction::Copy { .. }
+        | Instruction::Add { .. }
+        | Instruction::Workdir(_)
+        | Instruction::From(_) => return Ok(Said::DoesMore),
+    };
+    Ok(Said::Line(line))
+}
+
+/// ARG. Returns its line of history.
 pub(crate) fn arg(
     state: &mut State,
     declared: &[(String, Option<String>)],
     given: &BTreeMap<String, String>,
     globals: &Globals,
     lexer: &Lexer,
-) -> Result<()> {
-    for (name, default) in declared {
-        state.scope.declare(name, default.as_deref(), given, globals, lexer)?;
-    }
-    Ok(())
-}
-
-/// ENV: all values are read before any is set. Returns what was set.
-pub(crate) fn env(state: &mut State, pairs: &[(String, String)], lexer: &Lexer) -> Result<Vec<(String, String)>> {
-    let pairs = expanded(state, pairs, lexer)?;
-    for (name, value) in &pairs {
-        state.scope.set(name.clone(), value.clone());
-    }
-    Ok(pairs)
-}
-
-/// LABEL. Returns what was set.
-pub(crate) fn label(state: &mut State, pairs: &[(String, String)], lexer: &Lexer) -> Result<Vec<(String, String)>> {
-    let pairs = expanded(state, pairs, lexer)?;
-    state.config.config.labels.extend(pairs.iter().cloned());
-    Ok(pairs)
+) -> Result<String> {
+    let declare = |(name, default): &(String, Option<String>)| state.scope.declare(name, default.as_deref(), given, globals, lexer);
+    let arguments = declared.iter().map(declare).collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(history::arguments(&arguments))
 }
 
 fn expanded(state: &State, pairs: &[(String, String)], lexer: &Lexer) -> Result<Vec<(String, String)>> {
@@ -53,7 +93,7 @@ fn expanded(state: &State, pairs: &[(String, String)], lexer: &Lexer) -> Result<
 }
 
 /// The words that a command line runs.
-pub(crate) fn command(state: &State, command: &CommandLine) -> Vec<String> {
+fn command(state: &State, command: &CommandLine) -> Vec<String> {
     match command {
         CommandLine::Exec(words) => words.clone(),
         CommandLine::Shell(text) => shell(state).into_iter().chain([text.clone()]).collect(),
@@ -67,33 +107,37 @@ pub(crate) fn shell(state: &State) -> Vec<String> {
 }
 
 /// CMD; an empty array resets it.
-pub(crate) fn cmd(state: &mut State, line: &CommandLine) {
+fn cmd(state: &mut State, line: &CommandLine) -> Vec<String> {
     let words = command(state, line);
-    state.config.config.cmd = (!words.is_empty()).then_some(words);
+    state.config.config.cmd = (!words.is_empty()).then(|| words.clone());
     state.command_is_own = true;
+    words
 }
 
 /// ENTRYPOINT; it clears a command that came from the base.
-pub(crate) fn entrypoint(state: &mut State, line: &CommandLine) {
+fn entrypoint(state: &mut State, line: &CommandLine) -> Vec<String> {
     let words = command(state, line);
-    state.config.config.entrypoint = (!words.is_empty()).then_some(words);
+    state.config.config.entrypoint = (!words.is_empty()).then(|| words.clone());
     if !state.command_is_own {
         state.config.config.cmd = None;
     }
+    words
 }
 
 /// EXPOSE: `80`, `80/udp`, `80-85/tcp`; what stands before a colon is checked and dropped, as Docker does.
-pub(crate) fn expose(state: &mut State, ports: &[String], lexer: &Lexer) -> Result<()> {
+fn expose(state: &mut State, ports: &[String], lexer: &Lexer) -> Result<BTreeSet<String>> {
+    let mut exposed_ports = BTreeSet::new();
     for text in ports {
         for port in lexer.words(text, &|name| state.scope.get(name))? {
             let bad = || StepError::Invalid(format!("{port:?} is not a port: write 80, 80/udp or 80-85/tcp"));
             let (numbers, protocol) = exposed(&port).ok_or_else(bad)?;
             for number in numbers {
-                state.config.config.exposed_ports.insert(format!("{number}/{protocol}"), Empty {});
+                exposed_ports.insert(format!("{number}/{protocol}"));
             }
         }
     }
-    Ok(())
+    state.config.config.exposed_ports.extend(exposed_ports.iter().map(|port| (port.clone(), Empty {})));
+    Ok(exposed_ports)
 }
 
 /// `[[address:]host port:]port[-port][/protocol]`: the container's ports and their protocol.
@@ -123,35 +167,27 @@ fn port_range(text: &str) -> Option<RangeInclusive<u16>> {
 }
 
 /// VOLUME.
-pub(crate) fn volume(state: &mut State, paths: &[String], lexer: &Lexer) -> Result<()> {
-    for path in paths {
-        let path = state.word(lexer, path)?;
-        if path.is_empty() {
-            return Err(StepError::Invalid("a volume's path is empty".to_owned()));
-        }
-        state.config.config.volumes.insert(path, Empty {});
+fn volume(state: &mut State, paths: &[String], lexer: &Lexer) -> Result<Vec<String>> {
+    let paths = paths.iter().map(|path| state.word(lexer, path)).collect::<std::result::Result<Vec<_>, _>>()?;
+    if paths.iter().any(String::is_empty) {
+        return Err(StepError::Invalid("a volume's path is empty".to_owned()));
     }
-    Ok(())
-}
-
-/// USER.
-pub(crate) fn user(state: &mut State, text: &str, lexer: &Lexer) -> Result<()> {
-    state.config.config.user = state.word(lexer, text)?;
-    Ok(())
+    state.config.config.volumes.extend(paths.iter().map(|path| (path.clone(), Empty {})));
+    Ok(paths)
 }
 
 /// STOPSIGNAL.
-pub(crate) fn stop_signal(state: &mut State, text: &str, lexer: &Lexer) -> Result<()> {
+fn stop_signal(state: &mut State, text: &str, lexer: &Lexer) -> Result<String> {
     let signal = state.word(lexer, text)?;
     signal.parse::<Signal>().map_err(|error| StepError::Invalid(error.to_string()))?;
-    state.config.config.stop_signal = Some(signal);
-    Ok(())
+    state.config.config.stop_signal = Some(signal.clone());
+    Ok(signal)
 }
 
 /// HEALTHCHECK.
-pub(crate) fn health(state: &mut State, check: &HealthCheck) {
+fn health(check: &HealthCheck) -> Healthcheck {
     let nanoseconds = |time: &Option<Duration>| time.map_or(0, |time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
-    state.config.config.healthcheck = Some(match check {
+    match check {
         HealthCheck::None => Healthcheck { test: vec!["NONE".to_owned()], ..Healthcheck::default() },
         HealthCheck::Probe { command, interval, timeout, start_period, start_interval, retries } => Healthcheck {
             test: match command {
@@ -164,7 +200,7 @@ pub(crate) fn health(state: &mut State, check: &HealthCheck) {
             start_interval: nanoseconds(start_interval),
             retries: i64::from(retries.unwrap_or(0)),
         },
-    });
+    }
 }
 
 #[cfg(test)]

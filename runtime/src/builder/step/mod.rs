@@ -3,6 +3,7 @@
 pub(crate) mod metadata;
 pub(crate) mod mount;
 mod mount_point;
+mod process;
 pub(crate) mod run;
 pub(crate) mod source;
 pub(crate) mod transfer;

@@ -6,6 +6,7 @@
 use super::Layering;
 use super::mount::{self, Means, Mount};
 use super::mount_point;
+use super::process;
 use super::source::{From, Identity};
 use crate::builder::build::Build;
 use crate::builder::cache_mount::CacheMounts;
@@ -18,25 +19,16 @@ use crate::builder::words::Lexer;
 use crate::builder::{BuildRequest, HostNetwork};
 use crate::container::config::{ContainerConfig, MountConfig, NetworkConfig, Process, ResourceLimits, SeccompProfile, Updatable};
 use crate::network::InUse;
-use crate::process::pidfd;
 use crate::shim::bundle::{self, RunBundle};
 use crate::store::{FileError, Scratch, ScratchSpace};
 use spec::desired::LogLimits;
 use spec::value::{ByteSize, Capability, ContainerId, Digest, MountTarget, RestartPolicy, Signal};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, PipeReader, Read};
-use std::os::fd::AsFd as _;
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Lines of output that an error shows.
-const TAIL_LINES: usize = 20;
-/// Longest line of output passed on at once; a longer one comes in pieces.
-const LINE_BYTES_MAX: u64 = 64 << 10;
 /// Where a heredoc that is a script of its own is found, as in BuildKit.
 const SCRIPT_DIRECTORY: &str = "/dev/pipes";
 
@@ -67,7 +59,7 @@ pub(crate) fn prepare(state: &State, run: &Run, request: &BuildRequest, escape: 
         (CommandLine::Shell(text), [only]) if heredoc_word(text.trim()).is_some() => {
             if only.content.starts_with("#!") {
                 let script = (only.name.clone(), only.content.clone());
-                (vec![format!("{SCRIPT_DIRECTORY}/{}", only.name)], Some(script))
+                (with_shell(format!("{SCRIPT_DIRECTORY}/{}", only.name)), Some(script))
             } else {
                 (with_shell(only.content.clone()), None)
             }
@@ -159,57 +151,14 @@ pub(crate) fn execute(
         Mount::Secret { id, .. } => request.given.secrets.get(id),
         Mount::Tmpfs { .. } | Mount::Cache { .. } | Mount::Bind { .. } | Mount::Ssh { .. } => None,
     }));
-    let (code, tail) = spawn(build, &path, &redaction, output)?;
+    let process::Ended { code, last_lines } = process::run(build, &path, &redaction, output)?;
     if build.schedule.is_stopped() {
         return Err(StepError::Stopped);
     }
     if code != 0 {
-        return Err(StepError::Exit { command: run.args.clone(), code, output: tail });
+        return Err(StepError::Exit { command: run.args.clone(), code, output: last_lines });
     }
     mount_point::remove(&layering.upper, &state.layers, run.mounts.iter().filter_map(Mount::target))
-}
-
-/// Starts the shim and passes its output on, line by line, until it ends.
-fn spawn(build: &Build<'_>, bundle: &Path, redaction: &Redaction, output: &mut dyn FnMut(&str)) -> Result<(i32, Vec<String>), StepError> {
-    let shim = &build.request.shim;
-    let failed = |operation| {
-        let program = shim.display().to_string();
-        move |source| StepError::Process { operation, program, source }
-    };
-    let (reader, writer) = std::io::pipe().map_err(failed("make a pipe for"))?;
-    let errors = writer.try_clone().map_err(failed("make a pipe for"))?;
-    let mut command = Command::new(shim);
-    command.arg("run").arg(bundle).stdin(Stdio::null()).stdout(writer).stderr(errors);
-    let mut child = command.spawn().map_err(failed("start"))?;
-    // Our own ends of the pipe go with the command: the reader must see its end when the child is gone.
-    drop(command);
-    let handle = pidfd::open_child(&child).map_err(failed("hold"))?;
-    // The shim ends the step's container and then itself.
-    let _running = build.schedule.running(move || drop(pidfd::send_signal(handle.as_fd(), Signal::TERM)));
-    let tail = read_lines(reader, redaction, output);
-    let status = child.wait().map_err(failed("wait for"))?;
-    let tail = tail.map_err(failed("read the output of"))?;
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
-    Ok((code, tail))
-}
-
-fn read_lines(reader: PipeReader, redaction: &Redaction, output: &mut dyn FnMut(&str)) -> std::io::Result<Vec<String>> {
-    let mut reader = BufReader::new(reader);
-    let mut tail = VecDeque::new();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        if reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
-            return Ok(tail.into());
-        }
-        let text = String::from_utf8_lossy(&line);
-        let text = redaction.line(text.trim_end_matches(['\n', '\r']));
-        output(&text);
-        if tail.len() == TAIL_LINES {
-            tail.pop_front();
-        }
-        tail.push_back(text.into_owned());
-    }
 }
 
 fn container(state: &State, run: &Prepared, layering: &Layering, proxies: BTreeMap<String, String>) -> Result<ContainerConfig, StepError> {

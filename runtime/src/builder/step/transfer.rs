@@ -7,10 +7,12 @@ use crate::builder::clock::BuildTime;
 use crate::builder::download::{self, Downloads};
 use crate::builder::earlier::Earlier;
 use crate::builder::error::StepError;
+use crate::builder::fetch::fetch;
 use crate::builder::file::{Source, Transfer};
 use crate::builder::ignore::IgnoreRules;
 use crate::builder::owner;
 use crate::builder::remote::{self, GitFetch, GitReference, GitTree};
+use crate::builder::schedule::Schedule;
 use crate::builder::state::State;
 use crate::builder::tree::{
     self, ArchiveOwners, Chmod, Content, CopyTimes, Draft, Existing, Files, Look, Overlay, Owner, Ownership, Reuse, Root, Writing, Written,
@@ -19,6 +21,7 @@ use crate::builder::words::{Lexer, Quotes};
 use crate::image::layer::header::Time;
 use rustix::fs::Stat;
 use spec::value::Digest;
+use std::sync::Arc;
 
 /// Mode of a file that is written in the Dockerfile itself.
 const INLINE_MODE: u32 = 0o644;
@@ -46,7 +49,9 @@ pub(crate) struct Remotes<'a> {
     /// Files of the web.
     pub downloads: &'a Downloads,
     /// Repositories.
-    pub git: Option<&'a dyn GitFetch>,
+    pub git: Option<&'a Arc<dyn GitFetch>>,
+    /// Says when nobody wants them any more.
+    pub schedule: &'a Schedule,
 }
 
 /// A transfer with its variables replaced.
@@ -106,6 +111,8 @@ pub(crate) fn prepare(state: &State, verb: Verb, transfer: &Transfer, parents: b
             }
         });
     }
+    // As in BuildKit: what stands in the Dockerfile itself comes last.
+    sources.sort_by_key(|source| matches!(source, Wanted::Inline { .. }));
     let written = state.word(&words, &transfer.destination)?;
     let destination = state.absolute(&written);
     let exclude_texts = transfer.exclude.iter().map(|text| state.word(&words, text)).collect::<Result<Vec<_>, _>>()?;
@@ -162,7 +169,7 @@ fn wanted(verb: &Verb, path: String, sources: usize) -> Result<Wanted, StepError
 }
 
 impl Prepared {
-    /// The instruction as BuildKit's history has it.
+    /// The instruction as BuildKit's history has it, less its remark.
     fn history(&self, chmod: Option<&str>, destination: &str) -> String {
         let mut text = if self.verb == Verb::Copy { "COPY" } else { "ADD" }.to_owned();
         if self.selection.parents {
@@ -203,19 +210,17 @@ pub(crate) fn gather(transfer: &Prepared, from: &From<'_>, remotes: &Remotes<'_>
             let found = find_in_context(context, path, &transfer.selection)?;
             Ok(Taken { found, ..Taken::default() })
         }
-        Wanted::Url { url, expected } => download(url, *expected, remotes.downloads),
-        Wanted::Git { written, git } => {
-            let failed = |source| StepError::Git { remote: written.clone(), source };
-            fetch(git, &transfer.selection, remotes).map_err(failed)
-        }
+        Wanted::Url { url, expected } => download(url, *expected, remotes),
+        Wanted::Git { written, git } => fetch_tree(written, git, &transfer.selection, remotes),
     });
     taken.collect::<Result<_, _>>().map(Gathered)
 }
 
 /// A file of the web, as it is kept here.
-fn download(url: &str, expected: Option<Digest>, downloads: &Downloads) -> Result<Taken, StepError> {
-    let download = downloads.get(url, expected)?;
-    let (directory, name) = downloads.place(&download);
+fn download(url: &str, expected: Option<Digest>, remotes: &Remotes<'_>) -> Result<Taken, StepError> {
+    let (asked, kept) = (url.to_owned(), remotes.downloads.clone());
+    let download = fetch(remotes.schedule, move |is_wanted| kept.get(&asked, expected, is_wanted))??;
+    let (directory, name) = remotes.downloads.place(&download);
     let base = download::name_of(url, &download);
     let found = find_in_layers(&Root::open(&directory)?, "the downloads", &name, &Selection::default())?;
     let found = found.into_iter().map(|found| Found { base: base.clone().into_bytes(), ..found }).collect();
@@ -224,9 +229,12 @@ fn download(url: &str, expected: Option<Digest>, downloads: &Downloads) -> Resul
 }
 
 /// A tree of a repository.
-fn fetch(git: &GitReference, selection: &Selection, remotes: &Remotes<'_>) -> Result<Taken, Box<dyn std::error::Error + Send + Sync>> {
-    let tree = remotes.git.ok_or("this build was given no way to fetch repositories")?.fetch(git)?;
-    git.check(&tree.commit)?;
+fn fetch_tree(written: &str, git: &GitReference, selection: &Selection, remotes: &Remotes<'_>) -> Result<Taken, StepError> {
+    let failed = |source| StepError::Git { remote: written.to_owned(), source };
+    let repositories = remotes.git.ok_or("this build was given no way to fetch repositories").map_err(|none| failed(none.into()))?;
+    let (repositories, asked) = (Arc::clone(repositories), git.clone());
+    let tree = fetch(remotes.schedule, move |_| repositories.fetch(&asked))?.map_err(failed)?;
+    git.check(&tree.commit).map_err(|problem| failed(problem.into()))?;
     let directory = git.subdirectory.as_deref().unwrap_or_default();
     let found = find_in_layers(&Root::open(&tree.root)?, "the repository", &format!("/{directory}"), selection)?;
     let identity = Some(format!("git {} {directory} {} {}", tree.commit, git.keep_git_dir, git.submodules));

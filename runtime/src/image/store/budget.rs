@@ -13,6 +13,8 @@ const FLOOR_SHARE: u64 = 100;
 const FLOOR_BYTES_MAX: u64 = 1 << 30;
 /// A writer whose end is not known asks again each time it has read this much: a layer expands to at most some hundred times that.
 const STEP_BYTES: u64 = 1 << 20;
+/// What the store takes is not counted again before so much was written: counting looks at every file that is being made.
+const COUNT_BYTES_MIN: u64 = 16 << 20;
 
 /// What the store is held to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -92,18 +94,50 @@ impl ImageStore {
         if used.saturating_add(need) > budget { Err(NoRoom::Budget { need, used, budget }.into()) } else { Ok(()) }
     }
 
-    /// The half of [`Self::check_room`] that costs one system call.
-    fn check_floor(&self, need: u64) -> Result<(), StoreError> {
+    /// The half of [`Self::check_room`] that costs one system call. Returns the bytes that are free.
+    fn check_floor(&self, need: u64) -> Result<u64, StoreError> {
         let found = rustix::fs::statvfs(&self.directory).map_err(FileError::of("statvfs", &self.directory))?;
         let free = found.f_bavail.saturating_mul(found.f_frsize);
         let share = found.f_blocks.saturating_mul(found.f_frsize) / FLOOR_SHARE;
         let floor = self.limits.floor.unwrap_or_else(|| share.min(FLOOR_BYTES_MAX));
-        if free < floor.saturating_add(need) { Err(NoRoom::Floor { need, free, floor }.into()) } else { Ok(()) }
+        if free < floor.saturating_add(need) { Err(NoRoom::Floor { need, free, floor }.into()) } else { Ok(free) }
+    }
+
+    /// For what somebody else writes and nobody promised the size of: to be asked while it is written.
+    pub(crate) fn room_while_written(&self) -> RoomWhileWritten<'_> {
+        RoomWhileWritten { store: self, free: self.check_floor(0).ok(), left: COUNT_BYTES_MIN }
     }
 
     /// A source that ends with an error as soon as what is made of it leaves no room: for streams whose size nobody promised.
     pub(crate) fn watched<R: Read>(&self, source: R) -> Watched<R> {
         Watched { store: self.clone(), source, unchecked: STEP_BYTES }
+    }
+}
+
+/// See [`ImageStore::room_while_written`].
+pub(crate) struct RoomWhileWritten<'a> {
+    store: &'a ImageStore,
+    /// Bytes that were free when the store was last counted, or at first.
+    free: Option<u64>,
+    /// Bytes that may be written from then on before it is counted again.
+    left: u64,
+}
+
+impl RoomWhileWritten<'_> {
+    /// Whether there is room. One system call, unless so much was written that the budget may be used up.
+    pub(crate) fn check(&mut self) -> Result<(), StoreError> {
+        let free = self.store.check_floor(0)?;
+        let before = *self.free.get_or_insert(free);
+        if let Some(budget) = self.store.limits.budget
+            && before.saturating_sub(free) >= self.left
+        {
+            let used = self.store.usage()?.total();
+            if used > budget {
+                return Err(NoRoom::Budget { need: used - budget, used: budget, budget }.into());
+            }
+            (self.free, self.left) = (Some(free), (budget - used).max(COUNT_BYTES_MIN));
+        }
+        Ok(())
     }
 }
 
