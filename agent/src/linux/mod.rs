@@ -27,7 +27,7 @@ pub use needed::{collect, needed};
 pub use publish::push;
 pub use record::Applied;
 pub use registries::{RegistriesError, credential_files, registry_access, registry_settings};
-pub use room::with_room;
+pub use room::{make_room_for_push, with_room};
 
 use crate::clock::now;
 use crate::host::{Host, HostError, Report};
