@@ -192,8 +192,9 @@ impl Engine {
 
     fn volume_usage(&self, needed: &Needed) -> Result<Vec<VolumeUsage>, EngineError> {
         let mut volumes = Vec::new();
+        let mut users = self.users_of_volumes()?;
         for name in crate::volume::list_volumes(&self.places)?.into_keys() {
-            let containers = self.volume_users(&name)?;
+            let containers = users.remove(&name).unwrap_or_default();
             let bytes = tree_bytes(&self.places.volume(&name));
             volumes.push(VolumeUsage { bytes, containers, of_site: needed.volumes.contains(&name), name });
         }
