@@ -80,6 +80,10 @@ impl Told {
     fn build(&mut self, event: &BuildEvent<'_>, show: &dyn Fn(&str)) {
         let next = Step { number: self.steps.len() + 1, since: Instant::now(), cached: false };
         let step = self.steps.entry(event.step.clone()).or_insert(next);
+        if let StepEvent::Started = event.what {
+            // A build that is tried again begins its steps anew.
+            *step = Step { number: step.number, ..next };
+        }
         let Step { number, since, cached } = *step;
         let line = match &event.what {
             StepEvent::Started => event.step.to_string(),
@@ -172,9 +176,14 @@ mod tests {
         tell(&from, StepEvent::Finished { took: Duration::ZERO });
         tell(&run, StepEvent::Output { line: "two" });
         tell(&run, StepEvent::Failed { took: Duration::from_millis(1230) });
+        tell(&from, StepEvent::Started);
+        tell(&from, StepEvent::Finished { took: Duration::ZERO });
         let shown = shown.into_inner().unwrap().into_iter().map(|line| line.replace("0.000 ", "")).collect::<Vec<_>>();
         let header = "#2 [build 2/3] RUN make \\";
-        assert_eq!(shown, ["#1 [1/3] FROM a", header, "#2 one", "#1 CACHED", header, "#2 two", "#2 ERROR after 1.2s"]);
+        assert_eq!(
+            shown,
+            ["#1 [1/3] FROM a", header, "#2 one", "#1 CACHED", header, "#2 two", "#2 ERROR after 1.2s", "#1 [1/3] FROM a", "#1 DONE 0.0s"]
+        );
     }
 
     #[test]

@@ -45,6 +45,11 @@ impl Places {
         self.state.join("images")
     }
 
+    /// What a registry served from here keeps beside the image store.
+    pub fn registry(&self) -> PathBuf {
+        self.state.join("registry")
+    }
+
     /// All volumes.
     pub fn volumes(&self) -> PathBuf {
         self.state.join("volumes")

@@ -32,7 +32,7 @@ pub struct HostSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct StoreSettings {
-    /// Most disk the image store takes; no limit if `None`.
+    /// Most disk the image store takes, with what a registry of this host keeps beside it; no limit if `None`.
     pub disk_budget: Option<ByteSize>,
     /// Disk that whoever adds to the store leaves free.
     pub keep_free: Option<ByteSize>,

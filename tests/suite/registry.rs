@@ -219,7 +219,7 @@ fn a_build_cache_goes_through_a_registry() -> Result<()> {
     let host = &registry.host;
     host.busybox("context/busybox")?;
     let text = "FROM scratch AS box\nCOPY busybox /bin/\nRUN [\"/bin/busybox\", \"sh\", \"-c\", \"echo $RANDOM > /random\"]\n\
-                FROM scratch\nCOPY --from=box /random /\n";
+                FROM scratch\nCOPY --from=box /random /copied\n";
     fs::write(host.path().join("context/Dockerfile"), text)?;
     let context = registry_path(host, "context");
     let name = format!("type=registry,ref={ADDRESS}/cache:1");
@@ -227,11 +227,24 @@ fn a_build_cache_goes_through_a_registry() -> Result<()> {
     // An instance of its own that knows nothing.
     let (state, run) = (registry_path(host, "other-state"), registry_path(host, "other-run"));
     let other = |arguments: &[&str]| host.agent(&[&["--state-dir", &state, "--run-dir", &run], arguments].concat());
+    let before = registry.blobs_given().len();
     let second = other(&["image", "build", "--cache-from", &name, &context]);
+    let config = registry.skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{ADDRESS}/cache:1")])?;
+    let config = serde_json::from_str::<serde_json::Value>(&config)?["config"]["digest"].as_str().context("a configuration")?.to_owned();
+    let given = registry.blobs_given().split_off(before);
+    let [about, layer] = &given[..] else { bail!("of three layers one is needed: {given:?}") };
+    ensure!(*about == config, "{given:?}");
+    other(&["system", "reset", "--force"]).ok()?;
+    ensure!(second.stdout == first && second.stderr.matches(" CACHED").count() == 3, "{second:?}");
+
+    // What the registry has lost is made again, of what it has.
+    let lost = layer.strip_prefix("sha256:").context("a digest")?;
+    fs::remove_dir_all(registry.blobs().join(format!("docker/registry/v2/blobs/sha256/{}/{lost}", &lost[..2])))?;
+    let third = other(&["image", "build", "--cache-from", &name, &context]);
     let again =
         other(&["image", "build", "--cache-from", &format!("{ADDRESS}/none:1"), "--cache-to", "type=inline", "--no-cache", &context]);
     other(&["system", "reset", "--force"]).ok()?;
-    ensure!(second.stdout == first && second.stderr.matches(" CACHED").count() == 3, "{second:?}");
+    ensure!(third.stdout == first && third.stderr.contains("of the build cache: ") && third.stderr.contains("404"), "{third:?}");
     ensure!(again.code == 0 && again.stderr.contains("no cache from") && again.stdout != first, "{again:?}");
     Ok(())
 }
@@ -277,6 +290,14 @@ impl Registry {
     /// What the registry says it was asked.
     fn log(&self) -> String {
         self.server.as_ref().map(Running::output).unwrap_or_default()
+    }
+
+    /// Digests of the blobs that it was asked for and had, in that order.
+    fn blobs_given(&self) -> Vec<String> {
+        let log = self.log();
+        let given = log.lines().filter(|line| line.contains("http.request.method=GET") && line.contains("http.response.status=200"));
+        let digest = |line: &str| line.split("/blobs/").nth(1).map(|rest| rest.chars().take("sha256:".len() + 64).collect());
+        given.filter_map(digest).collect()
     }
 
     fn blobs(&self) -> PathBuf {

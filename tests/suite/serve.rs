@@ -1,10 +1,11 @@
 //! This host as the registry of others: pulled from and pushed to by skopeo, by curl and by ourselves.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 use tests::authority::{Authority, openssl};
 use tests::host::{Host, Ran, Running, eventually, is_root};
 
@@ -227,6 +228,72 @@ fn indexes_and_what_is_about_an_image_are_kept_as_they_came() -> Result<()> {
 }
 
 #[test]
+fn what_was_pushed_is_counted_and_kept_and_what_nobody_names_is_pruned() -> Result<()> {
+    let Some(registry) = Serving::start("serve: df and prune", &["--writable"])? else { return Ok(()) };
+    let registry_row = || registry.host.json(&["system", "df"]).map(|rows| row(&rows, "Registry"));
+    registry.copy(&["--src-tls-verify=false", "--dest-tls-verify=false", &docker("shop:1"), &docker("team/shop:1")])?;
+    let pushed = registry.get("/v2/team/shop/manifests/1")?;
+    let note = "a note\n".repeat(10_000);
+    let artifact = registry.artifact("notes", &note)?;
+    let whole = registry_row()?;
+    ensure!(whole["total"] == 2 && whole["sizeBytes"].as_u64() > Some(note.len() as u64) && whole["reclaimableBytes"] == 0, "{whole}");
+
+    // An upload that was left alone two hours ago, and what a process that was killed left without a name.
+    let begun = registry.curl(&["-i", "-X", "POST", &url("/v2/a/blobs/uploads/")])?;
+    let upload = url(header(&begun, "Location")?);
+    registry.curl(&["-X", "PATCH", "-d", &note, &upload])?;
+    let kept = registry.host.places().registry();
+    let [left] = &files_below(&kept.join("uploads"), "uploads")?[..] else { bail!("one upload") };
+    fs::File::options().write(true).open(left)?.set_modified(SystemTime::now() - Duration::from_secs(7200))?;
+    fs::write(kept.join("blobs").join("0".repeat(64)), &note)?;
+    let more = registry_row()?;
+    ensure!(more["reclaimableBytes"].as_u64() >= Some(2 * note.len() as u64), "{more}");
+    let shown = registry.host.agent(&["--json", "system", "prune", "--all", "--dry-run"]).ok()?;
+    let shown: serde_json::Value = serde_json::from_str(&shown)?;
+    ensure!(shown["registryBytes"] == more["reclaimableBytes"] && left.exists(), "{shown}");
+
+    // All goes that may go; what has a name is served as before, by the same digests.
+    registry.host.agent(&["system", "prune", "--all", "--force"]).ok()?;
+    ensure!(registry_row()? == whole, "{}", registry_row()?);
+    ensure!(
+        registry.curl(&["-X", "PUT", &format!("{upload}?digest={}", spec::value::Digest::of(note.as_bytes()))])?.contains("UPLOAD_UNKNOWN")
+    );
+    ensure!(registry.get("/v2/team/shop/manifests/1")? == pushed);
+    registry.copy(&["--src-tls-verify=false", &docker("team/shop:1"), &registry.layout("back")])?;
+    ensure!(registry.get(&format!("/v2/notes/manifests/{artifact}")).is_ok());
+    // Whoever removes it says so: by name here, or through the registry.
+    registry.host.agent(&["image", "rm", &format!("{ADDRESS}/team/shop:1")]).ok()?;
+    registry.curl(&["-f", "-X", "DELETE", &url(&format!("/v2/notes/manifests/{artifact}"))])?;
+    let registry = registry.again()?;
+    ensure!(row(&registry.host.json(&["system", "df"])?, "Registry")["total"] == 0);
+    Ok(())
+}
+
+#[test]
+fn a_push_that_does_not_fit_makes_room_first() -> Result<()> {
+    let Some(registry) = Serving::start("serve: budget", &["--writable"])? else { return Ok(()) };
+    // An image that nobody names any more takes most of the budget.
+    registry.host.files(&[("large/Dockerfile", "FROM scratch\nCOPY file /\n"), ("large/file", &"x".repeat(24 << 20))])?;
+    let large = registry.host.path().join("large").to_string_lossy().into_owned();
+    registry.host.agent(&["image", "build", "--no-cache", "-t", "large:1", &large]).ok()?;
+    fs::create_dir_all(registry.host.places().config)?;
+    fs::write(registry.host.places().config.join("agent.yaml"), "store:\n  diskBudget: 32Mi\n")?;
+    let registry = registry.again()?;
+    let push = |letter: &str| -> Result<String> {
+        let file = registry.host.path().join("blob");
+        fs::write(&file, letter.repeat(12 << 20))?;
+        let digest = spec::value::Digest::of(letter.repeat(12 << 20).as_bytes());
+        let to = url(&format!("/v2/big/blobs/uploads/?digest={digest}"));
+        registry.curl(&["-o", "/dev/null", "-w", "%{http_code}", "-X", "POST", "--data-binary", &format!("@{}", file.display()), &to])
+    };
+    ensure!(push("a")? == "507", "what has a name stays");
+    registry.host.agent(&["image", "tag", "shop:1", "large:1"]).ok()?;
+    ensure!(push("a")? == "201", "what has none goes");
+    ensure!(!registry.host.agent(&["image", "ls"]).ok()?.contains("<none>"));
+    Ok(())
+}
+
+#[test]
 fn a_signature_pushed_as_an_artifact_is_what_a_policy_elsewhere_wants() -> Result<()> {
     let Some(registry) = Serving::start("serve: signatures", &["--writable"])? else { return Ok(()) };
     let config = registry.host.places().config;
@@ -429,6 +496,19 @@ impl Serving {
         Ok(digest)
     }
 
+    /// Pushes something that is no image, by its digest alone, which is returned.
+    fn artifact(&self, repository: &str, content: &str) -> Result<String> {
+        let (config, layer) = (self.put_blob(repository, "{}")?, self.put_blob(repository, content)?);
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "artifactType": "text/note",
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2},
+            "layers": [{"mediaType": "text/plain", "digest": layer, "size": content.len()}],
+        });
+        let digest = spec::value::Digest::of(manifest.to_string().as_bytes()).to_string();
+        self.curl(&["-f", "-X", "PUT", "-d", &manifest.to_string(), &url(&format!("/v2/{repository}/manifests/{digest}"))])?;
+        Ok(digest)
+    }
+
     fn certificates(&self) -> String {
         self.host.path().join("trusted").to_string_lossy().into_owned()
     }
@@ -470,6 +550,22 @@ impl<'a> Places<'a> {
         command.args(["--state-dir", &format!("{}/state", self.state), "--run-dir", &format!("{}/run", self.state)]);
         Ran::from(command.args(arguments).output()?).ok()
     }
+}
+
+/// A line of `agent system df`.
+fn row(rows: &[serde_json::Value], kind: &str) -> serde_json::Value {
+    let found = rows.iter().find(|row| row["type"] == kind);
+    found.cloned().unwrap_or_default()
+}
+
+/// The files of all directories of this name within those of a directory.
+fn files_below(directory: &Path, name: &str) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for process in fs::read_dir(directory)? {
+        let found = fs::read_dir(process?.path().join(name)).into_iter().flatten();
+        files.extend(found.flatten().map(|file| file.path()));
+    }
+    Ok(files)
 }
 
 fn url(path: &str) -> String {

@@ -107,9 +107,10 @@ fn inspect(args: &InspectArgs, session: &Session) -> Outcome {
 fn rows(engine: &Engine) -> Result<BTreeMap<Name, Row>, Failure> {
     let records = list_networks(engine.places())?;
     let links = Links::read(engine.places(), records.keys())?;
+    let mut users = engine.users_of_networks()?;
     let mut rows = BTreeMap::new();
     for (name, record) in records {
-        let containers = engine.network_users(&name)?.iter().map(ToString::to_string).collect();
+        let containers = users.remove(&name).unwrap_or_default().iter().map(ToString::to_string).collect();
         let bridge = bridge_name(engine.places(), &name);
         let unknown = Row {
             name: name.to_string(),

@@ -2,11 +2,13 @@
 
 use super::{Failure, Outcome, Session, exit};
 use crate::daemon::EndSignals;
+use crate::linux::make_room_for_push;
 use crate::registry::{Access, Anonymous, Registry, Server, Tls, Writing};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RegistryCommand {
@@ -73,7 +75,9 @@ fn serve(args: &ServeArgs, session: &Session) -> Outcome {
     let writing = if args.writable { Writing::Allowed } else { Writing::Refused };
     let mut signals = EndSignals::listen().context("listen to signals")?;
     let name = args.name.clone().unwrap_or_else(|| args.listen.to_string());
-    let registry = Registry::new(session.engine()?.images().clone(), name, access, writing)?;
+    let engine = Arc::new(session.engine()?);
+    let room = Arc::clone(&engine);
+    let registry = Registry::new(&engine, name, access, writing, Box::new(move |refusal| make_room_for_push(&room, refusal)))?;
     let server = Server::bind(registry, args.listen, tls)?;
     let ender = server.ender().context("listen")?;
     let kind = if args.writable { "writable" } else { "read-only" };

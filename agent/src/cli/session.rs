@@ -98,9 +98,9 @@ impl Session {
         Ok(Settings::read(&self.places.config)?)
     }
 
-    /// What the sites of this host need.
-    pub(super) fn needed(&self) -> Result<Needed, Failure> {
-        Ok(needed(self.read_ledger()?.as_ref(), self.settings()?.generations)?)
+    /// What the sites and the registry of this host need.
+    pub(super) fn needed(&self, engine: &Engine) -> Result<Needed, Failure> {
+        Ok(needed(engine, self.read_ledger()?.as_ref(), self.settings()?.generations)?)
     }
 
     /// The ledger, made if there is none.

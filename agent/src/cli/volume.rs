@@ -74,8 +74,9 @@ pub(super) fn run(command: &VolumeCommand, session: &Session) -> Outcome {
 fn ls(args: &LsArgs, session: &Session) -> Outcome {
     let mut rows = Vec::new();
     if let Some(engine) = session.look()? {
+        let mut users = engine.users_of_volumes()?;
         for name in list_volumes(engine.places())?.into_keys() {
-            let used_by = users(&engine, &name)?;
+            let used_by = users.remove(&name).unwrap_or_default().iter().map(ToString::to_string).collect();
             let path = engine.places().volume_data(&name);
             rows.push(Row { size: runtime::store::usage::tree_bytes(&path), used_by, path, name });
         }

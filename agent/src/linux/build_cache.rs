@@ -1,13 +1,13 @@
 //! The build cache taken from and to elsewhere: a registry, a directory, the image itself. Options in docker's words.
 
-use super::image::pull_unnamed;
-use crate::progress::Tell;
+use super::registries::registry_access;
+use crate::progress::{Progress, Tell};
 use anyhow::{Context as _, anyhow, bail};
 use runtime::builder::Built;
-use runtime::builder::share;
+use runtime::builder::share::{self, SharedCache};
 use runtime::engine::Engine;
-use runtime::image::registry::Tagged;
-use runtime::image::store::ImageStore;
+use runtime::image::registry::{self, IsWanted, PullOptions, Tagged};
+use runtime::image::store::{ImageStore, StoreError};
 use runtime::image::{ImageId, archive, publish};
 use spec::value::{Digest, ImageReference};
 use std::collections::BTreeMap;
@@ -91,14 +91,37 @@ fn nothing_left(options: &BTreeMap<&str, &str>) -> anyhow::Result<()> {
     }
 }
 
-/// Takes a cache over; how many steps it knows. Its layers are unpacked and verified like those of any image.
-pub fn import(engine: &Engine, source: &CacheSource, progress: &Tell<'_>) -> anyhow::Result<usize> {
+/// A cache for a build. Of one in a registry only what is known of steps is fetched now, and a layer when the build needs it; one in a
+/// directory is imported whole, like any image.
+pub fn import<'a>(engine: &'a Engine, source: &CacheSource, progress: &'a Tell<'a>) -> anyhow::Result<SharedCache<'a>> {
     let store = engine.images();
-    let image = match source {
-        CacheSource::Registry(reference) => pull_unnamed(engine, reference, progress)?,
-        CacheSource::Local(path) => archive::import(store, path)?,
+    match source {
+        CacheSource::Registry(reference) => in_registry(engine, reference.clone(), progress),
+        CacheSource::Local(path) => {
+            let image = archive::import(store, path)?;
+            let fetch = |layer: &Digest, _: &IsWanted<'_>| Err(StoreError::NoLayer(*layer).into());
+            Ok(SharedCache::new(image, &store.image(&image)?.config, Box::new(fetch))?)
+        }
+    }
+}
+
+fn in_registry<'a>(engine: &'a Engine, reference: ImageReference, progress: &'a Tell<'a>) -> anyhow::Result<SharedCache<'a>> {
+    let store = engine.images();
+    let access = registry_access(engine.places())?;
+    let look_up = |what: registry::Progress<'_>| progress(&Progress::Pull { reference: &reference, what });
+    let image = registry::look_up(store, &reference, &PullOptions { progress: &look_up, ..PullOptions::new(&access) })?;
+    let (id, config) = (image.id(), image.config().clone());
+    let fetch = move |layer: &Digest, is_wanted: &IsWanted<'_>| {
+        let tell = |what: registry::Progress<'_>| progress(&Progress::Pull { reference: &reference, what });
+        let options = PullOptions { progress: &tell, is_wanted, ..PullOptions::new(&access) };
+        Ok(image.fetch(store, layer, &options)?)
     };
-    Ok(share::import(store, &image)?)
+    Ok(SharedCache::new(id, &config, Box::new(fetch))?)
+}
+
+/// Whether a cache that goes there needs the layers of all steps.
+pub fn takes_all(target: &CacheTarget) -> bool {
+    matches!(target, CacheTarget::Registry(_, Mode::Max) | CacheTarget::Local(_, Mode::Max))
 }
 
 /// Writes a cache. An inline one is in the image already.

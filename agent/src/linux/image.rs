@@ -12,7 +12,8 @@ use crate::ledger::{GENERATIONS_MAX, Ledger, Obtained};
 use crate::progress::{Lines, Progress, Tell};
 use runtime::builder::file::RunNetwork;
 use runtime::builder::remote::git_reference;
-use runtime::builder::{self, BuildRequest, Built, NamedContext};
+use runtime::builder::share::SharedCache;
+use runtime::builder::{self, BuildRequest, Built, Elsewhere, NamedContext};
 use runtime::engine::Engine;
 use runtime::image::registry::{self, Access, IsWanted, PullError, PullOptions, policy};
 use runtime::image::store::ImageStore;
@@ -226,7 +227,7 @@ fn build(
         ..build_request(host.engine, directory)
     };
     let log = BuildLog::new(&host.engine.places().state);
-    let built = build_with(host.engine, &request, Bases::Keep, &log, progress);
+    let built = build_with(host.engine, &request, Supplies { bases: Bases::Keep, caches: &[] }, &log, progress);
     let built = built.inspect_err(|_| {
         if let Some(path) = log.path() {
             progress(&Progress::Note(&format!("all that the build said is in {}", path.display())));
@@ -242,10 +243,13 @@ pub fn build_request(engine: &Engine, context: PathBuf) -> BuildRequest {
     BuildRequest { git: Some(Arc::new(git)), ..BuildRequest::new(context, runtime::container::shim_executable(), places) }
 }
 
-/// What a registry has for a reference now, without a name in the store.
-pub(super) fn pull_unnamed(engine: &Engine, reference: &ImageReference, progress: &Tell<'_>) -> anyhow::Result<ImageId> {
-    let access = registry_access(engine.places())?;
-    Ok(fetch(engine.images(), reference, &access, progress)?)
+/// What a build takes from elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct Supplies<'a> {
+    /// Base images.
+    pub bases: Bases,
+    /// Build caches, the one to be asked first first.
+    pub caches: &'a [SharedCache<'a>],
 }
 
 /// Which base images are asked for.
@@ -257,11 +261,11 @@ pub enum Bases {
     Refresh,
 }
 
-/// Builds, fetching what the Dockerfile names and neither the site nor the store has.
+/// Builds, fetching what the Dockerfile names and neither the site nor the store has, and of the caches what is needed.
 pub fn build_with(
     engine: &Engine,
     request: &BuildRequest,
-    bases: Bases,
+    supplies: Supplies<'_>,
     log: &BuildLog,
     progress: &Tell<'_>,
 ) -> std::result::Result<Built, builder::BuildError> {
@@ -273,7 +277,7 @@ pub fn build_with(
     };
     let pull = |reference: &ImageReference, is_wanted: &IsWanted<'_>| {
         let access = registry_access(engine.places())?;
-        let known = match bases {
+        let known = match supplies.bases {
             Bases::Keep => here(store, reference, &access)?,
             Bases::Refresh => None,
         };
@@ -287,5 +291,5 @@ pub fn build_with(
         store.tag(&reference.to_string(), &id)?;
         Ok(id)
     };
-    builder::build(store, request, &pull, &|event| tell(&Progress::Build(&event)))
+    builder::build(store, request, Elsewhere { pull: &pull, caches: supplies.caches }, &|event| tell(&Progress::Build(&event)))
 }

@@ -21,13 +21,13 @@ pub use build_cache::write_layout;
 pub use build_log::BuildLog;
 pub use config::ConfigError;
 pub use context::{BuildContext, GitDirectory, GivenContext};
-pub use image::{Bases, build_request, build_with, fetch, image_key, pull};
+pub use image::{Bases, Supplies, build_request, build_with, fetch, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots, unused_snapshots};
 pub use needed::{collect, needed};
 pub use publish::push;
 pub use record::Applied;
 pub use registries::{RegistriesError, credential_files, registry_access, registry_settings};
-pub use room::with_room;
+pub use room::{make_room_for_push, with_room};
 
 use crate::clock::now;
 use crate::host::{Host, HostError, Report};

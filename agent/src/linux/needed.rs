@@ -2,15 +2,28 @@
 
 use crate::host::HostError;
 use crate::ledger::{Ledger, LedgerError};
+use crate::registry::Holdings;
 use crate::settings::Settings;
 use runtime::engine::{Engine, EngineError, Needed, Reach};
 use runtime::image::store::StoreError;
 use spec::desired::Kind;
 
-/// Whatever the ledger says is a site's, in whatever state, and the images of the last generations of each site.
-pub fn needed(ledger: Option<&Ledger>, generations: u32) -> Result<Needed, LedgerError> {
-    let mut needed = Needed::default();
-    let Some(ledger) = ledger else { return Ok(needed) };
+/// Whatever the ledger says is a site's, in whatever state, the images of the last generations of each site, and what was pushed to the
+/// registry of this host: images as long as they have a name here.
+pub fn needed(engine: &Engine, ledger: Option<&Ledger>, generations: u32) -> Result<Needed, HostError> {
+    let failed = "find out what is needed";
+    let pushed = Holdings::read(&engine.places().registry()).map_err(|error| HostError::new(failed, error))?;
+    let mut needed = Needed { blobs: pushed.blobs, ..Needed::default() };
+    if !pushed.images.is_empty() {
+        let names = engine.images().names_of_images().map_err(|error| HostError::new(failed, error))?;
+        needed.images.extend(names.into_values().filter(|image| pushed.images.contains(image)));
+    }
+    of_sites(&mut needed, ledger, generations).map_err(|error| HostError::new(failed, error))?;
+    Ok(needed)
+}
+
+fn of_sites(needed: &mut Needed, ledger: Option<&Ledger>, generations: u32) -> Result<(), LedgerError> {
+    let Some(ledger) = ledger else { return Ok(()) };
     for line in ledger.owned(None)? {
         let name = line.resource.name;
         match line.resource.kind {
@@ -29,7 +42,7 @@ pub fn needed(ledger: Option<&Ledger>, generations: u32) -> Result<Needed, Ledge
             needed.images.extend(past.into_iter().flat_map(std::collections::BTreeMap::into_values).map(|obtained| obtained.id));
         }
     }
-    Ok(needed)
+    Ok(())
 }
 
 /// Removes what nothing needs: images without a name, and of the build cache what is above its limit. Does nothing while somebody
@@ -37,7 +50,7 @@ pub fn needed(ledger: Option<&Ledger>, generations: u32) -> Result<Needed, Ledge
 pub fn collect(engine: &Engine, ledger: &Ledger) -> Result<(), HostError> {
     let failed = "remove what nothing needs";
     let settings = Settings::read(&engine.places().config).map_err(|error| HostError::new(failed, error))?;
-    let needed = needed(Some(ledger), settings.generations).map_err(|error| HostError::new(failed, error))?;
+    let needed = needed(engine, Some(ledger), settings.generations)?;
     let reach = Reach { cache_bytes: settings.cache_bytes(engine.images().directory()), ..Reach::default() };
     match engine.collect_garbage(&needed, reach) {
         Err(EngineError::Image(StoreError::Busy)) | Ok(_) => Ok(()),

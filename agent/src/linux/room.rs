@@ -2,9 +2,11 @@
 
 use super::needed::needed;
 use crate::ledger::Ledger;
+use crate::registry::remove_garbage;
 use crate::settings::Settings;
-use runtime::engine::{Engine, Room};
-use runtime::image::store::no_room;
+use runtime::engine::{Engine, Room, UnusedImages};
+use runtime::image::store::{Alone, NoRoom, no_room};
+use std::time::{Duration, Instant};
 
 /// How often room is made for one thing: the size of a layer is only known when it is unpacked, so that once may not be enough.
 const ATTEMPTS_MAX: usize = 4;
@@ -26,7 +28,8 @@ pub fn with_room<T, E: std::error::Error + 'static>(
             Err(error) => error,
         };
         let Some(refusal) = no_room(&error) else { return Err(error) };
-        match make_room(engine, refusal.missing()) {
+        let Ok(alone) = engine.images().alone_in_time() else { return Err(error) };
+        match make_room(engine, &alone, refusal.missing(), UnusedImages::Remove) {
             Some(freed) => progress(&format!("{refusal}; removed what nothing needs: {}", crate::cli::render::size(freed))),
             None => return Err(error),
         }
@@ -34,14 +37,32 @@ pub fn with_room<T, E: std::error::Error + 'static>(
     attempt()
 }
 
+/// How long a registry waits for pulls and builds to end: whoever pushes waits too, and clients give up after a minute.
+const REGISTRY_WAIT_MAX: Duration = Duration::from_secs(15);
+
+/// Makes room for what is pushed to the registry of this host, if what may go is enough, and if nobody adds to the store all the while.
+/// Images that have a name stay: they are served, and whoever may push is not thereby the one who removes them.
+pub fn make_room_for_push(engine: &Engine, refusal: NoRoom) {
+    let until = Instant::now() + REGISTRY_WAIT_MAX;
+    match engine.images().alone_while(&|| Instant::now() < until) {
+        Ok(alone) => drop(make_room(engine, &alone, refusal.missing(), UnusedImages::Keep)),
+        Err(error) => tracing::warn!(error = crate::host::chain(&error), "no room could be made"),
+    }
+}
+
 /// Bytes that were freed; `None` if what is missing is not to be had.
-fn make_room(engine: &Engine, missing: u64) -> Option<u64> {
+fn make_room(engine: &Engine, alone: &Alone, missing: u64, unused: UnusedImages) -> Option<u64> {
+    let pushed = remove_garbage(&engine.places().registry()).ok()?;
+    if pushed >= missing {
+        return Some(pushed);
+    }
+    let missing = missing - pushed;
     let settings = Settings::read(&engine.places().config).ok()?;
     let ledger = Ledger::read(&engine.places().ledger()).ok()?;
-    let needed = needed(ledger.as_ref(), settings.generations).ok()?;
+    let needed = needed(engine, ledger.as_ref(), settings.generations).ok()?;
     for bytes in [missing.saturating_add(SLACK_BYTES), missing] {
-        match engine.make_room(&needed, bytes) {
-            Ok(Room::Made(freed)) if freed.bytes > 0 => return Some(freed.bytes),
+        match engine.make_room(alone, &needed, bytes, unused) {
+            Ok(Room::Made(freed)) if freed.bytes > 0 => return Some(pushed + freed.bytes),
             Ok(Room::Made(_) | Room::Lacking { .. }) => {}
             Err(error) => {
                 tracing::warn!(error = crate::host::chain(&error), "no room could be made");

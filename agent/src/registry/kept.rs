@@ -7,17 +7,17 @@
 //! ```text
 //! names/<SHA-256 of repository:tag or repository@digest>.json    what the name stands for
 //! blobs/<hex>                                                    manifests, and blobs as they came
-//! lock                                                           shared by the processes that serve it
+//! uploads/                                                       what is on its way, see [`super::upload`]
+//! changing                                                       locked by whoever gives or takes a name
 //! ```
 //!
 //! Several processes may serve one directory, each at an address of its own: what another one wrote is read when the directory of
-//! names has changed. What a process that died left without a name is removed by the next one that is alone.
+//! names has changed. Names and blobs change only under one lock: whoever holds it and finds a blob without a name may remove it.
 
 use super::document::{self, Document};
 use super::names::key_of;
 use runtime::image::ImageId;
 use runtime::image::manifest::MANIFEST_BYTES_MAX;
-use runtime::store::usage::tree_bytes;
 use runtime::store::{FileError, Lock, atomic};
 use serde::{Deserialize, Serialize};
 use spec::value::Digest;
@@ -69,7 +69,6 @@ struct Record {
 pub(super) struct Kept {
     directory: PathBuf,
     known: Mutex<Known>,
-    _lock: Lock,
 }
 
 /// What was read of the names.
@@ -99,15 +98,29 @@ impl Kept {
             let path = directory.join(part);
             fs::create_dir_all(&path).map_err(FileError::of("create", &path))?;
         }
-        let lock = directory.join("lock");
         let mut known = Known::default();
-        let alone = Lock::try_exclusive(&lock)?;
         refresh(directory, &mut known).map_err(FileError::of("list", directory))?;
-        if alone.is_some() {
-            remove_nameless(directory, &known)?;
-        }
-        drop(alone);
-        Ok(Self { directory: directory.to_owned(), known: Mutex::new(known), _lock: Lock::shared(&lock)? })
+        Ok(Self { directory: directory.to_owned(), known: Mutex::new(known) })
+    }
+
+    /// For whoever gives or takes names: what they need does not go meanwhile.
+    pub(super) fn change(&self) -> Result<Lock, FileError> {
+        Lock::exclusive(&self.directory.join("changing"))
+    }
+
+    /// Blobs that no name keeps. While names change what is on its way to one is among them.
+    pub(super) fn nameless(&self) -> Result<Vec<PathBuf>, FileError> {
+        let needed: BTreeSet<String> = self.needed().iter().map(Digest::hex).collect();
+        let blobs = self.directory.join("blobs");
+        let listed = || fs::read_dir(&blobs)?.map(|file| Ok(file?.path())).collect::<io::Result<Vec<_>>>();
+        let mut files = listed().map_err(FileError::of("list", &blobs))?;
+        files.retain(|path| !path.file_name().and_then(|name| name.to_str()).is_some_and(|name| needed.contains(name)));
+        Ok(files)
+    }
+
+    /// The manifests that have names, and all blobs that they name.
+    pub(super) fn needed(&self) -> BTreeSet<Digest> {
+        self.known().entries.values().flat_map(|entry| std::iter::once(&entry.digest).chain(named(entry))).copied().collect()
     }
 
     /// What a tag, or a digest under whatever name, stands for.
@@ -217,11 +230,6 @@ impl Kept {
         fs::rename(&part, &to)
     }
 
-    /// What all of it takes on the disk.
-    pub(super) fn disk_bytes(&self) -> u64 {
-        tree_bytes(&self.directory)
-    }
-
     fn blob_path(&self, digest: &Digest) -> PathBuf {
         blob_path(&self.directory, digest)
     }
@@ -273,21 +281,6 @@ fn refresh(root: &Path, known: &mut Known) -> io::Result<()> {
     known.entries.retain(|place, _| named.contains(place));
     let is_settled = changed.elapsed().is_ok_and(|since| since > TIME_STAMP);
     known.changed = is_settled.then_some(changed);
-    Ok(())
-}
-
-/// Removes what no name keeps. Only while nobody else adds to it.
-fn remove_nameless(root: &Path, known: &Known) -> Result<(), FileError> {
-    let needed: BTreeSet<String> =
-        known.entries.values().flat_map(|entry| std::iter::once(&entry.digest).chain(named(entry))).map(Digest::hex).collect();
-    let blobs = root.join("blobs");
-    let failed = |error: io::Error| FileError::of("list", &blobs)(error);
-    for file in fs::read_dir(&blobs).map_err(failed)? {
-        let file = file.map_err(failed)?;
-        if !file.file_name().to_str().is_some_and(|name| needed.contains(name)) {
-            atomic::remove_file(&file.path())?;
-        }
-    }
     Ok(())
 }
 
@@ -369,11 +362,8 @@ mod tests {
         assert!(again.find("a/b", &two.1.digest.to_string()).is_some());
         again.remove(&Place::new("a/b", "2")).unwrap();
         assert_eq!((again.repositories().len(), blobs()), (0, 1), "the layer that nobody named yet");
-        drop((three, kept));
-        drop(Kept::open(directory.path()).unwrap());
-        assert_eq!(blobs(), 1, "somebody else may still name it");
-        drop(again);
-        Kept::open(directory.path()).unwrap();
-        assert_eq!(blobs(), 0);
+        assert_eq!(kept.nameless().unwrap().len(), 1, "whose turn it is may remove it");
+        put("3", &three);
+        assert!(kept.nameless().unwrap().is_empty());
     }
 }

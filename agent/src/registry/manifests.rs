@@ -24,7 +24,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 impl Registry {
     /// `PUT …/manifests/<tag or digest>`.
@@ -40,15 +40,7 @@ impl Registry {
         let place = Place::new(repository, reference);
         let key = self.key(&place);
         key.parse::<ImageReference>().map_err(|error| Problem::new(400, "NAME_INVALID", error.to_string()))?;
-        // Held until the image has its name.
-        let _lease = self.store.lease().map_err(Problem::failed)?;
-        self.check_parts(repository, &document)?;
-        let image = match document.manifests.is_empty() {
-            true => self.import(repository, &document, &bytes)?,
-            false => self.member_for_this_host(repository, &bytes),
-        };
-        let entry = Entry { digest, size: bytes.len() as u64, image, document: Arc::clone(&document) };
-        self.name(&place, &bytes, entry)?;
+        let image = self.with_room(|| self.take(&place, &bytes, &document))?;
         tracing::info!(name = key, %digest, image = image.map(|id| id.to_string()), "pushed");
         let response = created(repository, "manifests", &digest);
         // Tells the client that it need not keep a list of what is about the subject itself.
@@ -58,9 +50,22 @@ impl Registry {
         })
     }
 
+    /// Takes a manifest in; the image of the store that it is, or leads to on this host.
+    fn take(&self, place: &Place, bytes: &[u8], document: &Arc<Document>) -> Result<Option<ImageId>, Problem> {
+        // Held until the image has its name.
+        let _lease = self.store.lease().map_err(Problem::failed)?;
+        self.check_parts(&place.repository, document)?;
+        let image = match document.manifests.is_empty() {
+            true => self.import(&place.repository, document, bytes)?,
+            false => self.member_for_this_host(&place.repository, bytes),
+        };
+        self.name(place, bytes, Entry { digest: Digest::of(bytes), size: bytes.len() as u64, image, document: Arc::clone(document) })?;
+        Ok(image)
+    }
+
     /// Keeps what the store does not, and gives the name.
     fn name(&self, place: &Place, bytes: &[u8], entry: Entry) -> Result<(), Problem> {
-        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.kept.change().map_err(Problem::failed)?;
         let document = &entry.document;
         // Again: what was here a moment ago may have been deleted.
         self.check_parts(&place.repository, document)?;
@@ -139,7 +144,7 @@ impl Registry {
         self.lay_out(repository, &manifest, bytes, layout.path()).map_err(Problem::failed)?;
         match archive::import(&self.store, layout.path()) {
             Ok(id) => Ok(Some(id)),
-            Err(error) if no_room(&error).is_some() => Err(Problem { status: 507, code: "DENIED", ..Problem::failed(error) }),
+            Err(error) if no_room(&error).is_some() => Err(Problem::failed(error)),
             Err(error @ ImportError::File(_)) => Err(Problem::failed(error)),
             Err(ImportError::Store { source, .. }) if !matches!(*source, StoreError::Layer(_)) => Err(Problem::failed(*source)),
             Err(error) => {
@@ -192,7 +197,7 @@ impl Registry {
     /// `DELETE …/manifests/<tag or digest>`: of what was pushed here. A tag goes alone, a digest with the tags that stand for it; the
     /// image goes with the next collection.
     pub(super) fn delete_manifest(&self, repository: &str, reference: &str) -> Result<Response, Problem> {
-        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.kept.change().map_err(Problem::failed)?;
         let mut deleted = false;
         while let Some((place, _)) = self.kept.find(repository, reference) {
             let gone = self.kept.remove(&place).map_err(Problem::failed)?;
@@ -210,7 +215,7 @@ impl Registry {
     /// `DELETE …/blobs/<digest>`: of a blob that nobody names.
     pub(super) fn delete_blob(&self, repository: &str, text: &str) -> Result<Response, Problem> {
         let digest = pull::digest(text)?;
-        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.kept.change().map_err(Problem::failed)?;
         if self.open_blob(repository, &digest)?.is_none() {
             return Err(Problem::blob_unknown(text));
         }

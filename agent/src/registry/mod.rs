@@ -15,6 +15,7 @@
 mod access;
 mod connection;
 mod document;
+mod holdings;
 mod kept;
 mod listener;
 mod manifests;
@@ -30,6 +31,7 @@ mod token;
 mod upload;
 
 pub use access::{Access, AccessError, Anonymous};
+pub use holdings::{Holdings, remove_garbage};
 pub use listener::{ServeError, Server, Tls};
 
 use kept::Kept;
@@ -37,8 +39,9 @@ use problem::Problem;
 use request::{Method, Request};
 use response::Response;
 use route::Route;
-use runtime::image::store::ImageStore;
-use std::sync::Mutex;
+use runtime::engine::Engine;
+use runtime::image::store::{ImageStore, NoRoom};
+use std::sync::{Mutex, PoisonError};
 use upload::Uploads;
 
 /// Whether images can be pushed.
@@ -59,24 +62,30 @@ pub struct Registry {
     writing: Writing,
     uploads: Uploads,
     kept: Kept,
-    /// Held while a name is given or taken: what it needs does not go meanwhile.
-    changing: Mutex<()>,
+    make_room: Box<MakeRoom>,
+    /// Held by whoever makes room: the others look again when it is done.
+    making_room: Mutex<()>,
 }
+
+/// Removes so many bytes of what nothing needs on this host, if there are as many.
+pub type MakeRoom = dyn Fn(NoRoom) + Send + Sync;
 
 impl Registry {
     /// A registry over a store. Images pushed to it are stored as `<own_name>/<repository>:<tag>`, their manifests and all that is no
     /// image of this host in a directory beside the store.
-    pub fn new(store: ImageStore, own_name: String, access: Access, writing: Writing) -> Result<Self, ServeError> {
-        let uploads = Uploads::new(&store)?;
-        let directory = store.directory().with_file_name("registry");
+    pub fn new(engine: &Engine, own_name: String, access: Access, writing: Writing, make_room: Box<MakeRoom>) -> Result<Self, ServeError> {
+        let (store, directory) = (engine.images().clone(), engine.places().registry());
         let kept = Kept::open(&directory)?;
-        let registry = Self { store, own_name, access, writing, uploads, kept, changing: Mutex::new(()) };
+        let uploads = Uploads::new(&directory)?;
+        let registry = Self { store, own_name, access, writing, uploads, kept, make_room, making_room: Mutex::new(()) };
         registry.forget_removed()?;
+        remove_garbage(&directory)?;
         Ok(registry)
     }
 
     /// Forgets what the operator of this host removed or renamed meanwhile.
     fn forget_removed(&self) -> Result<(), ServeError> {
+        let _alone = self.kept.change()?;
         for (place, entry) in self.kept.all() {
             if entry.image.is_some() && self.store.find(&self.key(&place))? != entry.image {
                 self.kept.remove(&place)?;
@@ -85,14 +94,23 @@ impl Registry {
         Ok(())
     }
 
-    /// Whether so many bytes more would fit: what is kept here counts for the store's budget like the store itself.
+    /// Whether so many bytes more would fit, once what nothing needs is removed.
     fn check_room(&self, need: u64) -> Result<(), Problem> {
-        let kept = self.store.limits().budget.map_or(0, |_| self.kept.disk_bytes());
-        let fits = self.store.check_room(need).and_then(|()| match kept {
-            0 => Ok(()),
-            kept => self.store.check_budget(need.saturating_add(kept)),
-        });
-        fits.map_err(|error| Problem { status: 507, code: "DENIED", ..Problem::failed(error) })
+        self.with_room(|| self.store.check_room(need).map_err(Problem::failed))
+    }
+
+    /// Does something that takes room. If there is none, some is made, and it is done again. `attempt` holds no lease when it returns.
+    fn with_room<T>(&self, attempt: impl Fn() -> Result<T, Problem>) -> Result<T, Problem> {
+        let refusal = match attempt() {
+            Err(Problem { no_room: Some(refusal), .. }) => refusal,
+            other => return other,
+        };
+        let _one = self.making_room.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.store.check_room(refusal.need()).is_err() {
+            self.uploads.give_up_old();
+            (self.make_room)(*refusal);
+        }
+        attempt()
     }
 
     /// Answers a request. What fails is an answer too.

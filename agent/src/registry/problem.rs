@@ -1,6 +1,8 @@
 //! Refusals in the words of the distribution specification ("Error codes").
 
 use super::response::Response;
+use crate::host::chain;
+use runtime::image::store::{NoRoom, no_room};
 use std::error::Error;
 
 /// Why a request is not done.
@@ -14,22 +16,25 @@ pub(super) struct Problem {
     pub headers: Vec<(&'static str, String)>,
     /// For our log only: what went wrong on this host.
     pub cause: Option<String>,
+    /// For want of which room it went wrong.
+    pub no_room: Option<Box<NoRoom>>,
 }
 
 impl Problem {
     pub(super) fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), headers: Vec::new(), cause: None }
+        Self { status, code, message: message.into(), headers: Vec::new(), cause: None, no_room: None }
     }
 
-    /// Something failed here. What exactly is for this host's log, not for whoever asked.
-    pub(super) fn failed(error: impl Error) -> Self {
-        let mut cause = error.to_string();
-        let mut next = error.source();
-        while let Some(source) = next {
-            cause.push_str(&format!(": {source}"));
-            next = source.source();
-        }
-        Self { cause: Some(cause), ..Self::new(500, "UNKNOWN", "the registry failed; its log says why") }
+    /// Something failed here. What exactly is for this host's log, not for whoever asked; that there is no room is for both.
+    pub(super) fn failed(error: impl Error + 'static) -> Self {
+        let problem = match no_room(&error) {
+            None => Self::new(500, "UNKNOWN", "the registry failed; its log says why"),
+            Some(refusal) => Self {
+                no_room: Some(Box::new(refusal)),
+                ..Self::new(507, "DENIED", "the registry has no room for it; its log says how much is missing")
+            },
+        };
+        Self { cause: Some(chain(&error)), ..problem }
     }
 
     pub(super) fn no_such_route() -> Self {

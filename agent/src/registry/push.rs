@@ -36,7 +36,7 @@ impl Registry {
         let upload = self.uploads.get(repository, id)?;
         let mut upload = locked(&upload)?;
         in_order(request, repository, id, &upload)?;
-        upload.append(&|need| self.check_room(need), request)?;
+        self.receive(request, &mut upload)?;
         Ok(under_way(202, repository, id, &upload))
     }
 
@@ -51,11 +51,17 @@ impl Registry {
         let upload = self.uploads.get(repository, id)?;
         let mut upload = locked(&upload)?;
         in_order(request, repository, id, &upload)?;
-        upload.append(&|need| self.check_room(need), request)?;
+        self.receive(request, &mut upload)?;
         // Right or wrong, it is over.
         self.uploads.remove(id);
         self.uploads.finish(&mut upload, digest)?;
         Ok(created(repository, "blobs", digest))
+    }
+
+    /// Adds the body to an upload, as long as there is room.
+    fn receive(&self, request: &mut Request<'_>, upload: &mut Upload) -> Result<(), Problem> {
+        let length = request.content_length().unwrap_or(u64::MAX);
+        upload.append(&|need| self.check_room(need.min(length)), request)
     }
 
     /// `DELETE …/uploads/<id>`.

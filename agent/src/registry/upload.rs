@@ -1,10 +1,8 @@
-//! Blobs on their way in. They wait in a directory of their own until a manifest names them: what none names goes when the registry
-//! ends, and never was in the store.
+//! Blobs on their way in. They wait in a directory of the process that serves until a manifest names them: what none names goes when
+//! the process ends or after a time, and never was in the store.
 
-use super::listener::ServeError;
 use super::problem::Problem;
-use runtime::image::store::ImageStore;
-use runtime::store::Scratch;
+use runtime::store::{FileError, Scratch, ScratchSpace};
 use sha2::{Digest as _, Sha256};
 use spec::value::Digest;
 use std::collections::BTreeMap;
@@ -44,8 +42,9 @@ pub(super) struct Upload {
 }
 
 impl Uploads {
-    pub(super) fn new(store: &ImageStore) -> Result<Self, ServeError> {
-        let directory = store.scratch()?;
+    /// In a directory within this one that goes with this process.
+    pub(super) fn new(registry: &Path) -> Result<Self, FileError> {
+        let directory = space(registry)?.create()?;
         for name in ["uploads", "blobs"] {
             directory.subdirectory(name)?;
         }
@@ -54,10 +53,8 @@ impl Uploads {
 
     /// Begins one; its id.
     pub(super) fn begin(&self, repository: &str) -> Result<String, Problem> {
-        self.give_up_old_blobs();
+        self.give_up_old();
         let mut under_way = self.under_way();
-        // One that is locked is written to.
-        under_way.retain(|_, upload| upload.try_lock().map_or(true, |upload| upload.touched.elapsed() < IDLE_MAX));
         if under_way.len() >= UPLOADS_MAX {
             return Err(Problem::new(429, "TOOMANYREQUESTS", format!("{UPLOADS_MAX} uploads are under way")));
         }
@@ -69,14 +66,12 @@ impl Uploads {
         Ok(id)
     }
 
-    /// Blobs that nobody named in time. What cannot be looked at or removed goes when the registry ends.
-    fn give_up_old_blobs(&self) {
-        let Ok(blobs) = fs::read_dir(self.directory.path().join("blobs")) else { return };
-        for blob in blobs.flatten() {
-            let age = blob.metadata().and_then(|found| found.modified()).map(|modified| modified.elapsed().unwrap_or_default());
-            if age.is_ok_and(|age| age > STAGED_MAX) {
-                let _ = fs::remove_file(blob.path());
-            }
+    /// Gives up uploads that were left alone, and blobs that nobody named in time. What cannot be removed goes when the registry ends.
+    pub(super) fn give_up_old(&self) {
+        // One that is locked is written to.
+        self.under_way().retain(|_, upload| upload.try_lock().map_or(true, |upload| upload.touched.elapsed() < IDLE_MAX));
+        for path in expired_in(self.directory.path()) {
+            let _ = fs::remove_file(path);
         }
     }
 
@@ -97,7 +92,11 @@ impl Uploads {
         if found != *promised {
             return Err(Problem::digest_invalid(format!("the bytes have digest {found}, not {promised}")));
         }
-        fs::rename(&upload.path, self.blob_path(promised)).map_err(Problem::failed)
+        match fs::rename(&upload.path, self.blob_path(promised)) {
+            // It was given up by somebody else.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Problem::upload_unknown()),
+            renamed => renamed.map_err(Problem::failed),
+        }
     }
 
     pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<File>, Problem> {
@@ -167,6 +166,28 @@ impl Drop for Upload {
         // One that became a blob is not there any more.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Where the processes that serve a registry have what is on its way. What dead ones left goes.
+fn space(registry: &Path) -> Result<ScratchSpace, FileError> {
+    ScratchSpace::open(&registry.join("uploads"))
+}
+
+/// Files of uploads that were left alone, and of blobs that nobody named in time, of all processes that serve a registry.
+pub(super) fn expired(registry: &Path) -> Result<Vec<PathBuf>, FileError> {
+    space(registry)?;
+    let processes = fs::read_dir(registry.join("uploads")).into_iter().flatten().flatten();
+    Ok(processes.flat_map(|process| expired_in(&process.path())).collect())
+}
+
+/// Those of one process. What cannot be looked at is none.
+fn expired_in(directory: &Path) -> Vec<PathBuf> {
+    let old = |part: &str, most: Duration| {
+        let files = fs::read_dir(directory.join(part)).into_iter().flatten().flatten();
+        let age = |file: &fs::DirEntry| Some(file.metadata().ok()?.modified().ok()?.elapsed().unwrap_or_default());
+        files.filter(move |file| age(file).is_some_and(|age| age > most)).map(|file| file.path()).collect::<Vec<_>>()
+    };
+    [old("uploads", IDLE_MAX), old("blobs", STAGED_MAX)].concat()
 }
 
 /// 128 random bits: an id that another client cannot guess.

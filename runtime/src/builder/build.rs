@@ -3,6 +3,7 @@
 use super::cache::{Cache, CacheRecord};
 use super::clock::BuildTime;
 use super::context::Context;
+use super::distant::Distant;
 use super::download::Downloads;
 use super::error::{BuildError, StepError};
 use super::event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
@@ -15,14 +16,14 @@ use super::stage;
 use super::state::State;
 use super::step::source::From;
 use super::words::Lexer;
-use super::{BuildRequest, Built, InlineCache, NamedContext};
+use super::{BuildRequest, Built, Elsewhere, InlineCache, NamedContext};
 use crate::image::ImageId;
 use crate::image::store::{Image, ImageStore};
 use crate::network::Sandboxes;
 use spec::value::{Digest, ImageReference};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// All that a build knows while it runs, for all its threads.
@@ -36,6 +37,7 @@ pub(super) struct Build<'a> {
     /// Digest of the Dockerfile's text.
     pub(super) recipe: Digest,
     pub(super) cache: Cache,
+    pub(super) distant: Distant<'a>,
     pub(super) graph: Graph,
     pub(super) schedule: Schedule,
     /// Networks of RUN steps.
@@ -69,7 +71,7 @@ pub(super) enum Layers {
 }
 
 /// Builds the target and adds its image to the store.
-pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progress: &Progress<'_>) -> Result<Built, BuildError> {
+pub(super) fn build(store: &ImageStore, request: &BuildRequest, from: Elsewhere<'_>, progress: &Progress<'_>) -> Result<Built, BuildError> {
     let cache = Cache::open(&store.directory().join("build-cache")).map_err(BuildError::Cache)?;
     let context = Context::open(&request.context, &request.dockerfile, Some(&cache.index(&request.context)))?;
     let text = match &request.inline {
@@ -83,7 +85,7 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
     let time = BuildTime::of(source_date(&graph, request)?);
     let _lease = store.lease()?;
     let scratch = store.scratch()?;
-    let build = Build {
+    let mut build = Build {
         store,
         request,
         context,
@@ -91,6 +93,7 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
         recipe: Digest::of(text.as_bytes()),
         downloads: Downloads::of(store),
         cache,
+        distant: Distant::new(from.caches),
         graph,
         schedule: Schedule::new(),
         sandboxes: Sandboxes::new(&request.places),
@@ -98,21 +101,15 @@ pub(super) fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>,
         time,
         empty: scratch.subdirectory("empty").map_err(BuildError::Cache)?,
         text,
-        pull,
+        pull: from.pull,
         progress,
         images: Mutex::default(),
         steps: Mutex::default(),
     };
-    build.stages();
-    build.context.save_index();
-    build.contexts.values().for_each(Context::save_index);
-    if let Some(failure) = build.schedule.failure() {
-        return Err(failure);
-    }
-    let state = build.schedule.done(build.graph.target).expect("without a failure every stage that is needed is done");
+    let state = build.target()?;
     let mut config = state.finish(&build.time.rfc3339());
     config.config.labels.extend(request.labels.clone());
-    let steps = build.steps.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let steps = std::mem::take(&mut *build.steps());
     if request.inline_cache == InlineCache::Add {
         share::annotate(&mut config, &steps);
     }
@@ -152,6 +149,24 @@ fn contexts(request: &BuildRequest, cache: &Cache) -> Result<BTreeMap<String, Co
 }
 
 impl Build<'_> {
+    /// The stage that is wanted, with all its layers.
+    fn target(&mut self) -> Result<Arc<State>, BuildError> {
+        loop {
+            self.stages();
+            self.context.save_index();
+            self.contexts.values().for_each(Context::save_index);
+            match self.schedule.failure() {
+                None => break,
+                Some(failure) if failure.is_curable() => {
+                    self.schedule = Schedule::new();
+                    self.steps().clear();
+                }
+                Some(failure) => return Err(failure),
+            }
+        }
+        Ok(self.schedule.done(self.graph.target).expect("without a failure every stage that is needed is done"))
+    }
+
     /// Builds all stages that the target needs.
     fn stages(&self) {
         self.need(self.graph.target);
@@ -219,7 +234,12 @@ impl Build<'_> {
 
     /// Notes a step that is done.
     pub(super) fn note(&self, key: &Digest, record: &CacheRecord) {
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner).insert(*key, record.clone());
+        self.steps().insert(*key, record.clone());
+    }
+
+    /// The steps that are done.
+    pub(super) fn steps(&self) -> MutexGuard<'_, Steps> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Names the place of a failure.

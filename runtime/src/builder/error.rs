@@ -8,6 +8,7 @@ use super::words::WordError;
 use crate::image::store::StoreError;
 use crate::network::NetworkError;
 use crate::store::FileError;
+use spec::value::Digest;
 use std::io;
 
 /// Why a build did not work.
@@ -38,6 +39,9 @@ pub enum BuildError {
     /// The build cache.
     #[error("build cache: {}", .0)]
     Cache(#[source] FileError),
+    /// A cache elsewhere, of which all is wanted.
+    #[error(transparent)]
+    SharedCache(Box<StepError>),
     /// Another stage failed; that failure is the one to tell.
     #[error("stopped because another stage failed")]
     Stopped,
@@ -49,8 +53,14 @@ impl BuildError {
         match self {
             Self::Stopped => true,
             Self::Step { source, .. } => matches!(**source, StepError::Stopped),
-            Self::Syntax(_) | Self::Context(_) | Self::Store(_) | Self::Cache(_) => false,
+            Self::Syntax(_) | Self::Context(_) | Self::Store(_) | Self::Cache(_) | Self::SharedCache(_) => false,
         }
+    }
+
+    /// Whether the build can do without what was missing if it begins again.
+    pub(super) fn is_curable(&self) -> bool {
+        let Self::Step { source, .. } = self else { return false };
+        source.lost_layer().is_some()
     }
 }
 
@@ -106,6 +116,15 @@ pub enum StepError {
     Image {
         /// As written, after substitution.
         reference: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A layer of a build cache elsewhere that cannot be had, or for which there is no room.
+    #[error("layer {layer} of the build cache")]
+    SharedLayer {
+        /// Its diff id.
+        layer: Digest,
         /// Why not.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,

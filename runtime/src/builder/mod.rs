@@ -39,6 +39,7 @@ mod cache_mount;
 mod change;
 mod clock;
 pub mod context;
+mod distant;
 mod download;
 mod earlier;
 mod error;
@@ -202,10 +203,18 @@ pub struct Built {
     pub steps: share::Steps,
 }
 
-/// Builds an image and adds it to the store, without a name: [`ImageStore::tag`] gives it one. `pull` is asked for images that are
-/// neither stages nor `bases` of the request.
-pub fn build(store: &ImageStore, request: &BuildRequest, pull: &Pull<'_>, progress: &Progress<'_>) -> Result<Built, BuildError> {
-    build::build(store, request, pull, progress)
+/// What a build may take from elsewhere.
+#[derive(Clone, Copy)]
+pub struct Elsewhere<'a> {
+    /// Asked for images that are neither stages nor `bases` of the request.
+    pub pull: &'a Pull<'a>,
+    /// Caches of other hosts, the one to be asked first first. Of what they know only that is fetched which a step needs.
+    pub caches: &'a [share::SharedCache<'a>],
+}
+
+/// Builds an image and adds it to the store, without a name: [`ImageStore::tag`] gives it one.
+pub fn build(store: &ImageStore, request: &BuildRequest, from: Elsewhere<'_>, progress: &Progress<'_>) -> Result<Built, BuildError> {
+    build::build(store, request, from, progress)
 }
 
 /// The build cache of a store.

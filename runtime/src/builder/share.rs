@@ -8,16 +8,20 @@
 //! built (an inline cache) or one made for this alone, whose layers are those of the steps. Either is pushed, pulled, saved and
 //! verified like any other image.
 
-use super::cache::{Cache, CacheRecord, VERSION};
+use super::cache::{CacheRecord, VERSION};
+use super::distant::Distant;
+use super::error::BuildError;
 use crate::image::ImageId;
 use crate::image::config::ImageConfig;
 use crate::image::manifest::LAYERS_MAX;
 use crate::image::platform::Platform;
+use crate::image::registry::IsWanted;
 use crate::image::store::{ImageStore, StoreError};
-use crate::store::FileError;
 use serde::{Deserialize, Serialize};
 use spec::value::Digest;
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::fmt;
 
 /// The field of a configuration.
 pub(super) const FIELD: &str = "agent.build-cache";
@@ -52,9 +56,6 @@ pub enum ShareError {
     /// The image store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The build cache.
-    #[error(transparent)]
-    File(#[from] FileError),
 }
 
 /// The steps whose layers an image has, besides those that made none.
@@ -76,6 +77,18 @@ pub fn export(store: &ImageStore, steps: &Steps) -> Result<ImageId, ShareError> 
     Ok(store.put_image(&config)?)
 }
 
+/// Brings the layers of all these steps, for a cache that holds them all. Steps whose layer cannot be had are left out. Errors: there is
+/// no room.
+pub fn complete(store: &ImageStore, caches: &[SharedCache<'_>], steps: &mut Steps) -> Result<(), BuildError> {
+    let is_here = |record: &CacheRecord| record.layer.is_none_or(|layer| store.has_layer(&layer));
+    let missing = steps.values().filter(|record| !is_here(record)).filter_map(|record| record.layer).collect();
+    match Distant::new(caches).bring(&missing, &|| true) {
+        Err(error) if error.lost_layer().is_none() => return Err(BuildError::SharedCache(Box::new(error))),
+        Ok(()) | Err(_) => steps.retain(|_, record| is_here(record)),
+    }
+    Ok(())
+}
+
 /// Notes in a configuration which steps made its layers.
 pub(super) fn annotate(config: &mut ImageConfig, steps: &Steps) {
     let places: BTreeMap<&Digest, usize> = config.rootfs.diff_ids.iter().enumerate().map(|(place, layer)| (layer, place)).collect();
@@ -91,22 +104,46 @@ pub(super) fn annotate(config: &mut ImageConfig, steps: &Steps) {
     config.other.insert(FIELD.to_owned(), shared);
 }
 
-/// Remembers the steps that an image says made its layers; how many those are.
-pub fn import(store: &ImageStore, image: &ImageId) -> Result<usize, ShareError> {
-    let mut config = store.image(image)?.config;
-    let shared = config.other.remove(FIELD).and_then(|value| serde_json::from_value::<Shared>(value).ok());
-    let shared = shared.filter(|shared| shared.version == VERSION).ok_or(ShareError::None(*image))?;
-    let cache = Cache::open(&store.directory().join("build-cache"))?;
-    let mut count = 0;
-    for (key, step) in shared.steps {
-        let layer = match step.layer.map(|place| config.rootfs.diff_ids.get(place)) {
-            Some(None) => continue, // it names a layer that the image does not have
-            Some(Some(layer)) => Some(*layer),
-            None => None,
-        };
-        let size_bytes = layer.map(|layer| store.layer(&layer)).transpose()?.flatten().map_or(0, |layer| layer.size_bytes);
-        cache.put(&key, &CacheRecord { layer, size_bytes, instruction: step.instruction })?;
-        count += 1;
+/// A build cache of elsewhere: steps that are known, and layers that can be had.
+pub struct SharedCache<'a> {
+    pub(super) steps: Steps,
+    pub(super) fetch: Box<Fetch<'a>>,
+}
+
+/// Brings a layer of a cache into the store, by its diff id, as long as it is wanted. Called from several threads at once, never for a
+/// layer that is here.
+pub type Fetch<'a> = dyn Fn(&Digest, &IsWanted<'_>) -> Result<(), Box<dyn Error + Send + Sync>> + Sync + 'a;
+
+impl fmt::Debug for SharedCache<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedCache").field("steps", &self.steps).finish_non_exhaustive()
     }
-    Ok(count)
+}
+
+impl<'a> SharedCache<'a> {
+    /// What an image says of the steps that made its layers. None of those has to be here; `fetch` is asked for one when a build needs
+    /// what it holds. Errors: [`ShareError::None`].
+    pub fn new(image: ImageId, config: &ImageConfig, fetch: Box<Fetch<'a>>) -> Result<Self, ShareError> {
+        let shared = config.other.get(FIELD).and_then(|value| Shared::deserialize(value).ok());
+        let shared = shared.filter(|shared| shared.version == VERSION).ok_or(ShareError::None(image))?;
+        let step = |(key, step): (Digest, SharedStep)| {
+            let layer = match step.layer {
+                None => None,
+                // One that names a layer which the image does not have is none.
+                Some(place) => Some(*config.rootfs.diff_ids.get(place)?),
+            };
+            Some((key, CacheRecord { layer, size_bytes: 0, instruction: step.instruction }))
+        };
+        Ok(Self { steps: shared.steps.into_iter().filter_map(step).collect(), fetch })
+    }
+
+    /// How many steps it knows.
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether it knows none.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
 }

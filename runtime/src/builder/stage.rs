@@ -13,10 +13,11 @@ use super::owner;
 use super::scope;
 use super::state::{Made, State};
 use super::step::metadata::Said;
-use super::step::source::Identity;
+use super::step::source::{From, Identity};
 use super::step::{Layering, metadata, run, transfer};
 use super::tree::{Overlay, Owner, Root, Writing, Written, settle};
 use crate::image::layer::Times;
+use crate::shim::chain;
 use crate::store::FileError;
 use rustix::fs::{Mode, OFlags};
 use spec::value::Digest;
@@ -68,6 +69,10 @@ pub(super) fn build(build: &Build<'_>, index: usize) -> Result<State, BuildError
     }
     for statement in &stage.statements {
         under_way.statement(statement, statement)?;
+    }
+    if index == build.graph.target {
+        let last = stage.statements.last().unwrap_or(&stage.from);
+        under_way.bring().map_err(|source| build.at(last, &last.text, source))?;
     }
     Ok(under_way.state)
 }
@@ -124,10 +129,30 @@ impl Stage<'_> {
         let took = begun.elapsed();
         self.tell(match &result {
             Ok(_) => StepEvent::Finished { took },
-            Err(StepError::Stopped) => StepEvent::Stopped,
+            Err(error) if matches!(error, StepError::Stopped) || error.lost_layer().is_some() => StepEvent::Stopped,
             Err(_) => StepEvent::Failed { took },
         });
         result.map_err(|source| self.build.at(shown, &statement.text, source))
+    }
+
+    /// Brings the stage's layers that are not here.
+    fn bring(&self) -> Step<()> {
+        let brought = self.build.bring(&self.state.config.rootfs.diff_ids);
+        brought.inspect_err(|error| self.tell_of_loss(error))
+    }
+
+    /// The same for what `--from` leads to.
+    fn bring_source(&self, from: &From<'_>) -> Step<()> {
+        match from {
+            From::Context(_) => Ok(()),
+            From::Layers { diff_ids, .. } => self.build.bring(diff_ids).inspect_err(|error| self.tell_of_loss(error)),
+        }
+    }
+
+    fn tell_of_loss(&self, error: &StepError) {
+        if error.lost_layer().is_some() {
+            self.tell(StepEvent::Output { line: &format!("{}; its step is done here", chain(error)) });
+        }
     }
 
     fn tell(&self, what: StepEvent<'_>) {
@@ -202,18 +227,22 @@ impl Stage<'_> {
         let sources: Vec<_> = layers.iter().map(|layers| self.build.source(layers)).collect();
         let key = run::key(&self.state, &prepared, &sources, Identity::Path)?;
         let mounts = || prepared.mounts.iter().zip(&sources);
+        let mut known = self.cached(&key)?;
         // What a part of other layers holds may be the same as before: as BuildKit, that is looked at only if they are not.
-        let by_content = match self.cached(&key) {
+        let by_content = match known {
             None if mounts().any(|(mount, from)| mount.shows_part_of_layers(from)) => {
+                sources.iter().try_for_each(|from| self.bring_source(from))?;
                 Some(run::key(&self.state, &prepared, &sources, Identity::Content(&self.build.empty))?)
             }
-            _ => None,
+            Some(_) | None => None,
         };
-        if let Some(record) = by_content.and_then(|key| self.cached(&key)) {
-            self.build.cache.put(&key, &record)?;
+        if let Some(content) = by_content {
+            known = self.cached(&content)?;
+            known.iter().try_for_each(|record| self.build.cache.put(&key, record))?;
         }
         let proxies = scope::proxies(&self.build.request.args);
-        let made = self.layer(&key, &text, |this, layering| {
+        let made = self.layer(&key, known, &text, |this, layering| {
+            sources.iter().try_for_each(|from| this.bring_source(from))?;
             let surroundings = run::Surroundings { layering, sources: &sources, proxies, build: this.build };
             run::execute(&this.state, &prepared, surroundings, &mut |line| this.tell(StepEvent::Output { line }))?;
             if this.runs == 0 && this.build.schedule.is_last(this.index) {
@@ -241,6 +270,7 @@ impl Stage<'_> {
         let text = prepared.text.clone();
         let recipe = earlier::recipe(self.build.recipe, self.index, &text);
         let copy = |this: &Self, layering: &Layering| {
+            this.bring_source(&source)?;
             let Build { cache, store, .. } = this.build;
             let earlier = Earlier::find(cache, store, &recipe);
             let written = transfer::execute(&this.state, prepared, &source, gathered, layering, (time, earlier))?;
@@ -249,7 +279,7 @@ impl Stage<'_> {
             }
             Ok(written.map_or(Changes::InUpper, |written| Changes::Written(Box::new(written))))
         };
-        let made = self.layer(&key, &text, copy)?;
+        let made = self.layer(&key, self.cached(&key)?, &text, copy)?;
         Ok(Note { line: history::layer(&text), made })
     }
 
@@ -265,7 +295,8 @@ impl Stage<'_> {
         }
         let mut key = self.state.key("workdir");
         key.text(&absolute).text(&self.state.config.config.user);
-        let made = self.layer(&key.finish(), &text, |this, layering| {
+        let key = key.finish();
+        let made = self.layer(&key, self.cached(&key)?, &text, |this, layering| {
             let writing = Writing::To { upper: &layering.upper, work: &layering.work, empty: &layering.empty };
             let target = Overlay::mount(&this.state.layers, writing)?;
             let user = &this.state.config.config.user;
@@ -277,13 +308,20 @@ impl Stage<'_> {
         Ok(Note { line: text, made })
     }
 
-    /// A layer from the cache, or one that `make` makes now.
-    fn layer(&mut self, key: &Digest, text: &str, make: impl FnOnce(&Self, &Layering) -> Step<Changes>) -> Step<Made> {
-        if let Some(record) = self.cached(key) {
+    /// The layer that is known, or one that `make` makes now.
+    fn layer(
+        &mut self,
+        key: &Digest,
+        known: Option<CacheRecord>,
+        text: &str,
+        make: impl FnOnce(&Self, &Layering) -> Step<Changes>,
+    ) -> Step<Made> {
+        if let Some(record) = known {
             self.build.note(key, &record);
             self.tell(StepEvent::Cached);
             return Ok(self.apply(&record));
         }
+        self.bring()?;
         let begun = since(SystemTime::now());
         let layering = self.layering()?;
         let record = match make(self, &layering)? {
@@ -295,8 +333,8 @@ impl Stage<'_> {
         Ok(self.apply(&record))
     }
 
-    /// What an earlier build made of the same step.
-    fn cached(&self, key: &Digest) -> Option<CacheRecord> {
+    /// What an earlier build made of the same step, here or elsewhere. Then its layer may still be there.
+    fn cached(&self, key: &Digest) -> Step<Option<CacheRecord>> {
         let ignored = match &self.build.request.caching {
             Caching::Use => false,
             Caching::Ignore => true,
@@ -304,7 +342,20 @@ impl Stage<'_> {
                 self.build.graph.stages[self.index].name.as_ref().is_some_and(|name| names.contains(&name.to_ascii_lowercase()))
             }
         };
-        if ignored { None } else { self.build.cache.get(key, self.build.store) }
+        let Build { cache, distant, store, .. } = self.build;
+        if ignored {
+            return Ok(None);
+        }
+        if let Some(record) = cache.get(key, store) {
+            return Ok(Some(record));
+        }
+        let Some(mut record) = distant.find(key, store) else { return Ok(None) };
+        let here = record.layer.map(|layer| store.layer(&layer)).transpose()?.flatten();
+        if record.layer.is_none() || here.is_some() {
+            record.size_bytes = here.map_or(0, |layer| layer.size_bytes);
+            cache.put(key, &record)?;
+        }
+        Ok(Some(record))
     }
 
     fn apply(&mut self, record: &CacheRecord) -> Made {

@@ -19,6 +19,8 @@ pub struct Needed {
     pub images: BTreeSet<ImageId>,
     /// Images, by their names: those of the sites.
     pub names: BTreeSet<String>,
+    /// Blobs that are served by their digests.
+    pub blobs: BTreeSet<Digest>,
     /// Containers of the sites.
     pub containers: BTreeSet<ContainerId>,
     /// Volumes of the sites.
@@ -138,11 +140,11 @@ impl Engine {
     }
 
     /// Frees at least so many bytes, going no further than it must: images without a name and what interrupted pulls left, then the
-    /// build cache from its oldest end, then layers in the form in which they travelled, and last images that only have a name.
+    /// build cache from its oldest end, then layers in the form in which they travelled, and last, unless they are kept, images that only
+    /// have a name.
     ///
-    /// Removes nothing if all of that is not enough. Waits while anybody pulls, imports or builds: the caller holds no lease.
-    pub fn make_room(&self, needed: &Needed, missing: u64) -> Result<Room, EngineError> {
-        let alone = self.images.alone_in_time()?;
+    /// Removes nothing if all of that is not enough.
+    pub fn make_room(&self, alone: &Alone, needed: &Needed, missing: u64, unused: UnusedImages) -> Result<Room, EngineError> {
         let ground = self.ground(needed, &BTreeSet::new())?;
         let base = Reach { travelled: Travelled::Whole, ..Reach::default() };
         let mut most = 0;
@@ -151,11 +153,11 @@ impl Engine {
             Reach { cache_bytes: self.cache_without(&ground, needed, base, missing)?, ..base },
             Reach { cache_bytes: 0, ..base },
             Reach { cache_bytes: 0, travelled: Travelled::Drop, ..base },
-            Reach::ALL,
+            Reach { unused, ..Reach::ALL },
         ] {
             most = self.collectable(&ground, needed, reach)?.0.bytes();
             if most >= missing {
-                return Ok(Room::Made(self.collect(&alone, needed, reach)?));
+                return Ok(Room::Made(self.collect(alone, needed, reach)?));
             }
         }
         Ok(Room::Lacking { collectable: most })
@@ -175,7 +177,7 @@ impl Engine {
 
     fn ground(&self, needed: &Needed, going: &BTreeSet<ContainerId>) -> Result<Ground, EngineError> {
         let cache = crate::builder::cache_of(&self.images)?;
-        let mut roots = Roots { images: needed.images.clone(), ..Roots::default() };
+        let mut roots = Roots { images: needed.images.clone(), blobs: needed.blobs.clone(), ..Roots::default() };
         for (_, snapshot) in self.containers()?.into_iter().filter(|(id, _)| !going.contains(id)) {
             // A container that cannot be read may use any image: its error ends this before anything is removed.
             let config = snapshot?.config;

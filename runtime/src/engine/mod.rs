@@ -18,6 +18,7 @@ pub use containers::Lead;
 pub use error::EngineError;
 pub use garbage::{Collectable, Needed, Reach, Room, UnusedImages};
 pub use keep::Keep;
+pub use networks::Users;
 pub use snapshot::{Pause, Remark};
 pub use traffic::servable;
 pub use usage::{ContainerUsage, DiskUsage, ImageUsage, VolumeUsage};

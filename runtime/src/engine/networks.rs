@@ -1,9 +1,13 @@
 //! The verbs on networks and volumes that have to know who uses them.
 
 use super::{Engine, EngineError};
-use crate::container::config::{MountConfig, NetworkConfig};
+use crate::container::config::{ContainerConfig, MountConfig, NetworkConfig};
 use crate::network::{self, NetworkError, NetworkRecord};
 use spec::value::{ContainerId, Name};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The containers that use something, by its name.
+pub type Users = BTreeMap<Name, Vec<ContainerId>>;
 
 impl Engine {
     /// Makes a network exist as recorded: record, bridge, firewall.
@@ -55,20 +59,43 @@ impl Engine {
 
     /// Containers, running or not, that are configured to be on a network.
     pub fn network_users(&self, name: &Name) -> Result<Vec<ContainerId>, EngineError> {
+        Ok(self.users_of_networks()?.remove(name).unwrap_or_default())
+    }
+
+    /// The same of all networks that have some: the containers are read once.
+    pub fn users_of_networks(&self) -> Result<Users, EngineError> {
         self.users(|config| match &config.network {
-            NetworkConfig::Bridged { endpoints, .. } => endpoints.iter().any(|endpoint| endpoint.network == *name),
-            NetworkConfig::Host | NetworkConfig::None => false,
+            NetworkConfig::Bridged { endpoints, .. } => endpoints.iter().map(|endpoint| endpoint.network.clone()).collect(),
+            NetworkConfig::Host | NetworkConfig::None => BTreeSet::new(),
         })
     }
 
     /// Containers, running or not, that mount a volume.
     pub fn volume_users(&self, name: &Name) -> Result<Vec<ContainerId>, EngineError> {
-        let data = self.places.volume_data(name);
-        self.users(|config| config.mounts.iter().any(|mount| matches!(mount, MountConfig::Bind { source, .. } if *source == data)))
+        Ok(self.users_of_volumes()?.remove(name).unwrap_or_default())
     }
 
-    fn users(&self, uses: impl Fn(&crate::container::config::ContainerConfig) -> bool) -> Result<Vec<ContainerId>, EngineError> {
-        let containers = self.containers()?.into_iter();
-        Ok(containers.filter(|(_, it)| it.as_ref().is_ok_and(|it| uses(&it.config))).map(|(id, _)| id).collect())
+    /// The same of all volumes that have some: the containers are read once.
+    pub fn users_of_volumes(&self) -> Result<Users, EngineError> {
+        self.users(|config| config.mounts.iter().filter_map(|mount| self.volume_at(mount)).collect())
+    }
+
+    /// The volume that a mount shows.
+    fn volume_at(&self, mount: &MountConfig) -> Option<Name> {
+        let MountConfig::Bind { source, .. } = mount else { return None };
+        let name: Name = source.parent()?.file_name()?.to_str()?.parse().ok()?;
+        (self.places.volume_data(&name) == *source).then_some(name)
+    }
+
+    /// Who uses what, by what a container's configuration says that it uses.
+    fn users(&self, used_by: impl Fn(&ContainerConfig) -> BTreeSet<Name>) -> Result<Users, EngineError> {
+        let mut users = Users::new();
+        for (id, snapshot) in self.containers()? {
+            let Ok(snapshot) = snapshot else { continue };
+            for name in used_by(&snapshot.config) {
+                users.entry(name).or_default().push(id.clone());
+            }
+        }
+        Ok(users)
     }
 }

@@ -34,6 +34,8 @@ pub struct DiskUsage {
     pub index_bytes: u64,
     /// Layers in the form in which they travelled, and what interrupted pulls left.
     pub travelled_bytes: u64,
+    /// Those that are needed in this form.
+    pub served_bytes: u64,
     /// Layers that neither an image nor the build cache holds: of builds that go on, or left by interrupted ones.
     pub loose_bytes: u64,
 }
@@ -152,6 +154,8 @@ impl Engine {
             Some(_) | None => 0,
         };
         let image_layers: BTreeSet<&Digest> = holders.keys().collect();
+        let (served, travelled): (Vec<_>, Vec<_>) =
+            store.blobs.iter().filter(|(digest, _)| !documents.contains(*digest)).partition(|(digest, _)| needed.blobs.contains(*digest));
         Ok(DiskUsage {
             image_bytes: image_layers.iter().map(|layer| bytes_of(layer)).sum::<u64>() + documents.iter().map(document_bytes).sum::<u64>(),
             image_bytes_unused: image_layers
@@ -167,8 +171,8 @@ impl Engine {
             mounts: CacheMounts::of(&self.images).list()?,
             downloads: downloads(&self.images)?,
             index_bytes: cache.indexes().iter().map(|path| tree_bytes(path)).sum(),
-            travelled_bytes: store.blobs.iter().filter(|(digest, _)| !documents.contains(*digest)).map(|(_, bytes)| bytes).sum::<u64>()
-                + store.partial,
+            travelled_bytes: travelled.into_iter().map(|(_, bytes)| bytes).sum::<u64>() + store.partial,
+            served_bytes: served.into_iter().map(|(_, bytes)| bytes).sum(),
             loose_bytes: store.layers.iter().filter(|(layer, _)| !of_images(layer) && !cached.contains(*layer)).map(|(_, it)| it).sum(),
         })
     }
@@ -188,8 +192,9 @@ impl Engine {
 
     fn volume_usage(&self, needed: &Needed) -> Result<Vec<VolumeUsage>, EngineError> {
         let mut volumes = Vec::new();
+        let mut users = self.users_of_volumes()?;
         for name in crate::volume::list_volumes(&self.places)?.into_keys() {
-            let containers = self.volume_users(&name)?;
+            let containers = users.remove(&name).unwrap_or_default();
             let bytes = tree_bytes(&self.places.volume(&name));
             volumes.push(VolumeUsage { bytes, containers, of_site: needed.volumes.contains(&name), name });
         }

@@ -109,7 +109,9 @@ fn describe_attributes(path: &Path, text: &mut String) {
     let size = rustix::fs::listxattr(path, &mut buffer[..]).unwrap();
     let mut names: Vec<_> = buffer[..size].split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect();
     names.sort();
-    for name in names {
+    // What overlayfs notes in an upper directory for itself says nothing of the tree.
+    let is_note = |name: &[u8]| ["origin", "impure", "nlink", "uuid"].iter().any(|key| name == format!("trusted.overlay.{key}").as_bytes());
+    for name in names.into_iter().filter(|name| !is_note(name)) {
         let mut value = vec![0; 4096];
         let size = rustix::fs::getxattr(path, &name[..], &mut value[..]).unwrap();
         write!(text, "{}={:?} ", String::from_utf8_lossy(&name), String::from_utf8_lossy(&value[..size])).unwrap();

@@ -1,10 +1,14 @@
 //! What is done again and what is not, and that the same comes out.
 
 use crate::site::Site;
-use runtime::builder::{Caching, InlineCache, base_references, context_digest, share};
+use runtime::builder::share::{self, SharedCache};
+use runtime::builder::{Caching, InlineCache, base_references, context_digest};
+use runtime::image::registry::IsWanted;
+use spec::value::Digest;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 const TEXT: &str = "FROM busybox\nCOPY src /src/\nRUN cat /src/a > /out\nENV X=1\nCOPY other /\nRUN true";
@@ -152,25 +156,77 @@ fn a_cache_goes_to_another_store_within_an_image() {
     let layers = here.store.image(&all).expect("image").config.rootfs.diff_ids;
     assert_eq!(layers.len(), 3);
 
-    // As a pull would: layers, then the configuration as it is.
-    for layer in &layers {
-        let mut stream = Vec::new();
-        here.store.export_layer(layer, &mut stream).expect("export");
-        assert_eq!(there.store.import_layer(stream.as_slice()).expect("import").diff_id, *layer);
-    }
+    // Nothing of the first stage is looked into: of it no layer is fetched, though its steps are known.
     let config = here.store.image(&all).expect("image").config;
-    assert_eq!(there.store.put_image(&config).expect("image"), all);
-    assert_eq!(share::import(&there.store, &all).expect("import"), 4);
+    let fetched = Mutex::new(Vec::new());
+    let cache = |gone: &[Digest]| {
+        let (gone, fetched, here, there) = (gone.to_vec(), &fetched, &here.store, &there.store);
+        let fetch = move |layer: &Digest, _: &IsWanted<'_>| {
+            fetched.lock().expect("fetched").push(*layer);
+            if gone.contains(layer) {
+                return Err("it is gone".into());
+            }
+            let mut stream = Vec::new();
+            here.export_layer(layer, &mut stream)?;
+            Ok(there.import_layer(stream.as_slice()).map(drop)?)
+        };
+        SharedCache::new(all, &config, Box::new(fetch)).expect("a cache")
+    };
+    assert_eq!(cache(&[]).len(), 4);
+    let image = here.store.image(&built.image).expect("image").config.rootfs.diff_ids;
+    let [.., gone, two] = image[..] else { panic!("{image:?}") };
+    // The layer of COPY cannot be had: what it copies is needed after all.
+    let (again, events) = there.try_build_with(text, &[cache(&[gone])]);
+    assert_eq!(again.expect("builds").image, built.image, "the same files have the same layer");
+    assert!(events.iter().any(|event| event.contains(&format!("layer {gone} of the build cache: it is gone"))), "{events:?}");
+    let mut asked = fetched.lock().expect("fetched").split_off(0);
+    asked.sort();
+    let mut expected = vec![two, gone, *layers.iter().find(|layer| !image.contains(layer)).expect("the first stage's")];
+    expected.sort();
+    assert_eq!(asked, expected, "each once");
+    // What came is remembered, without the cache too.
     let again = there.build(text);
     assert_eq!((again.cached(), again.id), (4, built.image));
-    assert!(share::import(&there.store, &again.id).is_err(), "an image that says nothing of it");
+    assert!(fetched.lock().expect("fetched").is_empty());
 
     there.request.inline_cache = InlineCache::Add;
     let inline = there.build(text);
     assert_ne!(inline.id, again.id);
-    assert_eq!(share::import(&there.store, &inline.id).expect("import"), 3);
+    let nowhere = |layer: &Digest, _: &IsWanted<'_>| Err(format!("{layer} is not asked for").into());
+    assert_eq!(SharedCache::new(inline.id, &inline.config, Box::new(nowhere)).expect("a cache").len(), 3);
+    assert!(SharedCache::new(again.id, &again.config, Box::new(nowhere)).is_err(), "an image that says nothing of it");
     there.request.inline_cache = InlineCache::Omit;
     there.request.bases.insert("base".to_owned(), inline.id);
     let child = there.build("FROM base\nENV A=1");
     assert!(child.config.other.is_empty(), "it says nothing of an image built on it: {:?}", child.config.other);
+}
+
+#[test]
+fn of_a_shared_cache_only_what_is_needed_comes() {
+    let (Some(here), Some(there)) = (Site::with_busybox(), Site::with_busybox()) else { return };
+    let text = |last: &str| {
+        format!("FROM busybox AS one\nRUN echo 1 > /one; echo > /only-here\nRUN true\nFROM busybox\nCOPY --from=one /one /\nRUN {last}")
+    };
+    let built = here.try_build_all(&text("echo 2 > /two")).0.expect("builds");
+    let all = share::export(&here.store, &built.steps).expect("export");
+    let config = here.store.image(&all).expect("image").config;
+    let fetched = Mutex::new(Vec::new());
+    let fetch = |layer: &Digest, _: &IsWanted<'_>| {
+        fetched.lock().expect("fetched").push(*layer);
+        let mut stream = Vec::new();
+        here.store.export_layer(layer, &mut stream)?;
+        Ok(there.store.import_layer(stream.as_slice()).map(drop)?)
+    };
+    let caches = [SharedCache::new(all, &config, Box::new(fetch)).expect("a cache")];
+    let image = here.store.image(&built.image).expect("image").config.rootfs.diff_ids;
+    let copied = image[image.len() - 2];
+
+    // The last step is another one: it runs on what the one before it made, and that is all that comes.
+    let (other, events) = there.try_build_with(&text("ls /one > /three"), &caches);
+    let mut other = other.expect("builds");
+    assert_eq!(*fetched.lock().expect("fetched"), [copied], "{events:?}");
+    // Whoever takes all steps elsewhere needs all layers.
+    share::complete(&there.store, &caches, &mut other.steps).expect("complete");
+    assert_eq!((fetched.lock().expect("fetched").len(), other.steps.len()), (2, 4));
+    share::export(&there.store, &other.steps).expect("export");
 }

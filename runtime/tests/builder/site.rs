@@ -1,6 +1,7 @@
 //! A place for one test: a context, a store, the shim; all gone with it.
 
-use runtime::builder::{BuildError, BuildEvent, BuildRequest, StepEvent, build};
+use runtime::builder::share::SharedCache;
+use runtime::builder::{BuildError, BuildEvent, BuildRequest, Elsewhere, StepEvent, build};
 use runtime::cgroup::Cgroup;
 use runtime::image::config::ImageConfig;
 use runtime::image::registry::IsWanted;
@@ -140,6 +141,15 @@ impl Site {
 
     /// As [`Self::try_build`], with all that a build returns.
     pub(crate) fn try_build_all(&self, dockerfile: &str) -> (Result<runtime::builder::Built, BuildError>, Vec<String>) {
+        self.try_build_with(dockerfile, &[])
+    }
+
+    /// The same with caches of elsewhere.
+    pub(crate) fn try_build_with(
+        &self,
+        dockerfile: &str,
+        caches: &[SharedCache<'_>],
+    ) -> (Result<runtime::builder::Built, BuildError>, Vec<String>) {
         let path = self.directory.path().join("Dockerfile");
         fs::write(&path, dockerfile).expect("Dockerfile");
         let request = BuildRequest { dockerfile: path, ..self.request.clone() };
@@ -151,7 +161,7 @@ impl Site {
             }
             Err(format!("{reference} is not there").into())
         };
-        let result = build(&self.store, &request, &pull, &|event| {
+        let result = build(&self.store, &request, Elsewhere { pull: &pull, caches }, &|event| {
             let mut events = events.lock().expect("events");
             let BuildEvent { step, what } = event;
             let name = if step.stage_name.is_empty() { step.number.to_string() } else { format!("{} {}", step.stage_name, step.number) };

@@ -6,11 +6,12 @@ use super::output::Output;
 use crate::cli::view::{Kind, Teller};
 use crate::cli::{Failure, Outcome, Session, exit};
 use crate::linux::build_cache::{self, CacheSource, CacheTarget};
-use crate::linux::{Bases, BuildContext, BuildLog, GitDirectory, GivenContext, build_request, build_with, image_key, with_room};
-use crate::progress::Progress;
+use crate::linux::{Bases, BuildContext, BuildLog, GitDirectory, GivenContext, Supplies, build_request, build_with, image_key, with_room};
+use crate::progress::{Progress, Tell};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use runtime::builder::file::RunNetwork;
+use runtime::builder::share;
 use runtime::builder::{BuildRequest, Caching, HostNetwork, InlineCache};
 use runtime::engine::Engine;
 use runtime::image::ImageId;
@@ -158,15 +159,14 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
     let log = BuildLog::new(&session.places.state);
     let teller = Teller::new(if args.quiet { Kind::Quiet } else { args.progress }, "Building", session.render)?;
     let tell = |progress: &Progress<'_>| teller.tell(progress);
-    let import = |source: &CacheSource, text: &str| match build_cache::import(&engine, source, &tell) {
-        Ok(steps) => teller.note(&format!("{steps} cached steps from {text}")),
-        // A cache only saves time: that there is none yet is how every one begins.
-        Err(error) => session.render.warn(format_args!("no cache from {text}: {error:#}")),
-    };
     let built = with_room(&engine, &|line| teller.note(line), &|| {
         let _lease = engine.images().lease()?;
-        sources.iter().zip(&args.cache_from).for_each(|(source, text)| import(source, text));
-        let built = build_with(&engine, &request, bases, &log, &tell)?;
+        let from = sources.iter().zip(&args.cache_from);
+        let caches: Vec<_> = from.filter_map(|(source, text)| cache(&engine, source, text, &tell, session)).collect();
+        let mut built = build_with(&engine, &request, Supplies { bases, caches: &caches }, &log, &tell)?;
+        if targets.iter().any(build_cache::takes_all) {
+            share::complete(engine.images(), &caches, &mut built.steps)?;
+        }
         name(&engine, built.image, &names).map(|()| built)
     });
     let exported = built.as_ref().map_or(Ok(()), |built| targets.iter().try_for_each(|it| build_cache::export(&engine, built, it, &tell)));
@@ -182,6 +182,26 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
         session.render.answer("id", built.image);
     }
     Ok(exit::DONE)
+}
+
+/// A cache of elsewhere. It only saves time: that there is none yet is how every one begins.
+fn cache<'a>(
+    engine: &'a Engine,
+    source: &CacheSource,
+    text: &str,
+    tell: &'a Tell<'a>,
+    session: &Session,
+) -> Option<share::SharedCache<'a>> {
+    match build_cache::import(engine, source, tell) {
+        Ok(cache) => {
+            tell(&Progress::Note(&format!("{} cached steps from {text}", cache.len())));
+            Some(cache)
+        }
+        Err(error) => {
+            session.render.warn(format_args!("no cache from {text}: {error:#}"));
+            None
+        }
+    }
 }
 
 /// Where the result goes, and all its names.

@@ -32,7 +32,7 @@ pub(super) fn run(args: &RmArgs, session: &Session) -> Outcome {
             }
         }
     }
-    match engine.collect_garbage(&session.needed()?, Reach::default()) {
+    match engine.collect_garbage(&session.needed(&engine)?, Reach::default()) {
         // Somebody pulls or builds: the next collection finds it.
         Err(EngineError::Image(StoreError::Busy)) | Ok(_) => {}
         Err(error) => return Err(error.into()),

@@ -2,6 +2,7 @@
 
 use crate::cli::render::{Render, age, made, size};
 use crate::cli::{Outcome, Session, exit};
+use crate::registry::Holdings;
 use clap::Args;
 use runtime::builder::cache::CachedStep;
 use runtime::builder::{CacheMount, KeptDownload};
@@ -15,7 +16,8 @@ use std::time::SystemTime;
 ///
 /// Images, containers and volumes are active if a container or a site uses them; the last generations of a site's images count as
 /// used, so that a step back finds them. The build cache counts what it holds alone: layers of steps that no image has, cache mounts,
-/// files that ADD took from the web, and layers kept in the form in which they travel.
+/// files that ADD took from the web, and layers kept in the form in which they travel. What was pushed to the registry of this host
+/// counts as used, and as Registry what it takes beside the unpacked images.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DfArgs {
     /// Show every image, container, volume and cached step
@@ -37,10 +39,10 @@ struct Row {
 
 pub(super) fn run(args: &DfArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
-    let usage = engine.disk_usage(&session.needed()?)?;
+    let usage = engine.disk_usage(&session.needed(&engine)?)?;
     let places = engine.places();
     let sources = tree_bytes(&places.snapshots()) + tree_bytes(&places.state.join("sources"));
-    let rows = summary(&usage, sources);
+    let rows = summary(&usage, &Holdings::read(&places.registry())?, sources);
     match (args.detail, session.render.json) {
         (false, _) => session.render.rows(&["type", "total", "active", "size", "reclaimable"], &rows, |row| {
             let share = (row.reclaimable_bytes * 100).checked_div(row.size_bytes).unwrap_or(0);
@@ -53,7 +55,7 @@ pub(super) fn run(args: &DfArgs, session: &Session) -> Outcome {
     Ok(exit::DONE)
 }
 
-fn summary(usage: &DiskUsage, sources: u64) -> Vec<Row> {
+fn summary(usage: &DiskUsage, pushed: &Holdings, sources: u64) -> Vec<Row> {
     let steps: u64 = usage.steps.iter().map(|(_, bytes)| bytes).sum();
     let beside: u64 = usage.mounts.iter().map(|mount| mount.size_bytes).chain(usage.downloads.iter().map(|it| it.size_bytes)).sum();
     let cache = steps + beside + usage.index_bytes + usage.travelled_bytes + usage.loose_bytes;
@@ -85,6 +87,13 @@ fn summary(usage: &DiskUsage, sources: u64) -> Vec<Row> {
             active: usage.steps.iter().filter(|(step, bytes)| step.record.layer.is_some() && *bytes == 0).count(),
             size_bytes: cache,
             reclaimable_bytes: cache,
+        },
+        Row {
+            kind: "Registry",
+            total: pushed.names,
+            active: pushed.names,
+            size_bytes: pushed.bytes + usage.served_bytes,
+            reclaimable_bytes: pushed.garbage_bytes,
         },
         Row { kind: "Site sources", total: 0, active: 0, size_bytes: sources, reclaimable_bytes: 0 },
     ]

@@ -4,6 +4,7 @@ use crate::cli::render::{Render, size};
 use crate::cli::until::{self, Until};
 use crate::cli::{Failure, Outcome, Session, exit};
 use crate::linux::{collect_snapshots, unused_snapshots};
+use crate::registry::{Holdings, remove_garbage};
 use anyhow::anyhow;
 use clap::Args;
 use runtime::container::WhileRunning;
@@ -18,7 +19,8 @@ use std::time::SystemTime;
 /// Remove what nothing uses: stopped containers of no site, images without a name, what interrupted pulls left, and of the build cache
 /// what is above its limit.
 ///
-/// What a site needs stays: its containers, volumes and images, those of its last generations too.
+/// What a site needs stays: its containers, volumes and images, those of its last generations too. What was pushed to the registry of
+/// this host stays as long as it has a name there; of the registry go uploads that were left alone, and blobs without a name.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PruneArgs {
     /// Every image that no container and no site uses too, named or not, the whole build cache, and layers kept as they travelled
@@ -44,6 +46,8 @@ struct Preview {
     volumes: Vec<VolumeUsage>,
     /// Copies of what sites mount that no container mounts any more.
     snapshot_bytes: u64,
+    /// What was pushed to the registry of this host and has no name, or was never finished.
+    pushed_bytes: u64,
     garbage: Collectable,
 }
 
@@ -73,7 +77,7 @@ pub(in crate::cli) struct Sweep {
 /// Shows what nothing uses, asks, and removes it.
 pub(in crate::cli) fn sweep(session: &Session, wanted: &Sweep) -> Outcome {
     let engine = session.engine()?;
-    let preview = preview(&engine, &session.needed()?, wanted)?;
+    let preview = preview(&engine, &session.needed(&engine)?, wanted)?;
     if wanted.dry_run || (!wanted.force && !preview.is_empty()) {
         show(session.render, &preview);
     }
@@ -98,9 +102,10 @@ pub(in crate::cli) fn sweep(session: &Session, wanted: &Sweep) -> Outcome {
     }
     if wanted.containers {
         collect_snapshots(&engine)?;
+        remove_garbage(&engine.places().registry())?;
     }
     // The ledger may say more than it did before the question.
-    let freed = engine.collect_garbage(&session.needed()?, wanted.reach)?;
+    let freed = engine.collect_garbage(&session.needed(&engine)?, wanted.reach)?;
     let bytes = freed.bytes + preview.bytes_beside_images();
     let report = serde_json::json!({
         "containers": preview.containers.len(),
@@ -125,17 +130,18 @@ fn preview(engine: &Engine, needed: &Needed, wanted: &Sweep) -> Result<Preview, 
     volumes.retain(|it| wanted.volumes && !it.of_site && it.containers.iter().all(|user| going.contains(user)));
     let snapshots = if wanted.containers { unused_snapshots(engine, &going)? } else { Vec::new() };
     let snapshot_bytes = snapshots.iter().map(|path| tree_bytes(path)).sum();
-    Ok(Preview { garbage: engine.garbage_without(&going, needed, wanted.reach)?, containers, volumes, snapshot_bytes })
+    let pushed_bytes = if wanted.containers { Holdings::read(&engine.places().registry())?.garbage_bytes } else { 0 };
+    Ok(Preview { garbage: engine.garbage_without(&going, needed, wanted.reach)?, containers, volumes, snapshot_bytes, pushed_bytes })
 }
 
 impl Preview {
     fn is_empty(&self) -> bool {
-        self.containers.is_empty() && self.volumes.is_empty() && self.snapshot_bytes == 0 && self.garbage.is_empty()
+        self.containers.is_empty() && self.volumes.is_empty() && self.bytes_beside_images() == 0 && self.garbage.is_empty()
     }
 
     fn bytes_beside_images(&self) -> u64 {
         let containers: u64 = self.containers.iter().map(|it| it.bytes).sum();
-        containers + self.volumes.iter().map(|it| it.bytes).sum::<u64>() + self.snapshot_bytes
+        containers + self.volumes.iter().map(|it| it.bytes).sum::<u64>() + self.snapshot_bytes + self.pushed_bytes
     }
 
     fn bytes(&self) -> u64 {
@@ -144,10 +150,10 @@ impl Preview {
 }
 
 fn show(render: Render, preview: &Preview) {
-    let Preview { containers, volumes, snapshot_bytes, garbage } = preview;
+    let Preview { containers, volumes, snapshot_bytes, pushed_bytes, garbage } = preview;
     if render.json {
         return render.json_document(&serde_json::json!({
-            "containers": containers, "volumes": volumes, "snapshotBytes": snapshot_bytes, "store": garbage.store,
+            "containers": containers, "volumes": volumes, "snapshotBytes": snapshot_bytes, "registryBytes": pushed_bytes, "store": garbage.store,
             "steps": garbage.steps.iter().map(|step| &step.record.instruction).collect::<Vec<_>>(),
             "mounts": garbage.mounts.iter().map(|mount| &mount.id).collect::<Vec<_>>(),
             "downloads": garbage.downloads.iter().flat_map(|download| &download.urls).collect::<Vec<_>>(),
@@ -167,6 +173,7 @@ fn show(render: Render, preview: &Preview) {
     sum(volumes.len(), "volume with all data", volumes.iter().map(|it| it.bytes).sum());
     volumes.iter().for_each(|it| render.line(format_args!("  {}", it.name)));
     sum(usize::from(*snapshot_bytes > 0), "copy of what sites mounted", *snapshot_bytes);
+    sum(usize::from(*pushed_bytes > 0), "lot of what was pushed and nobody names", *pushed_bytes);
     sum(garbage.store.images.len(), "image", garbage.store.records);
     garbage.store.names.iter().for_each(|name| render.line(format_args!("  {name}")));
     sum(garbage.store.layers.len(), "layer", garbage.store.layer_bytes);

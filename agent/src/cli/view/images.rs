@@ -216,6 +216,10 @@ impl Step {
 
 impl Transfer {
     fn pull(&mut self, what: PullProgress<'_>, at: Instant) {
+        if let PullProgress::LayerPresent { .. } | PullProgress::LayerBytes { .. } | PullProgress::LayerDone { .. } = what {
+            // A layer may come without the rest of its image.
+            self.remark = None;
+        }
         match what {
             PullProgress::Resolved { layers, .. } => self.expect(layers),
             PullProgress::UpToDate { .. } => self.remark = Some((Look::Done, "up to date")),

@@ -22,6 +22,11 @@ const READ_BYTES: usize = 256 << 10;
 /// Attributes by which overlayfs keeps its own books in an upper directory; they mean nothing in a lower one.
 const OVERLAY_BOOKKEEPING: [&[u8]; 4] = [b"origin", b"impure", b"nlink", b"uuid"];
 
+/// Enough for the attributes of nearly every file.
+const ATTRIBUTE_BYTES: usize = 512;
+/// Most bytes of one file's attribute names or of one value: the kernel's own limits, xattr(7).
+const ATTRIBUTE_BYTES_MAX: usize = 64 << 10;
+
 /// 1980-01-02T00:00:00Z: the time of everything in a reproducible layer unless a build says another. Not 1970, because zip archives
 /// (Python wheels among them) cannot hold times before 1980 in any time zone.
 pub const EPOCH: Time = Time { seconds: 315_619_200, nanoseconds: 0 };
@@ -316,14 +321,11 @@ pub(crate) struct Attributes {
 pub(crate) fn attributes(file: &OwnedFd, path: &[u8]) -> Result<Attributes, LayerError> {
     let mut found = Attributes { portable: Vec::new(), opaque: false };
     let fail = LayerError::system::<Errno>;
-    let size = match rustix::fs::flistxattr_query(file) {
-        Ok(0) | Err(Errno::NOTSUP) => return Ok(found),
-        Ok(size) => size,
-        Err(error) => return Err(fail("list the attributes of", path)(error)),
+    let names = match sized(|buffer| rustix::fs::flistxattr(file, buffer)) {
+        Err(Errno::NOTSUP) => return Ok(found),
+        listed => listed.map_err(fail("list the attributes of", path))?,
     };
-    let mut names = vec![0_u8; size];
-    let size = rustix::fs::flistxattr(file, &mut names[..]).map_err(fail("list the attributes of", path))?;
-    for name in names[..size].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let overlay = name.strip_prefix(b"trusted.overlay.");
         if overlay.is_none() && !is_portable_attribute(name) {
             continue;
@@ -331,9 +333,11 @@ pub(crate) fn attributes(file: &OwnedFd, path: &[u8]) -> Result<Attributes, Laye
         if overlay.is_some_and(|key| OVERLAY_BOOKKEEPING.contains(&key)) {
             continue;
         }
-        let length = rustix::fs::fgetxattr_query(file, name).map_err(fail("read an attribute of", path))?;
-        let mut value = vec![0_u8; length];
-        rustix::fs::fgetxattr(file, name, &mut value[..]).map_err(fail("read an attribute of", path))?;
+        let value = match sized(|buffer| rustix::fs::fgetxattr(file, name, buffer)) {
+            // Of a running container it may be gone by now.
+            Err(Errno::NODATA) => continue,
+            read => read.map_err(fail("read an attribute of", path))?,
+        };
         match overlay {
             None => found.portable.push((name.to_vec(), value)),
             Some(b"opaque") => found.opaque = value == b"y",
@@ -345,4 +349,20 @@ pub(crate) fn attributes(file: &OwnedFd, path: &[u8]) -> Result<Attributes, Laye
     }
     found.portable.sort_unstable();
     Ok(found)
+}
+
+/// What a call writes into a buffer, whole and no longer than it is. To ask for the length first would be one call more, and whoever
+/// writes to the file meanwhile could change it.
+fn sized(mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut few = [0; ATTRIBUTE_BYTES];
+    match read(&mut few) {
+        Ok(length) => Ok(few[..length].to_vec()),
+        Err(Errno::RANGE) => {
+            let mut all = vec![0; ATTRIBUTE_BYTES_MAX];
+            let length = read(&mut all)?;
+            all.truncate(length);
+            Ok(all)
+        }
+        Err(error) => Err(error),
+    }
 }

@@ -55,9 +55,19 @@ impl<'a> Client<'a> {
         if (self.is_wanted)() { Ok(()) } else { Err(RequestError::Unwanted) }
     }
 
+    /// By the scheme that the place answered to before.
+    pub(super) fn by(self, scheme: Option<Scheme>) -> Self {
+        Self { scheme: Mutex::new(scheme), ..self }
+    }
+
     /// With a password of its own, which is kept nowhere.
     pub(super) fn with_credential(self, credential: &'a Credential) -> Self {
         Self { given: Some(credential), authorization: Slot::default(), ..self }
+    }
+
+    /// The place, and the scheme that it answered to.
+    pub(super) fn place(&self) -> (Endpoint, Option<Scheme>) {
+        (self.endpoint.clone(), *self.scheme.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What the place is called in messages.

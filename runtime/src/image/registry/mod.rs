@@ -11,6 +11,7 @@ mod client;
 pub mod credentials;
 mod error;
 mod http;
+mod lazy;
 mod login;
 mod patience;
 pub mod policy;
@@ -29,6 +30,7 @@ pub use access::Access;
 pub use authentication::{Challenge, parse_challenges};
 pub use credentials::{Credential, CredentialFiles, CredentialPlaces};
 pub use error::{RequestError, RequestFailed, Wish};
+pub use lazy::{LazyImage, look_up};
 pub use login::{LoginError, verify_login};
 pub use patience::Patience;
 pub use policy::PolicyError;
@@ -208,19 +210,29 @@ pub fn install_crypto_provider() {
 ///
 /// Mirrors are asked in order, then the registry itself; the first that gives the whole image is the last that is asked.
 pub fn pull(store: &ImageStore, reference: &ImageReference, options: &PullOptions<'_>) -> Result<ImageId, PullError> {
+    let _lease = store.lease()?;
+    from_places(store, reference, options, |pull| pull.run())
+}
+
+/// What the first place gives that can: the mirrors in order, then the registry itself.
+fn from_places<T>(
+    store: &ImageStore,
+    reference: &ImageReference,
+    options: &PullOptions<'_>,
+    attempt: impl Fn(&Pull<'_>) -> Result<T, PullError>,
+) -> Result<T, PullError> {
     let settings = &options.access.settings;
     let refused = |source| PullError::Policy { reference: Box::new(reference.clone()), source };
     policy::admit(settings, reference).map_err(refused)?;
     if settings.is_blocked(reference) {
         return Err(refused(PolicyError::Blocked { registry: reference.registry().to_owned() }));
     }
-    let _lease = store.lease()?;
     let mut tried = Vec::new();
     for endpoint in settings.sources(reference) {
         let scopes = vec![Scope::pull(&endpoint.repository)];
         let client = Client::new(&endpoint, scopes, options.access, options.progress).while_wanted(options.is_wanted);
-        match (Pull { store, reference, options, client }).run() {
-            Ok(id) => return Ok(id),
+        match attempt(&Pull { store, reference, options, client }) {
+            Ok(given) => return Ok(given),
             // Nothing that another place could cure.
             Err(error @ PullError::Store(_)) => return Err(error),
             Err(error) if !(options.is_wanted)() => return Err(error),
@@ -238,8 +250,8 @@ pub fn pull(store: &ImageStore, reference: &ImageReference, options: &PullOption
 }
 
 /// Bytes that the layers which are not here will take at least: as they travel, and unpacked no smaller than that.
-fn least_bytes(store: &ImageStore, manifest: &Manifest, diff_ids: &[Digest]) -> u64 {
-    let missing = manifest.layers.iter().zip(diff_ids).filter(|(_, diff_id)| !store.has_layer(diff_id));
+fn least_bytes<'a>(store: &ImageStore, layers: impl IntoIterator<Item = (&'a Descriptor, &'a Digest)>) -> u64 {
+    let missing = layers.into_iter().filter(|(_, diff_id)| !store.has_layer(diff_id));
     missing.map(|(layer, _)| layer.size.saturating_mul(2)).fold(0, u64::saturating_add)
 }
 
@@ -268,7 +280,7 @@ impl Pull<'_> {
         (self.options.progress)(Progress::Resolved { manifest: &digest, layers: &manifest.layers });
         let config_bytes = self.config(&manifest)?;
         let config = self.check(&manifest, &config_bytes)?;
-        self.store.check_room(least_bytes(self.store, &manifest, &config.rootfs.diff_ids))?;
+        self.store.check_room(least_bytes(self.store, manifest.layers.iter().zip(&config.rootfs.diff_ids)))?;
         self.layers(&manifest, &config.rootfs.diff_ids)?;
         self.store.put_origin(&id, &origin)?;
         Ok(self.store.put_image_bytes(&config_bytes, Some(&bytes))?)

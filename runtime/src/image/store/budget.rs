@@ -1,6 +1,6 @@
 //! How much disk the store may take, asked before anything is written.
 //!
-//! A budget is for the store alone: images, build cache, kept blobs. A floor is what every writer leaves free on the file system, so
+//! A budget is for the store: images, build cache, kept blobs, and what a registry keeps that is served from here. A floor is what every writer leaves free on the file system, so
 //! that containers and volumes can go on. Nothing is removed here: whoever is refused may collect garbage and try again.
 
 use super::{ImageStore, StoreError};
@@ -51,6 +51,13 @@ pub enum NoRoom {
 }
 
 impl NoRoom {
+    /// How many bytes were to be written.
+    pub fn need(self) -> u64 {
+        match self {
+            Self::Budget { need, .. } | Self::Floor { need, .. } => need,
+        }
+    }
+
     /// How many bytes have to go before it fits.
     pub fn missing(self) -> u64 {
         match self {

@@ -22,6 +22,8 @@ pub struct Roots {
     pub named: Named,
     /// Layers of a build cache, whether or not an image has them.
     pub layers: BTreeSet<Digest>,
+    /// Blobs that others name.
+    pub blobs: BTreeSet<Digest>,
     /// What becomes of layers in the form in which they travelled.
     pub travelled: Travelled,
 }
@@ -117,7 +119,7 @@ impl ImageStore {
             }
         }
         let mut keep_layers = roots.layers.clone();
-        let mut keep_blobs = BTreeSet::new();
+        let mut keep_blobs = roots.blobs.clone();
         for id in self.digests("images", ".json")? {
             if keep_images.contains(&id) {
                 let record = self.record(&id)?;
@@ -166,6 +168,11 @@ impl ImageStore {
     /// [`Self::alone`], waited for.
     pub fn alone_in_time(&self) -> Result<Alone, StoreError> {
         Ok(Alone { _lock: Lock::exclusive(&self.use_lock())? })
+    }
+
+    /// [`Self::alone`], waited for as long as it is wanted.
+    pub fn alone_while(&self, is_wanted: &dyn Fn() -> bool) -> Result<Alone, StoreError> {
+        Ok(Alone { _lock: Lock::exclusive_while(&self.use_lock(), is_wanted)?.ok_or(StoreError::Busy)? })
     }
 
     /// Removes what [`Self::garbage`] finds. Errors: [`StoreError::Busy`], see [`Self::alone`].

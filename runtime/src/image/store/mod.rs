@@ -56,6 +56,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone)]
 pub struct ImageStore {
     directory: PathBuf,
+    /// What a registry keeps that is served from here: it counts for the budget.
+    registry: Option<PathBuf>,
     scratch: ScratchSpace,
     /// Tells this boot from others: layers that were not synced count only in the boot that wrote them.
     boot: String,
@@ -124,7 +126,7 @@ pub struct Lease {
 impl ImageStore {
     /// Opens the store of an instance, making it if needed, and clears away what processes that died were making.
     pub fn open(places: &Places) -> Result<Self, StoreError> {
-        Self::open_at(&places.images())
+        Ok(Self { registry: Some(places.registry()), ..Self::open_at(&places.images())? })
     }
 
     /// Opens a store in a directory of its own.
@@ -136,7 +138,7 @@ impl ImageStore {
         let boot_id = Path::new("/proc/sys/kernel/random/boot_id");
         let boot = fs::read_to_string(boot_id).map_err(FileError::of("read", boot_id))?.trim().to_owned();
         let scratch = ScratchSpace::open(&directory.join("scratch"))?;
-        let store = Self { directory: directory.to_owned(), scratch, boot, limits: Limits::default() };
+        let store = Self { directory: directory.to_owned(), registry: None, scratch, boot, limits: Limits::default() };
         if let Some(_alone) = Lock::try_exclusive(&store.use_lock())? {
             store.clear_temporary_files()?;
             store.drop_unsynced_layers()?;

@@ -29,21 +29,29 @@ pub struct Usage {
     pub cache: u64,
     /// Records of names and images, and what was noted about where they came from.
     pub records: u64,
+    /// What a registry served from here keeps.
+    pub registry: u64,
 }
 
 impl Usage {
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.layers.values().sum::<u64>() + self.blobs.values().sum::<u64>() + self.partial + self.scratch + self.cache + self.records
+        let parts = [self.partial, self.scratch, self.cache, self.records, self.registry];
+        self.layers.values().chain(self.blobs.values()).chain(&parts).sum()
     }
 }
 
 impl ImageStore {
     /// What the store takes now.
     pub fn usage(&self) -> Result<Usage, StoreError> {
-        let [scratch, cache, images, names, places] =
-            ["scratch", "build-cache", "images", "records", "places"].map(|part| tree_bytes(&self.directory.join(part)));
-        let mut usage = Usage { scratch, cache, records: images + names + places, ..Usage::default() };
+        let [cache, images, names, places] =
+            ["build-cache", "images", "records", "places"].map(|part| tree_bytes(&self.directory.join(part)));
+        let mut footprint = Footprint::of(&self.directory.join("scratch"));
+        let scratch = footprint.bytes();
+        // What is being imported has names in both.
+        self.registry.iter().for_each(|registry| footprint.add(registry));
+        let registry = footprint.bytes() - scratch;
+        let mut usage = Usage { scratch, cache, records: images + names + places, registry, ..Usage::default() };
         for diff_id in self.digests("layers", "")? {
             let (bytes, is_shared) = self.layer_disk(&diff_id);
             usage.layers.insert(diff_id, bytes);
