@@ -3,6 +3,7 @@
 pub mod builder;
 mod capability;
 pub mod cgroup;
+pub mod console;
 pub mod container;
 pub mod engine;
 pub mod heap;

@@ -303,6 +303,12 @@ pub struct Container {
     pub update: UpdateOrder,
     /// How much of its output is kept.
     pub logs: LogLimits,
+    /// Whether its process gets a terminal of its own.
+    #[serde(default)]
+    pub tty: bool,
+    /// Whether its standard input stays open for whoever attaches.
+    #[serde(default)]
+    pub stdin_open: bool,
 }
 
 /// How a container is connected.

@@ -3,10 +3,10 @@
 use crate::host::{Host, eventually, program};
 use anyhow::{Result, bail};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, OutputModes, Winsize, tcgetattr, tcsetwinsize};
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A pseudoterminal, and what runs on it. Ended when dropped.
@@ -60,6 +60,19 @@ impl Terminal {
             let screen = self.screen();
             if screen.lines.iter().any(|line| line.contains(text)) { Ok(()) } else { bail!("{}", screen.lines.join("\n")) }
         })
+    }
+
+    /// Whether what is typed is edited as a line and echoed here, as at a shell's prompt before and after a program has it raw.
+    pub fn is_cooked(&self) -> Result<bool> {
+        let modes = tcgetattr(&self.master)?;
+        let cooked = LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
+        Ok(modes.local_modes.contains(cooked) && modes.output_modes.contains(OutputModes::OPOST))
+    }
+
+    /// Sends the program a signal by name.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        let status = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status()?;
+        if status.success() { Ok(()) } else { bail!("kill -{signal}") }
     }
 
     /// Types something.

@@ -10,6 +10,7 @@ mod examples;
 mod faults;
 mod fuzz;
 mod git;
+mod interactive;
 mod lint;
 mod real;
 mod registry;

@@ -27,7 +27,6 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("network", "remove", "a network goes with its manifest, or with agent destroy"),
     ("container", "create", "a container is made by its manifest, or by agent container run --detach"),
     ("container", "top", "agent container exec NAME ps shows processes, agent container stats what they use"),
-    ("container", "attach", "agent container logs --follow shows what it writes, agent container exec -it runs a shell beside it"),
     ("container", "update", "limits are changed in the manifest: agent apply changes them while the container runs"),
 ];
 
@@ -102,12 +101,6 @@ fn tip_for_verb(verb: &str, arguments: &[String]) -> Option<String> {
 
 /// For an option that is none there.
 fn tip_for_flag(flag: &str, arguments: &[String]) -> Option<String> {
-    let is_run = arguments.iter().any(|it| it == "container") && arguments.iter().any(|it| it == "run");
-    if is_run && matches!(flag, "-i" | "-t" | "--interactive" | "--tty") {
-        let how =
-            "it has no terminal: agent container run --detach --name NAME IMAGE sleep infinity, then agent container exec -it NAME sh";
-        return Some(how.to_owned());
-    }
     let verb = arguments.iter().find(|argument| OF_SITES.contains(&argument.as_str()))?;
     match (verb.as_str(), flag) {
         (_, "-f" | "--file" | "--filename") => Some(format!("the site stands alone: agent {verb} ./site")),
@@ -141,7 +134,6 @@ mod tests {
             ("volume create x", "a volume is made by its manifest"),
             ("apply -f ./site", "agent apply ./site"),
             ("apply --auto-approve ./site", "apply does not ask"),
-            ("container run -it box sh", "it has no terminal: "),
             ("container ps --al", "a similar argument exists: '--all'"),
         ] {
             let said = said(line);

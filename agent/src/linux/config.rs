@@ -70,6 +70,8 @@ pub fn container_config(parts: Parts<'_>) -> Result<ContainerConfig, ConfigError
         stop_grace: wanted.stop.grace,
         health: health(wanted.healthcheck.as_ref(), defaults.healthcheck.as_ref()),
         logs: wanted.logs.clone(),
+        tty: wanted.tty,
+        stdin_open: wanted.stdin_open,
         updatable: updatable(wanted),
     })
 }

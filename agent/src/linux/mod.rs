@@ -37,13 +37,14 @@ use crate::plan::actual::{Actual, Owner};
 use crate::progress::Tell;
 use crate::site::Site;
 use entries::Line;
-use runtime::engine::Engine;
+use runtime::container::{AttachRequest, Attachment};
+use runtime::engine::{Engine, EngineError, Lead};
 use runtime::network::Links;
 use runtime::places::Places;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use spec::desired::{Desired, Kind, ResourceId};
-use spec::value::{Digest, Name};
+use spec::value::{ContainerId, Digest, Name};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// This machine, seen from one site.
@@ -52,12 +53,42 @@ pub struct LinuxHost<'a> {
     /// One statement at a time; what is written is small.
     ledger: &'a Mutex<Ledger>,
     site: &'a Site,
+    attendant: Option<&'a Attendant>,
+}
+
+/// Somebody who sees a container from its first byte.
+pub struct Attendant {
+    request: AttachRequest,
+    attachment: Mutex<Option<Attachment>>,
+}
+
+impl Attendant {
+    /// One who wants this of it.
+    pub fn new(request: AttachRequest) -> Self {
+        Self { request, attachment: Mutex::new(None) }
+    }
+
+    /// The connection to the container, if one was started.
+    pub fn into_attachment(self) -> Option<Attachment> {
+        self.attachment.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self, engine: &Engine, id: &ContainerId, lead: Lead) -> Result<(), EngineError> {
+        let attachment = engine.start_attached(id, lead, self.request)?;
+        *self.attachment.lock().unwrap_or_else(PoisonError::into_inner) = Some(attachment);
+        Ok(())
+    }
 }
 
 impl<'a> LinuxHost<'a> {
     /// The host for a site.
     pub fn new(engine: &'a Engine, ledger: &'a Mutex<Ledger>, site: &'a Site) -> Self {
-        Self { engine, ledger, site }
+        Self { engine, ledger, site, attendant: None }
+    }
+
+    /// The same with somebody who attends the start of the site's one container, and so sees for himself what becomes of it.
+    pub fn attended(self, attendant: Option<&'a Attendant>) -> Self {
+        Self { attendant, ..self }
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {

@@ -131,10 +131,18 @@ fn start_container(host: &LinuxHost<'_>, id: &ContainerId, traffic: Traffic) -> 
         Traffic::Now => Lead::Now,
         Traffic::AfterSwitch => Lead::Later,
     };
-    host.engine.start_container(id, lead).map(drop).map_err(|error| HostError::new(format!("start {id}"), error))
+    let started = match host.attendant {
+        Some(attendant) => attendant.start(host.engine, id, lead),
+        None => host.engine.start_container(id, lead).map(drop),
+    };
+    started.map_err(|error| HostError::new(format!("start {id}"), error))
 }
 
 fn await_container(host: &LinuxHost<'_>, id: &ContainerId, until: DependencyCondition) -> Result {
+    if host.attendant.is_some() {
+        // It may wait for him, and he for us.
+        return Ok(());
+    }
     let places = host.engine.places();
     let (condition, patience, wanted) = match until {
         DependencyCondition::Started => (WaitCondition::Healthy, Duration::ZERO, "started"),

@@ -47,7 +47,7 @@ pub(super) fn ask(
 
 /// Connects to `<run>/control.sock` by way of a descriptor of the directory: its path may be longer than the 107 bytes that
 /// fit into a socket address (unix(7)).
-fn connect(run: &Path) -> io::Result<UnixStream> {
+pub(super) fn connect(run: &Path) -> io::Result<UnixStream> {
     let directory = rustix::fs::openat(CWD, run, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/control.sock", directory.as_raw_fd()))?;
     let flags = rustix::net::SocketFlags::CLOEXEC;

@@ -41,6 +41,12 @@ pub struct ContainerConfig {
     pub health: Option<HealthCheck>,
     /// How much of its output is kept.
     pub logs: LogLimits,
+    /// Whether its process gets a terminal of its own instead of three files.
+    #[serde(default)]
+    pub tty: bool,
+    /// Whether its standard input stays open for whoever attaches; if not, it is at its end from the start.
+    #[serde(default)]
+    pub stdin_open: bool,
     /// The part that may change while it runs.
     pub updatable: Updatable,
 }

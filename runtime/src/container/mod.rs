@@ -4,6 +4,8 @@
 //! shim. Verbs that change one hold its lock; verbs on what runs ask the shim.
 
 mod annotate;
+mod attach;
+mod attend;
 mod client;
 pub mod config;
 mod create;
@@ -27,6 +29,8 @@ pub(crate) mod wait;
 pub use crate::shim::bundle::{ExecCommand, RunBundle, Terminal};
 pub use crate::shim::log::record::Stream as LogStream;
 pub use annotate::annotate;
+pub use attach::{AttachRequest, Attachment, attach, start_attached};
+pub use attend::{Manner, OnSignal, Parting};
 pub use create::create;
 pub use error::ContainerError;
 pub use exec::{exec, exec_command, run_command};

@@ -1,5 +1,6 @@
 //! `start` and `adopt`: puts a shim beside a container. The shim does the rest.
 
+use super::attach::Seat;
 use super::client::{self, ANSWER_MAX};
 use super::create::make_directory;
 use super::document::read_config;
@@ -26,6 +27,7 @@ const START_MAX: Duration = Duration::from_secs(120);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Task {
     Start,
+    StartAttended,
     Adopt,
 }
 
@@ -49,7 +51,17 @@ pub fn start(places: &Places, id: &ContainerId) -> Result<ContainerState, Contai
     start_locked(places, id, &lock)
 }
 
-pub(super) fn start_locked(places: &Places, id: &ContainerId, _lock: &Lock) -> Result<ContainerState, ContainerError> {
+pub(super) fn start_locked(places: &Places, id: &ContainerId, lock: &Lock) -> Result<ContainerState, ContainerError> {
+    start_before(places, id, lock, None)
+}
+
+/// The same before the eyes of a client, who takes his seat only if a process is started here and now.
+pub(super) fn start_before(
+    places: &Places,
+    id: &ContainerId,
+    _lock: &Lock,
+    seat: Option<&mut Seat<'_>>,
+) -> Result<ContainerState, ContainerError> {
     read_config(places, id)?;
     clear_stopped(places, id)?;
     prepare(places, id)?;
@@ -58,7 +70,11 @@ pub(super) fn start_locked(places: &Places, id: &ContainerId, _lock: &Lock) -> R
         let state = read_state(places, id)?;
         let runs = running_process(&state).is_some();
         if !shim_lives(&state) {
-            return spawn(places, id, if runs { Task::Adopt } else { Task::Start });
+            return match seat {
+                _ if runs => spawn(places, id, Task::Adopt, Stdio::null()),
+                None => spawn(places, id, Task::Start, Stdio::null()),
+                Some(seat) => spawn(places, id, Task::StartAttended, seat.take(&places.container_run(id))?.into()),
+            };
         }
         match state.phase {
             Phase::Running { .. } if runs => return Ok(state),
@@ -91,7 +107,7 @@ pub(super) fn adopt_locked(places: &Places, id: &ContainerId, _lock: &Lock) -> R
         Phase::Created | Phase::Exited { .. } => Ok(state),
         Phase::Running { .. } | Phase::Restarting { .. } => {
             prepare(places, id)?;
-            spawn(places, id, Task::Adopt)
+            spawn(places, id, Task::Adopt, Stdio::null())
         }
     }
 }
@@ -110,18 +126,20 @@ fn clear_stopped(places: &Places, id: &ContainerId) -> Result<(), ContainerError
     }
 }
 
-fn spawn(places: &Places, id: &ContainerId, task: Task) -> Result<ContainerState, ContainerError> {
+fn spawn(places: &Places, id: &ContainerId, task: Task, stdin: Stdio) -> Result<ContainerState, ContainerError> {
     let path = shim_executable();
     let unusable = |source| ContainerError::ShimUnusable { path: path.clone(), source };
     let mut arguments: Vec<OsString> =
         vec!["monitor".into(), places.state.clone().into(), places.run.clone().into(), id.to_string().into()];
-    if task == Task::Adopt {
-        arguments.push("--adopt".into());
+    match task {
+        Task::Start => {}
+        Task::StartAttended => arguments.push("--attend".into()),
+        Task::Adopt => arguments.push("--adopt".into()),
     }
     let mut child = Command::new(&path)
         .args(arguments)
         .env_clear()
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

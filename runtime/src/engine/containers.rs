@@ -3,7 +3,7 @@
 use super::{Engine, EngineError, Keep, traffic};
 use crate::container::config::{ContainerConfig, NetworkConfig};
 use crate::container::state::{ContainerState, Phase};
-use crate::container::{self, ContainerError, Snapshot, StopBy, WhileRunning};
+use crate::container::{self, AttachRequest, Attachment, ContainerError, Snapshot, StopBy, WhileRunning};
 use crate::network::{self, TrafficChange};
 use spec::value::{ContainerId, Name, PortMapping};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +38,15 @@ impl Engine {
 
     /// Connects and runs a container; leaves nothing connected if it does not start. Does nothing to one that runs.
     pub fn start_container(&self, id: &ContainerId, lead: Lead) -> Result<ContainerState, EngineError> {
+        self.start_by(id, lead, || container::start(&self.places, id))
+    }
+
+    /// The same for a client that sees it from its first byte.
+    pub fn start_attached(&self, id: &ContainerId, lead: Lead, request: AttachRequest) -> Result<Attachment, EngineError> {
+        self.start_by(id, lead, || container::start_attached(&self.places, id, request))
+    }
+
+    fn start_by<T>(&self, id: &ContainerId, lead: Lead, start: impl FnOnce() -> Result<T, ContainerError>) -> Result<T, EngineError> {
         let snapshot = container::inspect(&self.places, id)?;
         let runs = matches!(snapshot.state.phase, Phase::Running { .. });
         if !runs && lead == Lead::Later {
@@ -47,8 +56,8 @@ impl Engine {
         if !runs {
             self.connect(id, &snapshot.config.network)?;
         }
-        let state = match container::start(&self.places, id) {
-            Ok(state) => state,
+        let started = match start() {
+            Ok(started) => started,
             Err(error) => {
                 // The start is what failed; what its cleaning up says comes second to that, and the next start cleans again.
                 let _ = self.disconnect(id, &snapshot.config.network);
@@ -59,7 +68,7 @@ impl Engine {
             Lead::Now => self.serve(id)?,
             Lead::Later => {}
         }
-        Ok(state)
+        Ok(started)
     }
 
     /// Stops a container. Its links stay until it is removed or started again, its ports and name do not.

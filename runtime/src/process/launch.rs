@@ -6,13 +6,12 @@ use super::request::{Stdio, TerminalSize};
 use super::{environment, limits, user};
 use crate::container::config::Rlimit;
 use crate::rootfs::{Root, Terminal};
-use crate::{capability, seccomp, sys};
+use crate::{capability, console, seccomp, sys};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Gid, Mode, Uid, fchown, fstat};
 use rustix::io::Errno;
 use rustix::process::{fchdir, getcwd, ioctl_tiocsctty, set_parent_process_death_signal};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
-use rustix::termios::{Winsize, tcsetwinsize};
 use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use spec::value::{Capability, UserSpec};
 use std::collections::{BTreeMap, BTreeSet};
@@ -142,8 +141,7 @@ fn place_streams(streams: Streams<'_>, user: u32, channel: &Channel) -> Result<(
         Streams::Files(files) => place(files).during(Step::Stdio, ""),
         Streams::Terminal { terminal, size } => {
             let slave = terminal.slave.as_fd();
-            let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
-            tcsetwinsize(slave, size).during(Step::Terminal, "")?;
+            console::set_size(slave, size).during(Step::Terminal, "")?;
             ioctl_tiocsctty(slave).during(Step::Terminal, "")?;
             place([slave, slave, slave]).during(Step::Terminal, "")?;
             channel.send(&Packet::Terminal(terminal.master)).during(Step::Terminal, "")

@@ -4,6 +4,7 @@ use crate::cgroup::Cgroup;
 use crate::container::config::{ContainerConfig, IdMapping, Rlimit, SeccompProfile};
 use crate::container::state::ProcessRef;
 use rustix::fd::{BorrowedFd, OwnedFd};
+use serde::{Deserialize, Serialize};
 use spec::value::{Capability, UserSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -69,7 +70,7 @@ pub enum Stdio<'a> {
 }
 
 /// Rows and columns of a terminal; zero is unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TerminalSize {
     /// Lines.
     pub rows: u16,

@@ -17,7 +17,7 @@ pub enum Mode {
 }
 
 /// How it is called.
-pub const USAGE: &str = "usage: container-shim monitor STATE-DIR RUN-DIR ID [--adopt] | run BUNDLE | exec BUNDLE";
+pub const USAGE: &str = "usage: container-shim monitor STATE-DIR RUN-DIR ID [--adopt | --attend] | run BUNDLE | exec BUNDLE";
 
 /// Reads the arguments after the program's name; `None` if they make no sense.
 pub fn parse(arguments: &[OsString]) -> Option<Mode> {
@@ -27,6 +27,7 @@ pub fn parse(arguments: &[OsString]) -> Option<Mode> {
         [mode, bundle] if is(mode, "run") => Some(Mode::Run(bundle.into())),
         [mode, bundle] if is(mode, "exec") => Some(Mode::Exec(bundle.into())),
         [mode, state, run, id] if is(mode, "monitor") => monitor(state, run, id, Task::Start),
+        [mode, state, run, id, attend] if is(mode, "monitor") && is(attend, "--attend") => monitor(state, run, id, Task::StartAttended),
         [mode, state, run, id, adopt] if is(mode, "monitor") && is(adopt, "--adopt") => monitor(state, run, id, Task::Adopt),
         _ => None,
     }

@@ -1,9 +1,10 @@
 //! `container-shim exec`: one more process in a running container, with the caller's standard files or terminal, to its end.
 
 use super::bundle::{self, ExecBundle, Terminal};
-use super::foreground::{self, OnSignal, Signals};
+use super::foreground::{self, FORWARDED, OnSignal};
 use super::{CODE_OURS, Problem, chain, complain};
 use crate::cgroup::Cgroup;
+use crate::console::{self, Signals};
 use crate::container::document::read_config;
 use crate::container::list::{read_state, running_process};
 use crate::places::Places;
@@ -30,7 +31,7 @@ fn try_exec(path: &Path) -> Result<i32, Problem> {
     let state = read_state(&places, &id).map_err(Problem::of("read state"))?;
     let target = running_process(&state).ok_or_else(|| Problem(format!("container {id} is not running")))?;
     let cgroup = Cgroup::of_container(&places, &id).map_err(Problem::of("find control groups"))?;
-    let signals = Signals::catch().map_err(Problem::of("catch signals"))?;
+    let signals = Signals::catch(&FORWARDED).map_err(Problem::of("catch signals"))?;
     let mut env = config.process.env.clone();
     env.extend(command.env);
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
@@ -48,7 +49,7 @@ fn try_exec(path: &Path) -> Result<i32, Problem> {
         rlimits: &config.process.rlimits,
         stdio: match command.terminal {
             Terminal::None => Stdio::Files { stdin: stdin.as_fd(), stdout: stdout.as_fd(), stderr: stderr.as_fd() },
-            Terminal::Allocate => Stdio::Terminal(foreground::terminal_size()),
+            Terminal::Allocate => Stdio::Terminal(console::size()),
         },
     };
     match process::exec(&request) {

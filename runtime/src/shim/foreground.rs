@@ -3,52 +3,22 @@
 
 use super::dns::responder::Responder;
 use crate::cgroup::Cgroup;
+use crate::console::{self, Raw, Signals};
+use crate::process::Started;
 use crate::process::pidfd::{self, ExitStatus};
-use crate::process::{Started, TerminalSize};
-use crate::sys;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::termios::{OptionalActions, Termios, Winsize};
 use spec::value::Signal;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 /// Signals that are the process's business and not ours. SIGWINCH stands for a new size of the terminal.
-const FORWARDED: [i32; 9] =
+pub(super) const FORWARDED: [i32; 9] =
     [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM, libc::SIGCONT, libc::SIGWINCH];
 
 /// Keystrokes on their way: a pasted page.
 const CHUNK_BYTES: usize = 4096;
-
-/// The signals of this process, to be read. Made before the process is started: none is lost.
-pub(super) struct Signals(OwnedFd);
-
-/// The caller's terminal in raw mode, until dropped.
-struct Raw {
-    saved: Termios,
-}
-
-impl Signals {
-    pub(super) fn catch() -> io::Result<Self> {
-        sys::block_signals(&FORWARDED)?;
-        Ok(Self(sys::signalfd(&FORWARDED)?))
-    }
-
-    fn next(&self) -> Option<i32> {
-        // struct signalfd_siginfo of signalfd(2): 128 bytes, the number first.
-        let mut info = [0; 128];
-        let length = rustix::io::read(&self.0, &mut info).ok()?;
-        let number: [u8; 4] = info.get(..4).filter(|_| length == 128)?.try_into().ok()?;
-        i32::try_from(u32::from_ne_bytes(number)).ok()
-    }
-}
-
-/// The size of the caller's terminal; unknown if it is none.
-pub(super) fn terminal_size() -> TerminalSize {
-    let size = rustix::termios::tcgetwinsize(io::stdin());
-    size.map_or(TerminalSize::default(), |size| TerminalSize { rows: size.ws_row, columns: size.ws_col })
-}
 
 /// What becomes of a signal that reaches us.
 #[derive(Clone, Copy)]
@@ -109,7 +79,7 @@ enum Part {
 fn wait(started: &Started, signals: &Signals, relay: Option<&Relay<'_>>, names: Option<&Responder>) -> io::Result<Vec<Part>> {
     let stdin = io::stdin();
     let mut parts = vec![Part::Process, Part::Signals];
-    let mut descriptors = vec![PollFd::new(&started.pidfd, PollFlags::IN), PollFd::new(&signals.0, PollFlags::IN)];
+    let mut descriptors = vec![PollFd::new(&started.pidfd, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
     if let Some(relay) = relay {
         let events = relay.terminal_events();
         // Without events it is not polled at all: once its other side is closed poll(2) would report that for ever.
@@ -139,10 +109,8 @@ fn wait(started: &Started, signals: &Signals, relay: Option<&Relay<'_>>, names: 
 fn forward(started: &Started, number: i32) -> io::Result<()> {
     match (&started.terminal, number) {
         (Some(terminal), libc::SIGWINCH) => {
-            let size = terminal_size();
-            let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
             // The terminal is gone when the process is; its end is seen elsewhere.
-            let _ = rustix::termios::tcsetwinsize(terminal, size);
+            let _ = console::set_size(terminal, console::size());
             Ok(())
         }
         (None, libc::SIGWINCH) => Ok(()),
@@ -252,22 +220,4 @@ fn write_whole(mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-impl Raw {
-    /// Switches the caller's terminal to raw; `None` if standard input is none.
-    fn enter() -> Option<Self> {
-        let stdin = io::stdin();
-        let saved = rustix::termios::tcgetattr(&stdin).ok()?;
-        let mut raw = saved.clone();
-        raw.make_raw();
-        rustix::termios::tcsetattr(&stdin, OptionalActions::Drain, &raw).ok()?;
-        Some(Self { saved })
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        let _ = rustix::termios::tcsetattr(io::stdin(), OptionalActions::Drain, &self.saved);
-    }
 }

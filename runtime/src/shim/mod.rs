@@ -4,12 +4,14 @@
 //! Also the helper that runs one process with given files: a build step, or an exec in a running container. Everything here has
 //! one thread, because starting a container forks.
 
+pub mod audience;
 pub mod bundle;
 pub mod command_line;
 pub mod dns;
 pub mod exec;
 pub mod fifo;
 mod foreground;
+pub mod frame;
 pub mod log;
 pub mod monitor;
 pub mod policy;

@@ -1,8 +1,10 @@
 //! What is said over a shim's control socket: one JSON line each way a request, then the connection is closed
-//! (but for [`Request::Wait`], which is answered when the wait is over).
+//! (but for [`Request::Wait`], which is answered when the wait is over, and [`Request::Attach`], after whose answer frames flow
+//! both ways: [`super::frame`]).
 
 use crate::container::config::Updatable;
 use crate::container::state::ContainerState;
+use crate::process::TerminalSize;
 use serde::{Deserialize, Serialize};
 use spec::value::Signal;
 
@@ -43,6 +45,16 @@ pub enum Request {
         until: WaitCondition,
         /// How long at most, in milliseconds.
         timeout_ms: Option<u64>,
+    },
+    /// See what the container writes from now on and, if it has a terminal, type there. Answered with the state; then come frames
+    /// until its process ends or the client hangs up. A new shim may find this as a line on its standard input, a socket: whoever
+    /// waits there sees the container from its first byte.
+    Attach {
+        /// How large the container's terminal is to be; as it is if `None`.
+        size: Option<TerminalSize>,
+        /// Whether what the client sends is the container's input. With an attached start, where it has no terminal, the end of the
+        /// client's input is then the end of its own.
+        stdin: bool,
     },
 }
 

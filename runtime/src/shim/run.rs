@@ -4,9 +4,10 @@
 use super::bundle::{self, RunBundle};
 use super::dns::RESOLV_CONF;
 use super::dns::responder::Responder;
-use super::foreground::{self, OnSignal, Signals};
+use super::foreground::{self, FORWARDED, OnSignal};
 use super::{CODE_OURS, Problem, chain, complain};
 use crate::cgroup::Cgroup;
+use crate::console::Signals;
 use crate::places::Places;
 use crate::process::{self, StartRequest, Stdio};
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -29,7 +30,7 @@ fn try_run(path: &Path) -> Result<i32, Problem> {
     let bundle: RunBundle = bundle::take(path)?;
     let places = Places { state: bundle.state.clone(), ..Places::standard() };
     let cgroup = Cgroup::named(&places, &bundle.control_group).map_err(Problem::of("find control groups"))?;
-    let signals = Signals::catch().map_err(Problem::of("catch signals"))?;
+    let signals = Signals::catch(&FORWARDED).map_err(Problem::of("catch signals"))?;
     // A builder that is killed does not want the result any more; whoever starts us waits for us in the same thread.
     set_parent_process_death_signal(Some(Signal::TERM)).map_err(Problem::of("follow the builder"))?;
     let names = bundle.network_namespace.as_deref().map(|namespace| Responder::outward(namespace, RESOLV_CONF.into()));

@@ -80,6 +80,8 @@ impl Host {
             stop_grace: Duration::from_secs(10),
             health: None,
             logs: LogLimits { max_size: ByteSize::from_bytes(1 << 20), max_files: 100 },
+            tty: false,
+            stdin_open: false,
             updatable: Updatable { resources: ResourceLimits::default(), restart: RestartPolicy::No, labels: BTreeMap::new() },
         }
     }

@@ -184,6 +184,8 @@ fn config(layer: PathBuf) -> ContainerConfig {
         stop_grace: Duration::from_secs(1),
         health: None,
         logs: LogLimits { max_size: ByteSize::from_bytes(1 << 20), max_files: 1 },
+        tty: false,
+        stdin_open: false,
         updatable: Updatable { resources: ResourceLimits::default(), restart: RestartPolicy::No, labels: BTreeMap::new() },
     }
 }

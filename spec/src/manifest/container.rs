@@ -69,6 +69,10 @@ pub struct Container {
     pub update: Option<TextOrMap<OrderWord, UpdateEntry>>,
     /// How much of its output is kept.
     pub logs: Option<Logs>,
+    /// Whether its process gets a terminal of its own, for `agent container attach`; no unless said.
+    pub tty: Option<bool>,
+    /// Whether its standard input stays open for whoever attaches; no unless said: it is then at its end from the start.
+    pub stdin_open: Option<bool>,
 }
 
 /// A container's place on a network.

@@ -46,6 +46,8 @@ impl<'a> Resolver<'a> {
             security: self.security(document, written),
             update,
             logs: self.logs(document, written),
+            tty: written.tty.unwrap_or_default(),
+            stdin_open: written.stdin_open.unwrap_or_default(),
         };
         // Whatever stands for an image that is wrong: the other fields are checked all the same.
         let stand_in = || crate::desired::ImageKey::Named(name.clone());

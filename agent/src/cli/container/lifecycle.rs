@@ -1,10 +1,12 @@
 //! `agent container start | stop | restart | kill | rm | wait`: each says a line for each container and goes on past failures.
 
-use super::find::find;
+use super::attend::{Leaving, Stayed, code_of, request, stay};
+use super::find::{find, find_one};
 use crate::cli::{Failure, Outcome, Session, exit};
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use runtime::container::state::Phase;
-use runtime::container::{self, StopBy, WhileRunning};
+use runtime::container::{self, Manner, OnSignal, StopBy, WhileRunning};
 use runtime::engine::{Engine, EngineError, Lead};
 use runtime::shim::protocol::WaitCondition;
 use spec::value::{ContainerId, Signal};
@@ -13,6 +15,14 @@ use std::time::Duration;
 /// Start stopped containers.
 #[derive(Debug, Args)]
 pub(crate) struct StartArgs {
+    /// Show what it writes, and exit with its exit code; for one container
+    #[arg(short, long)]
+    attach: bool,
+    /// Give it our input, if its standard input is open; shows what it writes too
+    #[arg(short, long)]
+    interactive: bool,
+    #[command(flatten)]
+    leaving: Leaving,
     /// Names or ids
     #[arg(required = true)]
     containers: Vec<String>,
@@ -62,7 +72,28 @@ pub(crate) struct WaitArgs {
 }
 
 pub(super) fn start(args: &StartArgs, session: &Session) -> Outcome {
+    if args.attach || args.interactive {
+        return start_attached(args, session);
+    }
     each(&args.containers, session, |engine, id| engine.start_container(id, Lead::Now).map(drop))
+}
+
+fn start_attached(args: &StartArgs, session: &Session) -> Outcome {
+    let [name] = &args.containers[..] else {
+        let hint = Some("start them without --attach and --interactive, then attach to one".to_owned());
+        return Err(Failure::Error { error: anyhow!("only one container can be attached to at a time"), hint });
+    };
+    let engine = session.engine()?;
+    let id = find_one(&engine, name)?;
+    let config = container::inspect(engine.places(), &id)?.config;
+    let request = request(config.tty, config.stdin_open && args.interactive)?;
+    let attachment = engine.start_attached(&id, Lead::Now, request)?;
+    let on_signal = if config.tty { OnSignal::Leave } else { OnSignal::PassOn };
+    let manner = Manner::new(&args.leaving.detach_keys, on_signal).context("listen to signals")?;
+    match stay(session, &id, attachment, &manner)? {
+        Stayed::Ended(exit) => Ok(code_of(&exit)),
+        Stayed::Left(code) => Ok(code),
+    }
 }
 
 pub(super) fn stop(args: &StopArgs, session: &Session) -> Outcome {

@@ -1,5 +1,7 @@
 //! `agent container …`: look at and steer containers, in Docker's words. Works with or without a watch running.
 
+mod attach;
+mod attend;
 mod commit;
 mod exec;
 mod export;
@@ -24,6 +26,8 @@ pub(super) enum ContainerCommand {
     Ps(ps::PsArgs),
     /// Run a command in a new container that no manifest describes
     Run(Box<run::RunArgs>),
+    /// Join a running container: its terminal, or what it reads and writes
+    Attach(attach::AttachArgs),
     /// Show what containers wrote
     Logs(logs::LogsArgs),
     /// Run a command inside a running container
@@ -55,6 +59,7 @@ pub(super) fn run(command: &ContainerCommand, session: &Session) -> Outcome {
     match command {
         ContainerCommand::Ps(args) => ps::run(args, session),
         ContainerCommand::Run(args) => run::run(args, session),
+        ContainerCommand::Attach(args) => attach::run(args, session),
         ContainerCommand::Logs(args) => logs::run(args, session),
         ContainerCommand::Exec(args) => exec::run(args, session),
         ContainerCommand::Stats(args) => stats::run(args, session),

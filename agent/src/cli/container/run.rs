@@ -1,6 +1,7 @@
 //! `agent container run`: a container that no manifest describes, made by the same plan and the same hands as all others. It is
 //! a site of its own that holds nothing else.
 
+use super::attend::{Leaving, Stayed, code_of, request, stay};
 use super::exec::pair;
 use crate::apply::Event;
 use crate::cli::render::Render;
@@ -8,7 +9,7 @@ use crate::cli::view::Teller;
 use crate::cli::{Failure, Outcome, Session, exit};
 use crate::clock::now;
 use crate::daemon::EndSignals;
-use crate::linux::LinuxHost;
+use crate::linux::{Attendant, LinuxHost};
 use crate::plan::Policy;
 use crate::plan::action::{Action, Plan, Step};
 use crate::plan::actual::SiteId;
@@ -17,7 +18,7 @@ use crate::site::Site;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use runtime::container::state::{Exit, ExitCause, Phase};
-use runtime::container::{self, Follow, LogQuery, LogStream, StopBy, Waited, WhileRunning};
+use runtime::container::{self, Attachment, Follow, LogQuery, LogStream, Manner, OnSignal, StopBy, Waited, WhileRunning};
 use runtime::engine::Engine;
 use runtime::shim::protocol::WaitCondition;
 use spec::value::{ContainerId, Name, Signal};
@@ -37,11 +38,20 @@ const SHORT: Duration = Duration::from_millis(200);
 /// Run a command in a new container that no manifest describes.
 ///
 /// It belongs to nobody: no plan touches it. In the foreground its output is shown, Ctrl-C stops it, and its exit code is returned.
+/// With -it it has a terminal to type at: Ctrl-C is its own there, and ctrl-p ctrl-q leave it running.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// Do not wait for it; print its id
     #[arg(short, long)]
     detach: bool,
+    /// Give it our input, or with --detach keep its standard input open
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    tty: bool,
+    #[command(flatten)]
+    leaving: Leaving,
     /// Remove it when it has exited
     #[arg(long)]
     rm: bool,
@@ -144,13 +154,18 @@ fn attempt(args: &RunArgs, session: &Session) -> Result<u8, NotRun> {
     };
     // Arguments that are wrong are refused before anything is waited for.
     let site = site(args, &name)?;
-    let id = start(args, session, &engine, site, name)?;
+    let is_attended = (args.interactive || args.tty) && !args.detach;
+    let attendant = is_attended.then(|| request(args.tty, args.interactive)).transpose()?.map(Attendant::new);
+    let id = Start { args, session, engine: &engine, attendant: attendant.as_ref() }.start(site, name)?;
     if args.detach {
         session.render.answer("id", &id);
         return Ok(exit::DONE);
     }
-    stop_when_told(session, &id)?;
-    let ended = attend(session, &engine, &id)?;
+    let attachment = attendant.and_then(Attendant::into_attachment);
+    let ended = match foreground(args, session, &engine, &id, attachment)? {
+        Stayed::Ended(ended) => ended,
+        Stayed::Left(code) => return Ok(code),
+    };
     if args.rm {
         engine.remove_container(&id, WhileRunning::Refuse)?;
     }
@@ -158,10 +173,6 @@ fn attempt(args: &RunArgs, session: &Session) -> Result<u8, NotRun> {
         ExitCause::StartFailed { reason } => Err(NotRun { failure: anyhow!("{reason}").into(), code: code_of(&ended) }),
         ExitCause::Own | ExitCause::Requested | ExitCause::OutOfMemory | ExitCause::Unknown => Ok(code_of(&ended)),
     }
-}
-
-fn code_of(ended: &Exit) -> u8 {
-    u8::try_from(ended.code).unwrap_or(u8::MAX)
 }
 
 /// The arguments as the manifest they stand for, read like any other: the same checks, the same short forms.
@@ -187,6 +198,11 @@ fn site(args: &RunArgs, name: &Name) -> Result<Site, Failure> {
     set("readOnlyRoot", args.read_only.into());
     if !args.command.is_empty() {
         set("command", args.command.clone().into());
+    }
+    for (field, is_set) in [("tty", args.tty), ("stdinOpen", args.interactive)] {
+        if is_set {
+            set(field, true.into());
+        }
     }
     let limits = [
         ("memory", args.memory.clone().map(Into::into)),
@@ -238,6 +254,26 @@ fn label(text: &str) -> Result<(String, String), String> {
     if key.is_empty() { Err("the name is empty".to_owned()) } else { Ok((key.to_owned(), value.to_owned())) }
 }
 
+/// Stays with it until it has ended or the caller leaves. What is typed at a terminal is the container's, signals too; without one
+/// they stop it.
+fn foreground(
+    args: &RunArgs,
+    session: &Session,
+    engine: &Engine,
+    id: &ContainerId,
+    attachment: Option<Attachment>,
+) -> Result<Stayed, Failure> {
+    let on_signal = if args.tty && args.interactive { OnSignal::Leave } else { OnSignal::Ignore };
+    let manner = Manner::new(&args.leaving.detach_keys, on_signal).context("listen to signals")?;
+    if on_signal == OnSignal::Ignore {
+        stop_when_told(session, id)?;
+    }
+    match attachment {
+        Some(attachment) => stay(session, id, attachment, &manner),
+        None => read_logs(session, engine, id).map(Stayed::Ended),
+    }
+}
+
 /// `run-1`, `run-2`, …: the first that no container has.
 fn free_name(engine: &Engine) -> Result<Name, Failure> {
     let taken = engine.container_ids()?;
@@ -246,41 +282,52 @@ fn free_name(engine: &Engine) -> Result<Name, Failure> {
     Ok(free.next().expect("there are more numbers than containers"))
 }
 
-fn start(args: &RunArgs, session: &Session, engine: &Engine, mut made: Site, mut name: Name) -> Result<ContainerId, NotRun> {
-    let ledger = Mutex::new(session.ledger()?);
-    let _lock = session.lock_host(engine)?;
-    if engine.container_ids()?.iter().any(|id| id.name == name) {
-        if args.name.is_some() {
-            let hint = Some(format!("choose another --name, or remove it: agent container rm -f {name}"));
-            return Err(Failure::Error { error: anyhow!("container {name} exists"), hint }.into());
-        }
-        // Somebody else took it while we waited for the host; until we let go of that nobody takes another.
-        name = free_name(engine)?;
-        made = site(args, &name)?;
-    }
-    let policy = Policy::keep(made.id.clone());
-    let host = LinuxHost::new(engine, &ledger, &made);
-    let pulls = Pulls { render: session.render, image: args.image.clone(), teller: OnceLock::new() };
-    let cycle = converge(&host, &made.desired, &policy, &AtomicBool::new(false), &pulls);
-    if let Some(teller) = pulls.teller.into_inner() {
-        teller.end();
-    }
-    let cycle = cycle?;
-    match (refuse(&cycle), engine.current(&name)?) {
-        (Ok(()), Some(id)) => Ok(id),
-        (Ok(()), None) => Err(anyhow!("container {name} is gone again").into()),
-        (Err(failure), Some(id)) => {
-            // It says why it could not be started: no such program, or one that is none.
-            let code = match container::inspect(engine.places(), &id)?.state.phase {
-                Phase::Exited { exit: ended } if [CODE_NO_PROGRAM, CODE_NOT_FOUND].contains(&ended.code) => code_of(&ended),
-                Phase::Exited { .. } | Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => exit::NOT_RUN,
-            };
-            if args.rm {
-                engine.remove_container(&id, WhileRunning::Kill)?;
+/// What a start takes.
+struct Start<'a> {
+    args: &'a RunArgs,
+    session: &'a Session,
+    engine: &'a Engine,
+    attendant: Option<&'a Attendant>,
+}
+
+impl Start<'_> {
+    fn start(self, mut made: Site, mut name: Name) -> Result<ContainerId, NotRun> {
+        let Self { args, session, engine, attendant } = self;
+        let ledger = Mutex::new(session.ledger()?);
+        let _lock = session.lock_host(engine)?;
+        if engine.container_ids()?.iter().any(|id| id.name == name) {
+            if args.name.is_some() {
+                let hint = Some(format!("choose another --name, or remove it: agent container rm -f {name}"));
+                return Err(Failure::Error { error: anyhow!("container {name} exists"), hint }.into());
             }
-            Err(NotRun { failure, code })
+            // Somebody else took it while we waited for the host; until we let go of that nobody takes another.
+            name = free_name(engine)?;
+            made = site(args, &name)?;
         }
-        (Err(failure), None) => Err(failure.into()),
+        let policy = Policy::keep(made.id.clone());
+        let host = LinuxHost::new(engine, &ledger, &made).attended(attendant);
+        let pulls = Pulls { render: session.render, image: args.image.clone(), teller: OnceLock::new() };
+        let cycle = converge(&host, &made.desired, &policy, &AtomicBool::new(false), &pulls);
+        if let Some(teller) = pulls.teller.into_inner() {
+            teller.end();
+        }
+        let cycle = cycle?;
+        match (refuse(&cycle), engine.current(&name)?) {
+            (Ok(()), Some(id)) => Ok(id),
+            (Ok(()), None) => Err(anyhow!("container {name} is gone again").into()),
+            (Err(failure), Some(id)) => {
+                // It says why it could not be started: no such program, or one that is none.
+                let code = match container::inspect(engine.places(), &id)?.state.phase {
+                    Phase::Exited { exit: ended } if [CODE_NO_PROGRAM, CODE_NOT_FOUND].contains(&ended.code) => code_of(&ended),
+                    Phase::Exited { .. } | Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => exit::NOT_RUN,
+                };
+                if args.rm {
+                    engine.remove_container(&id, WhileRunning::Kill)?;
+                }
+                Err(NotRun { failure, code })
+            }
+            (Err(failure), None) => Err(failure.into()),
+        }
     }
 }
 
@@ -341,7 +388,7 @@ fn stop_when_told(session: &Session, id: &ContainerId) -> Result<(), Failure> {
 }
 
 /// Shows what it writes until it has exited, and says how it did.
-fn attend(session: &Session, engine: &Engine, id: &ContainerId) -> Result<Exit, Failure> {
+fn read_logs(session: &Session, engine: &Engine, id: &ContainerId) -> Result<Exit, Failure> {
     let places = engine.places();
     let short = container::wait(places, id, WaitCondition::Exited, Some(SHORT))?;
     let follow = match short {

@@ -41,6 +41,8 @@ fn full() -> Container {
         security: Security { capabilities: [].into(), no_new_privileges: true, read_only_root: true, user_namespace: true },
         update: UpdateOrder::StartFirst,
         logs: LogLimits { max_size: ByteSize::from_bytes(1 << 20), max_files: 3 },
+        tty: true,
+        stdin_open: true,
     }
 }
 

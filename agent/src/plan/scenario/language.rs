@@ -3,7 +3,7 @@
 //! Both sides: `image NAME [build=CONTENT bases=A,B arg.X=Y | pull=REF | archive=CONTENT] [push=REF,REF]`, `network NAME [subnet=
 //! gateway= internal label.X=Y]`, `volume NAME [label.X=Y]`, `container NAME [image= networks=N,N:ADDRESS host ports=
 //! volumes=V:/T,./P#C:/T env.X= file.X= label.X= memory= cpus= pids= restart= grace= depends=N:CONDITION probe update=stop-first
-//! hostname= command=]`; any of them `written=TEXT` for a manifest that says so, whatever is filled in.
+//! hostname= command= tty stdinOpen]`; any of them `written=TEXT` for a manifest that says so, whatever is filled in.
 //! Desired alone: `destroy`, `destroy-volumes`. Actual alone: `digest= bases=A:D probed published=REF,REF outdated=REF` of images;
 //! `on=SUBNET fault=TEXT` of networks; the life and faults of containers (see [`life`]); `hand`, `site=OTHER`, `unreadable`;
 //! lines `foreign SUBNET`, `firewall broken`.
@@ -153,6 +153,8 @@ fn read_container(of: &str, words: &Words<'_>) -> Container {
         security,
         update: if words.value("update") == Some("stop-first") { UpdateOrder::StopFirst } else { UpdateOrder::StartFirst },
         logs: LogLimits { max_size: ByteSize::from_bytes(10 << 20), max_files: 3 },
+        tty: words.has("tty"),
+        stdin_open: words.has("stdinOpen"),
     }
 }
 

@@ -195,6 +195,8 @@ fn container(state: &State, run: &Prepared, layering: &Layering, proxies: BTreeM
         health: None,
         // A build's output is passed on, not kept by the shim.
         logs: LogLimits { max_size: ByteSize::from_bytes(10 << 20), max_files: 1 },
+        tty: false,
+        stdin_open: false,
         updatable: Updatable { resources: ResourceLimits::default(), restart: RestartPolicy::No, labels: BTreeMap::new() },
     })
 }

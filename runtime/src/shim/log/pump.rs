@@ -4,6 +4,7 @@ use super::cut::{self, RECORD_BYTES_MAX, Tail};
 use super::file::LogFile;
 use super::journal::Journal;
 use super::record::Stream;
+use crate::shim::audience::Audience;
 use crate::time;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -26,6 +27,8 @@ pub struct Pump {
     stream: Stream,
     pipe: OwnedFd,
     unfinished: Option<Unfinished>,
+    /// How many bytes at its head the audience has seen: an unfinished line is shown at once, and logged when it is finished.
+    shown: usize,
 }
 
 /// A line whose end has not come.
@@ -42,6 +45,8 @@ pub struct Bench {
     nowhere: OwnedFd,
     buffer: Box<[u8]>,
     journal: Journal,
+    /// Who sees it besides the log.
+    pub audience: Audience,
 }
 
 /// What a batch brought.
@@ -59,7 +64,7 @@ impl Bench {
         let (copy_read, copy_write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let nowhere = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
         let buffer = vec![0; BATCH_BYTES_MAX].into_boxed_slice();
-        Ok(Self { copy_read, copy_write, nowhere, buffer, journal: Journal::open(run)? })
+        Ok(Self { copy_read, copy_write, nowhere, buffer, journal: Journal::open(run)?, audience: Audience::default() })
     }
 
     /// Finishes or undoes the batch a killed predecessor was in the middle of. Before the first pump only.
@@ -110,7 +115,7 @@ impl Pump {
     pub fn open(path: &Path, stream: Stream) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let pipe = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Self { stream, pipe, unfinished: None })
+        Ok(Self { stream, pipe, unfinished: None, shown: 0 })
     }
 
     /// The pipe.
@@ -126,6 +131,7 @@ impl Pump {
     /// Moves one batch. With [`Tail::Cut`] an unfinished line goes too.
     pub fn pump(&mut self, bench: &mut Bench, log: &mut LogFile, tail: Tail, now: Instant) -> io::Result<Moved> {
         let length = bench.peek(self.pipe.as_fd())?;
+        self.show(bench, length, now);
         if length == 0 {
             self.unfinished = None;
             return Ok(Moved::Nothing);
@@ -142,7 +148,15 @@ impl Pump {
         }
         self.unfinished = None;
         self.write(bench, log, whole)?;
+        self.shown = length - whole;
         Ok(Moved::Some)
+    }
+
+    /// Shows what has come since the last time. A container that reads its own pipe makes it shorter.
+    fn show(&mut self, bench: &mut Bench, length: usize, now: Instant) {
+        let fresh = &bench.buffer[self.shown.min(length)..length];
+        bench.audience.show(self.stream.kind(), fresh, now);
+        self.shown = length;
     }
 
     fn write(&self, bench: &mut Bench, log: &mut LogFile, whole: usize) -> io::Result<()> {

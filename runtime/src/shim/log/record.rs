@@ -1,5 +1,6 @@
 //! One record of docker's json-file format: `{"log":"text\n","stream":"stdout","time":"2026-11-22T05:22:00.123456789Z"}`.
 
+use crate::shim::frame::Kind;
 use serde::Deserialize;
 
 /// Which of a container's two outputs.
@@ -18,6 +19,14 @@ impl Stream {
         match self {
             Self::Stdout => "stdout",
             Self::Stderr => "stderr",
+        }
+    }
+
+    /// What a client is shown it as.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Stdout => Kind::Stdout,
+            Self::Stderr => Kind::Stderr,
         }
     }
 }

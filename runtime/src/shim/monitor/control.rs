@@ -2,6 +2,7 @@
 
 use crate::container::state::{ContainerState, Phase};
 use crate::container::wait::judge;
+use crate::shim::audience::hung_up;
 use crate::shim::protocol::{LINE_BYTES_MAX, Reply, Request, WaitCondition};
 use rustix::event::PollFlags;
 use rustix::fs::{CWD, Mode, OFlags};
@@ -150,6 +151,22 @@ impl Pending {
 }
 
 impl Asker {
+    /// The client at the other end of standard input, and what it has asked there.
+    pub(super) fn on_stdin() -> io::Result<(Self, Request)> {
+        let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        stream.set_read_timeout(Some(READING_MAX))?;
+        let mut client = Reading { stream, line: Vec::new(), deadline: Instant::now() + READING_MAX };
+        match client.read() {
+            Heard::Line => Ok((Self(client.stream), serde_json::from_slice(&client.line)?)),
+            Heard::Part | Heard::TooMuch | Heard::Nothing => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// Its connection, for a conversation that is not over with an answer.
+    pub(super) fn into_stream(self) -> UnixStream {
+        self.0
+    }
+
     /// Answers and hangs up. The socket's buffer takes any reply whole; a client that is not there any more loses its own.
     pub(super) fn reply(mut self, reply: &Reply) {
         if let Ok(mut line) = serde_json::to_vec(reply) {
@@ -191,11 +208,4 @@ impl Reading {
 fn is_ours(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid();
     rustix::net::sockopt::socket_peercred(stream).is_ok_and(|peer| peer.uid.is_root() || peer.uid == own)
-}
-
-/// Whether the client of a pending answer is gone.
-fn hung_up(stream: &UnixStream) -> bool {
-    let mut descriptors = [rustix::event::PollFd::new(stream, PollFlags::empty())];
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    rustix::event::poll(&mut descriptors, Some(&now)).is_ok_and(|ready| ready > 0)
 }

@@ -1,8 +1,9 @@
 //! From the command line to a running loop: leave the caller, take the lock, start or take over, say how it went.
 
-use super::control::Control;
+use super::control::{Asker, Control};
 use super::life::never_started;
 use super::shutdown::Shutdown;
+use super::streams::Input;
 use super::{Ground, Life, Logs, Monitor, Weight};
 use crate::cgroup::Cgroup;
 use crate::container::config::NetworkConfig;
@@ -10,13 +11,14 @@ use crate::container::document::read_config;
 use crate::container::list::{SHIM_LOCK, read_state};
 use crate::container::liveness;
 use crate::places::Places;
+use crate::process::TerminalSize;
 use crate::shim::dns::RESOLV_CONF;
 use crate::shim::dns::responder::Responder;
 use crate::shim::log::file::LogFile;
 use crate::shim::log::pump::{Bench, Pump};
 use crate::shim::log::record::Stream;
 use crate::shim::policy::Backoff;
-use crate::shim::protocol::Reply;
+use crate::shim::protocol::{Reply, Request};
 use crate::shim::{Problem, fifo};
 use crate::sys;
 use rustix::fs::FlockOperation;
@@ -48,6 +50,8 @@ pub struct Arguments {
 pub enum Task {
     /// Start the container.
     Start,
+    /// Start it before the eyes of a client at the other end of standard input, which has sent its [`Request::Attach`].
+    StartAttended,
     /// Go on with one whose shim died.
     Adopt,
 }
@@ -98,6 +102,8 @@ fn launch(Arguments { places, id, task }: Arguments) -> Result<Monitor, Problem>
     let mut monitor = Monitor {
         me: me.ok_or_else(|| Problem("read /proc/self/stat".to_owned()))?,
         logs: open_logs(&ground, &config)?,
+        terminal: None,
+        size: TerminalSize::default(),
         control: Control::open(&ground.run).map_err(Problem::of("open control socket"))?,
         shutdown: Shutdown::listen().map_err(Problem::of("listen to signals"))?,
         dns: None,
@@ -112,13 +118,24 @@ fn launch(Arguments { places, id, task }: Arguments) -> Result<Monitor, Problem>
     };
     monitor.dns = open_dns(&monitor, task)?;
     match task {
-        Task::Start => begin(monitor),
+        Task::Start => begin(monitor, Input::Endless),
+        Task::StartAttended => begin_attended(monitor),
         Task::Adopt => take_over(monitor),
     }
 }
 
-fn begin(mut monitor: Monitor) -> Result<Monitor, Problem> {
-    if let Err(error) = monitor.start() {
+/// Starts it before the eyes of the client that waits on standard input.
+fn begin_attended(mut monitor: Monitor) -> Result<Monitor, Problem> {
+    let (asker, request) = Asker::on_stdin().map_err(Problem::of("hear who attends the start"))?;
+    let Request::Attach { size, stdin } = request else { return Err(Problem("who attends a start attaches".to_owned())) };
+    monitor.size = size.unwrap_or_default();
+    let mut monitor = begin(monitor, if stdin { Input::Attended } else { Input::Endless })?;
+    monitor.attach(asker, None);
+    Ok(monitor)
+}
+
+fn begin(mut monitor: Monitor, input: Input) -> Result<Monitor, Problem> {
+    if let Err(error) = monitor.start(input) {
         let problem = Problem(crate::shim::chain(&error));
         monitor.never_ran(&error);
         return Err(problem);
@@ -157,7 +174,7 @@ fn open_dns(monitor: &Monitor, task: Task) -> Result<Option<Responder>, Problem>
     let namespace = monitor.ground.run.join("netns");
     match (Responder::open(&namespace, monitor.records(), RESOLV_CONF.into()), task) {
         (Ok(responder), _) => Ok(Some(responder)),
-        (Err(error), Task::Start) => Err(Problem::of("open name server in the network namespace")(error)),
+        (Err(error), Task::Start | Task::StartAttended) => Err(Problem::of("open name server in the network namespace")(error)),
         (Err(error), Task::Adopt) => {
             monitor.note("open name server in the network namespace", &error);
             Ok(None)

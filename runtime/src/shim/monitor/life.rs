@@ -1,6 +1,7 @@
 //! The transitions: starting, taking over, ending.
 
 use super::health::Prober;
+use super::streams::{Files, Input};
 use super::watched::{Outcome, Watched};
 use super::{Ending, Life, Monitor, Running, Then};
 use crate::container::config::NetworkConfig;
@@ -8,13 +9,10 @@ use crate::container::list::STOPPED;
 use crate::container::liveness::{self, Liveness};
 use crate::container::state::{Exit, ExitCause, Health, Phase, Timestamp};
 use crate::process::{self, StartError, StartRequest, Stdio};
-use crate::shim::log::cut::Tail;
 use crate::shim::policy::{Backoff, Verdict};
 use crate::time;
 use spec::value::Signal;
-use std::fs::File;
 use std::io;
-use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 /// The exit code of a process whose end nobody saw.
@@ -22,8 +20,9 @@ const CODE_UNKNOWN: i32 = 255;
 
 impl Monitor {
     /// Starts the process. The configuration is the one on disk now.
-    pub(super) fn start(&mut self) -> Result<(), StartError> {
-        let started = self.start_process()?;
+    pub(super) fn start(&mut self, input: Input) -> Result<(), StartError> {
+        let mut started = self.start_process(input)?;
+        self.use_terminal(&mut started);
         let (began, oom_kills_before) = (Instant::now(), self.cgroup.oom_kills().unwrap_or(0));
         let prober = Prober::new(self.config.health.as_ref(), began, began, None).map(Box::new);
         let process = Watched::child(started.process, started.pidfd);
@@ -33,12 +32,8 @@ impl Monitor {
         Ok(())
     }
 
-    fn start_process(&mut self) -> Result<process::Started, StartError> {
-        let files = self.output_files().map_err(|source| StartError {
-            step: process::Step::Stdio,
-            object: self.ground.run.display().to_string(),
-            source,
-        })?;
+    fn start_process(&mut self, input: Input) -> Result<process::Started, StartError> {
+        let files = if self.config.tty { None } else { Some(self.open_files(input)?) };
         let namespace = self.ground.run.join("netns");
         let request = StartRequest {
             config: &self.config,
@@ -48,16 +43,9 @@ impl Monitor {
                 NetworkConfig::Bridged { .. } => Some(&namespace),
                 NetworkConfig::Host | NetworkConfig::None => None,
             },
-            stdio: Stdio::Files { stdin: files[0].as_fd(), stdout: files[1].as_fd(), stderr: files[2].as_fd() },
+            stdio: files.as_ref().map_or(Stdio::Terminal(self.size), Files::stdio),
         };
         process::start(&request)
-    }
-
-    /// The container's ends of its pipes, open for reading too: it never gets SIGPIPE, and keeps its output while no shim lives.
-    /// Opened anew, because ours do not block and its must.
-    fn output_files(&self) -> io::Result<[File; 3]> {
-        let pipe = |name: &str| File::options().read(true).write(true).open(self.ground.run.join(name));
-        Ok([File::open("/dev/null")?, pipe("stdout")?, pipe("stderr")?])
     }
 
     /// Goes on where a predecessor was.
@@ -109,7 +97,9 @@ impl Monitor {
             self.note("end what is left", &error);
         }
         self.drain();
+        self.terminal = None;
         if then == Some(Then::StartAgain) {
+            self.dismiss(&exit);
             self.backoff = Backoff::default();
             self.start_again(exit);
         } else {
@@ -122,7 +112,7 @@ impl Monitor {
         if let Err(error) = self.reload() {
             self.note("read configuration", &error);
         }
-        if let Err(error) = self.start() {
+        if let Err(error) = self.start(Input::Endless) {
             self.life = Life::Exited { exit: last };
             self.start_failed(&error);
         }
@@ -146,7 +136,10 @@ impl Monitor {
 
     fn follow_policy(&mut self, exit: Exit, lived: Duration, now: Instant) {
         self.life = match self.backoff.decide(self.config.updatable.restart, &exit, lived) {
-            Verdict::Again { after } => Life::Restarting { exit, due: time::now().after(after), at: now + after },
+            Verdict::Again { after } => {
+                self.dismiss(&exit);
+                Life::Restarting { exit, due: time::now().after(after), at: now + after }
+            }
             Verdict::Stay => Life::Exited { exit },
         };
         // An exit for good is published when everything is tidied up.
@@ -176,15 +169,6 @@ impl Monitor {
             if let Err(error) = running.process.signal(Signal::KILL) {
                 self.note("kill", &error);
             }
-        }
-    }
-
-    /// Writes what is left in the pipes.
-    pub(super) fn drain(&mut self) {
-        let logs = &mut self.logs;
-        let now = Instant::now();
-        for pump in [&mut logs.stdout, &mut logs.stderr] {
-            while let Ok(crate::shim::log::pump::Moved::Some) = pump.pump(&mut logs.bench, &mut logs.file, Tail::Cut, now) {}
         }
     }
 

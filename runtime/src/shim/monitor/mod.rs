@@ -16,6 +16,8 @@ mod launch;
 mod life;
 mod requests;
 mod shutdown;
+mod streams;
+mod terminal;
 mod tidy;
 mod turn;
 mod watched;
@@ -26,11 +28,13 @@ pub(crate) use tidy::release_namespace;
 use self::control::Control;
 use self::health::Prober;
 use self::shutdown::Shutdown;
+use self::terminal::Terminal;
 use self::watched::Watched;
 use crate::cgroup::Cgroup;
 use crate::container::config::ContainerConfig;
 use crate::container::state::{ContainerState, Exit, Health, Phase, ProcessRef, Timestamp};
 use crate::places::Places;
+use crate::process::TerminalSize;
 use crate::shim::dns::responder::Responder;
 use crate::shim::log::file::LogFile;
 use crate::shim::log::pump::{Bench, Pump};
@@ -65,6 +69,10 @@ struct Monitor {
     starts: u64,
     backoff: Backoff,
     logs: Logs,
+    /// The terminal of the process that runs, if it has one.
+    terminal: Option<Terminal>,
+    /// The size that a terminal gets at the next start: its last one.
+    size: TerminalSize,
     control: Control,
     shutdown: Shutdown,
     /// The name server; only bridged containers have one.

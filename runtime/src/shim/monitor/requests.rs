@@ -39,6 +39,7 @@ impl Monitor {
                 let result = self.reload().map_err(|error| crate::shim::chain(&error));
                 self.reply(asker, result);
             }
+            Request::Attach { size, stdin: _ } => self.attach(asker, size),
             Request::Wait { until, timeout_ms } => {
                 // A deadline too far away to be represented is none.
                 let deadline = timeout_ms.and_then(|timeout| now.checked_add(Duration::from_millis(timeout)));

@@ -5,6 +5,7 @@ use crate::container::file::{self, Lasting};
 use crate::container::list::LAST_EXIT;
 use crate::container::state::Phase;
 use crate::places::Places;
+use crate::shim::protocol::Reply;
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use spec::value::ContainerId;
@@ -29,6 +30,7 @@ impl Monitor {
         for (asker, request) in self.control.turn(now) {
             self.serve(asker, request, now);
         }
+        self.logs.bench.audience.dismiss(&Reply::State { state: self.state() });
         self.control.settle(&self.state(), self.starts, now);
     }
 }

@@ -1,6 +1,7 @@
 //! The loop: wait for whatever comes first, then do all that can be done without waiting.
 
 use super::health::{Change, ProbeContext};
+use super::terminal::{Output, Terminal};
 use super::{Life, Monitor, Then, Weight};
 use crate::container::file::{self, Lasting};
 use crate::shim::log::cut::Tail;
@@ -22,6 +23,8 @@ enum Part {
     Process,
     Stdout,
     Stderr,
+    Terminal,
+    Audience,
     Probe,
     Control,
     Shutdown,
@@ -47,6 +50,7 @@ impl Monitor {
 
     fn turn(&mut self, ready: &[Part], now: Instant) {
         let is_ready = |part| ready.contains(&part);
+        self.converse(is_ready(Part::Audience), is_ready(Part::Terminal), now);
         self.move_output(is_ready(Part::Stdout), is_ready(Part::Stderr), now);
         if is_ready(Part::Probe) || self.probe_deadline().is_some_and(|deadline| now >= deadline) {
             self.probe(now);
@@ -73,7 +77,21 @@ impl Monitor {
         }
     }
 
+    /// Clients, and the terminal that they type at.
+    fn converse(&mut self, audience: bool, terminal: bool, now: Instant) {
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| now >= deadline);
+        if audience || is_due(self.logs.bench.audience.deadline()) {
+            self.hear(now);
+        }
+        if terminal || is_due(self.terminal.as_ref().and_then(Terminal::deadline)) {
+            self.turn_terminal(now);
+        }
+    }
+
     fn move_output(&mut self, stdout: bool, stderr: bool, now: Instant) {
+        if self.wants() == Output::Held {
+            return;
+        }
         let logs = &mut self.logs;
         for (pump, readable) in [(&mut logs.stdout, stdout), (&mut logs.stderr, stderr)] {
             let due = pump.look_again().map_or(readable, |at| now >= at);
@@ -149,10 +167,14 @@ impl Monitor {
         let mut interests = Vec::with_capacity(8);
         for (part, pump) in [(Part::Stdout, &self.logs.stdout), (Part::Stderr, &self.logs.stderr)] {
             // An unfinished line keeps its pipe readable all the time: it is looked at again by the clock.
-            if pump.look_again().is_none() {
+            if pump.look_again().is_none() && self.wants() == Output::Wanted {
                 interests.push((part, pump.fd(), PollFlags::IN));
             }
         }
+        let terminal = self.terminal.as_ref().and_then(|terminal| terminal.descriptor(self.wants()));
+        interests.extend(terminal.map(|(descriptor, events)| (Part::Terminal, descriptor, events)));
+        let audience = self.logs.bench.audience.descriptors(self.ear());
+        interests.extend(audience.map(|(descriptor, events)| (Part::Audience, descriptor, events)));
         if let Life::Running(running) = &self.life {
             interests.extend(running.process.descriptor().map(|descriptor| (Part::Process, descriptor, PollFlags::IN)));
             let probe = running.prober.iter().flat_map(|prober| prober.descriptors());
@@ -176,9 +198,15 @@ impl Monitor {
             Life::Restarting { at, .. } => Some(*at),
             Life::Exited { .. } => Some(now),
         };
-        let pumps = [self.logs.stdout.look_again(), self.logs.stderr.look_again()].into_iter().flatten();
         let dns = self.dns.as_ref().and_then(|dns| dns.deadline());
-        pumps.chain(life).chain(self.control.deadline()).chain(dns).min()
+        self.stream_deadlines().chain(life).chain(self.control.deadline()).chain(dns).min()
+    }
+
+    /// What is held back for a client is not looked at before that has read, or is let go.
+    fn stream_deadlines(&self) -> impl Iterator<Item = Instant> {
+        let output = [self.logs.stdout.look_again(), self.logs.stderr.look_again(), self.terminal.as_ref().and_then(Terminal::deadline)];
+        let wanted = self.wants() == Output::Wanted;
+        output.into_iter().filter(move |_| wanted).chain([self.logs.bench.audience.deadline()]).flatten()
     }
 
     fn probe_deadline(&self) -> Option<Instant> {
