@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use tests::host::{Host, eventually, is_root};
+use tests::host::{Host, eventually, is_root, program};
 use tests::sample;
 
 /// Builds a Dockerfile over the context that has a static busybox.
@@ -129,6 +129,33 @@ fn the_network_of_a_step_is_nobodys_drift_and_gone_with_its_build() -> Result<()
     ensure!(host.agent(&["plan", &site]).code == 0);
     let refused = host.agent(&["image", "build", "--ssh", &format!("default={context}/page"), &context]);
     refused.err_with("it is no private key as ssh-keygen writes it")?;
+    Ok(())
+}
+
+/// Both are process 1 of their namespace: what is named after a process would be the same.
+#[test]
+fn builds_in_two_process_namespaces_do_not_meet() -> Result<()> {
+    if !is_root("builds_in_two_process_namespaces_do_not_meet") {
+        return Ok(());
+    }
+    let (host, context) = host()?;
+    // Both have a step at the same time, and the one's ends while the other's goes on, with its processes and its network.
+    let step = |command: &str| format!("RUN --mount=type=cache,target=/c {command}\n");
+    let until = |file: &str| format!("for i in $(seq 1200); do [ -e /c/{file} ] && break; sleep 0.05; done; [ -e /c/{file} ]");
+    let one = step(&format!("touch /c/one; {}", until("two"))) + &step("touch /c/ended; echo one done");
+    let two = step(&format!("touch /c/two; {} && {} && ip route | grep default && echo two done", until("one"), until("ended")));
+    for (name, text) in [("one", one), ("two", two)] {
+        fs::write(host.path().join("context").join(name), dockerfile(&text))?;
+    }
+    let agent = program("agent").display().to_string();
+    let build = |file: &str| {
+        format!("unshare --pid --fork --mount-proc {agent} image build --no-cache -f {file} {context} >{context}/../{file}.log 2>&1")
+    };
+    let both = format!("({}) & first=$!; ({}); second=$?; wait $first && exit $second", build("one"), build("two"));
+    let ran = host.run("sh", &["-c", &both]);
+    let logs = ["one", "two"].map(|name| fs::read_to_string(host.path().join(format!("{name}.log"))).unwrap_or_default());
+    ensure!(ran.code == 0 && logs[0].contains(" one done") && logs[1].contains(" two done"), "{ran:?}\n{}\n{}", logs[0], logs[1]);
+    ensure!(!host.run("nft", &["list", "tables"]).ok()?.contains("agent-build"), "a table is left");
     Ok(())
 }
 

@@ -211,7 +211,7 @@ fn a_watch_follows_the_repositories_that_builds_take_from() -> Result<()> {
     drop(server);
     eventually("the silence in the status", || {
         let status = host.agent(&["status"]).ok()?;
-        ensure!(status.contains("which builds take from, does not answer"), "{status}");
+        ensure!(status.contains("which builds take from, cannot be followed"), "{status}");
         Ok(())
     })?;
     ensure!(running(&host)? == before && page(&host, PORT)? == "another");

@@ -95,7 +95,7 @@ fn show(row: &serde_json::Value, session: &Session) {
     }
     for (repository, problem) in row["watched"]["contextProblems"].as_object().into_iter().flatten() {
         let problem = problem.as_str().unwrap_or_default();
-        render.line(format_args!("  {} {repository}, which builds take from, does not answer: {problem}", paint(style::BAD, "error")));
+        render.line(format_args!("  {} {repository}, which builds take from, cannot be followed: {problem}", paint(style::BAD, "error")));
     }
     let watched = if row["watched"].is_null() { "no watch is running" } else { "a watch is running" };
     render.line(format_args!("  watch       {watched}"));

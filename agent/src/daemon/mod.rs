@@ -15,6 +15,7 @@ mod backoff;
 mod call_off;
 mod containers;
 mod contexts;
+mod desk;
 mod drive;
 mod end;
 mod queue;

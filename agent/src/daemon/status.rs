@@ -27,7 +27,7 @@ pub struct Status {
     pub revision: Option<Revision>,
     /// How asking the source goes.
     pub fetch: FetchStatus,
-    /// Repositories that builds take from and that do not answer, without credentials, and why not.
+    /// Repositories that builds take from and that cannot be followed at present, without credentials, and why not.
     #[serde(default)]
     pub context_problems: BTreeMap<String, String>,
     /// The last cycle that did something or failed; `None` before.

@@ -1,20 +1,20 @@
-//! The loop itself: what the two keys of the queue do, and what wakes them.
+//! The loop itself: what the keys of the queue do, and what wakes them.
 
 use super::backoff::{Backoff, jittered};
 use super::call_off::{CallOff, CalledOffFor};
 use super::containers::{ContainerWatch, register};
-use super::contexts::{Contexts, News};
+use super::contexts::Contexts;
+use super::desk::{Cycle, Desk, Key, Shared};
 use super::drive::{Handle, Inbox, drive, random};
 use super::queue::{Schedule, Verdict};
-use super::status::{CycleStatus, FetchStatus, Status, WatchLock};
-use super::wake::{CycleOutcome, CycleResult, Reason, Wake, WatchError, WatchOptions};
+use super::status::{FetchStatus, Status, WatchLock};
+use super::wake::{CycleOutcome, Reason, Wake, WatchError, WatchOptions};
 use crate::clock::now;
 use crate::host::chain;
 use crate::site::repositories;
 use crate::source::watch::DirectoryWatch;
-use crate::source::{Checkout, CommitId, FetchError, Revision, Source};
+use crate::source::{FetchError, Source};
 use runtime::cgroup::Groups;
-use runtime::container::state::Timestamp;
 use runtime::network::ChangeWatch;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,10 +37,6 @@ use tracing::{debug, info, warn};
 const FETCH_BACKOFF: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(600), floor: Duration::from_secs(1) };
 /// Most repositories asked at the same time what builds take from them: each is a connection, and may hang for minutes.
 const CONTEXTS_AT_ONCE: usize = 4;
-/// A cycle that failed is tried again after a second, then ever more rarely, but at least every minute. What changes on the host in
-/// between is followed within five seconds, so that one container that cannot be mended does not hold up the repair of others; what
-/// failed alone is not tried again for that, since its own traces look like changes of the host.
-const CYCLE_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60), floor: Duration::from_secs(5) };
 /// A directory has settled when nothing happens in it for so long.
 const DIRECTORY_QUIET: Duration = Duration::from_millis(200);
 /// A directory that never settles is looked at nonetheless.
@@ -49,14 +45,6 @@ const DIRECTORY_PATIENCE: Duration = Duration::from_secs(2);
 const CONTAINER_QUIET: Duration = Duration::from_millis(50);
 /// So do those of the network, and longer ones: a firewall that is loaded anew deletes and adds ours, too.
 const NETWORK_QUIET: Duration = Duration::from_millis(200);
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
-    Fetch,
-    /// A repository that builds take from.
-    Context(String),
-    Converge,
-}
 
 /// Keeps a host at what its source says, until SIGTERM or SIGINT: then the step that runs is finished, and containers stay as they
 /// are. A second signal ends it at once. SIGHUP asks the source now.
@@ -81,31 +69,6 @@ where
     runtime.shutdown_background();
     ended
 }
-
-type Cycle = Box<dyn FnMut(Wake) -> CycleOutcome + Send>;
-
-/// What the loop knows. All of it lives on the loop's thread.
-struct Desk {
-    source: Arc<Source>,
-    options: WatchOptions,
-    handle: Handle<Key>,
-    closing: CancellationToken,
-    newest: Option<Checkout>,
-    contexts: Contexts,
-    /// Held while a repository of the contexts is asked.
-    asking: Arc<Semaphore>,
-    directory_watch: Option<DirectoryWatch>,
-    reasons: BTreeSet<Reason>,
-    /// When a cycle that failed is to be tried again.
-    retry: Option<Instant>,
-    /// Away while a cycle runs.
-    cycle: Option<Cycle>,
-    running: Option<CallOff>,
-    status: Status,
-    broken: Option<WatchError>,
-}
-
-type Shared = Rc<RefCell<Desk>>;
 
 async fn run_loop(source: Arc<Source>, options: WatchOptions, cycle: Cycle) -> Result<(), WatchError> {
     let (handle, inbox) = Handle::new();
@@ -254,11 +217,13 @@ async fn ask(desk: &Shared, repository: &str) -> Verdict {
         Err(panic) => (BTreeMap::new(), Some(format!("the question broke off: {panic}"))),
     };
     let mut desk = desk.borrow_mut();
+    // A branch that is missing is no reason to ask more rarely for the others.
+    let verdict = match &problem {
+        Some(_) if commits.is_empty() => Verdict::Failed { backoff: FETCH_BACKOFF },
+        Some(_) | None => Verdict::Done { again: Some(jittered(desk.options.poll_interval, random())) },
+    };
     desk.heard_of(repository, commits, problem.as_deref());
-    match problem {
-        None => Verdict::Done { again: Some(jittered(desk.options.poll_interval, random())) },
-        Some(_) => Verdict::Failed { backoff: FETCH_BACKOFF },
-    }
+    verdict
 }
 
 /// Runs one cycle on the newest checkout.
@@ -370,119 +335,6 @@ async fn heed_network(desk: &Shared, watch: Option<ChangeWatch>) {
     let Err(error): io::Result<Infallible> = listened.await;
     warn!(%error, "changes of the network are noticed by looking only");
     std::future::pending().await
-}
-
-impl Desk {
-    /// Asks the source, and meanwhile keeps up what was fetched last: what breaks on the host is mended whether or not the
-    /// network is there.
-    fn begin(&mut self) {
-        self.handle.reset(Key::Fetch);
-        match self.source.kept() {
-            Ok(Some(kept)) => {
-                info!(revision = %kept.revision, "beginning with what was fetched last");
-                self.moved_to(kept);
-            }
-            Ok(None) => {}
-            Err(error) => warn!(error = chain(&error), "what was fetched last cannot be used"),
-        }
-    }
-
-    fn answered(&mut self, checkout: Checkout) {
-        self.status.fetch.answered = Some(now());
-        if self.status.fetch.problem.take().is_some() {
-            info!("the source answers again");
-        }
-        if self.newest.as_ref().is_some_and(|newest| newest.revision == checkout.revision) {
-            return;
-        }
-        info!(revision = %checkout.revision, "the source moved");
-        self.moved_to(checkout);
-    }
-
-    fn unanswered(&mut self, problem: String) {
-        // The same problem again is no news.
-        if self.status.fetch.problem.as_ref() != Some(&problem) {
-            warn!(problem, "the source does not answer; what runs stays as it is");
-        }
-        self.status.fetch.problem = Some(problem);
-    }
-
-    fn moved_to(&mut self, checkout: Checkout) {
-        self.status.revision = Some(checkout.revision.clone());
-        self.newest = Some(checkout);
-        self.contexts.forget_who_answers();
-        self.moved(Reason::SourceMoved);
-    }
-
-    /// What a repository that builds take from said, or why it said nothing.
-    fn heard_of(&mut self, repository: &str, commits: BTreeMap<String, CommitId>, problem: Option<&str>) {
-        let news = self.contexts.note(repository, problem);
-        let shown = repositories::describe(repository);
-        match (problem, news) {
-            (Some(problem), News::New) => warn!(repository = shown, problem, "a build's repository does not answer; its images stay"),
-            (None, News::New) => info!(repository = shown, "a build's repository answers again"),
-            (Some(_) | None, News::Known) => {}
-        }
-        if news == News::New {
-            self.write_status();
-        }
-        if !self.contexts.answered(commits).is_empty() {
-            info!(repository = shown, "a build's repository moved");
-            self.moved(Reason::ContextMoved);
-        }
-    }
-
-    fn moved(&mut self, what: Reason) {
-        if let Some(running) = &self.running {
-            running.call_off(CalledOffFor::NewerRevision);
-        }
-        self.reasons.insert(what);
-        self.handle.reset(Key::Converge);
-    }
-
-    fn cycled(&mut self, revision: Revision, started: Timestamp, outcome: CycleOutcome) -> Verdict {
-        for repository in self.contexts.follow(outcome.commits) {
-            self.handle.add(Key::Context(repository), jittered(self.options.poll_interval, random()));
-        }
-        let soon = outcome.again.unwrap_or(self.options.drift_interval).min(self.options.drift_interval);
-        let (result, errors) = match outcome.result {
-            CycleResult::PutOff => return Verdict::PutOff { again: Some(soon) },
-            CycleResult::Settled => ("settled", Vec::new()),
-            CycleResult::Failed(errors) => ("failed", errors),
-            CycleResult::CalledOff => ("calledOff", Vec::new()),
-        };
-        let before = self.status.cycle.as_ref();
-        let failures = if result == "failed" { before.map_or(0, |before| before.failures) + 1 } else { 0 };
-        // A cycle that found nothing to do leaves no trace, unless it ends a series of failures or is the first of its revision.
-        let news = result != "settled"
-            || !outcome.summary.is_empty()
-            || before.is_none_or(|before| before.revision != revision || before.failures > 0);
-        if news {
-            let summary = outcome.summary;
-            let result = result.to_owned();
-            self.status.cycle = Some(CycleStatus { revision, started, finished: now(), result, summary, errors, failures });
-            self.write_status();
-        }
-        match result {
-            "failed" => Verdict::Failed { backoff: CYCLE_BACKOFF },
-            "calledOff" => Verdict::Done { again: Some(Duration::ZERO) },
-            _ => Verdict::Done { again: Some(soon) },
-        }
-    }
-
-    fn wake(&mut self, reason: Reason, delay: Duration) {
-        self.reasons.insert(reason);
-        self.handle.add(Key::Converge, delay);
-    }
-
-    fn write_status(&mut self) {
-        let problems = self.contexts.problems();
-        self.status.context_problems =
-            problems.map(|(repository, problem)| (repositories::describe(repository), problem.clone())).collect();
-        if let Err(error) = self.status.write(&self.options.places.run) {
-            warn!(error = chain(&error), "the status is not up to date");
-        }
-    }
 }
 
 struct Signals {

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! The semantics are BuildKit's. Reproducible: nothing here writes a clock's time (`clock`), a cache key holds content only (`cache`),
-//! and all files are reached beneath descriptors (`tree`). RUN is started by the shim, never by this process (`step::run`), in a network
-//! of its own ([`crate::network::Sandboxes`]); what it mounts is made ready by `step::mount`.
+//! and all files are reached beneath descriptors (`tree`). RUN is started by the shim, never by this process (`step::process`), in a
+//! network of its own ([`crate::network::Sandboxes`]); what it mounts is made ready by `step::mount`. What waits for a network does so
+//! on a thread that a failing build leaves to itself (`fetch`).
 //!
 //! COPY: the sources are scanned once (`step::source`), those whose content is not known by their stat are read on all processors
 //! (`index`, `learn`), and all of it makes the key. A miss merges them in memory over what the layers below show (`tree::draft`) and

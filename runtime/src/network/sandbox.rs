@@ -4,8 +4,8 @@
 //!  host namespace                                   namespace of a step, held open by its builder
 //!  ┌───────────────────────────────────────────┐    ┌──────────────────────────────────────────┐
 //!  │ hab-7  198.18.0.29/30 ────────────────────┼────┼─ eth0 198.18.0.30/30  default → hab-7    │
-//!  │ table ip agent-build-<pid>: masquerade,   │    │ table ip host-agent:                     │
-//!  │                             wall          │    │   127.0.0.11:53 → :10053 (the step's shim) │
+//!  │ table ip agent-build-<pid>-<n>:           │    │ table ip host-agent:                     │
+//!  │   masquerade, wall                        │    │   127.0.0.11:53 → :10053 (the step's shim) │
 //!  └───────────────────────────────────────────┘    └──────────────────────────────────────────┘
 //! ```
 //!

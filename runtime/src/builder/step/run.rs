@@ -26,7 +26,6 @@ use spec::value::{ByteSize, Capability, ContainerId, Digest, MountTarget, Restar
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Where a heredoc that is a script of its own is found, as in BuildKit.
@@ -168,7 +167,7 @@ fn container(state: &State, run: &Prepared, layering: &Layering, proxies: BTreeM
     let user = Some(state.config.config.user.as_str()).filter(|user| !user.is_empty()).map(str::parse).transpose().map_err(invalid)?;
     let layers = if state.layers.is_empty() { vec![layering.empty.clone()] } else { state.layers.clone() };
     Ok(ContainerConfig {
-        id: fresh_id().map_err(invalid)?,
+        id: id_of(&layering.scratch).map_err(invalid)?,
         image: Digest::of(b""),
         layers,
         process: Process {
@@ -201,10 +200,10 @@ fn container(state: &State, run: &Prepared, layering: &Layering, proxies: BTreeM
     })
 }
 
-/// An id that no other build on this host has.
-fn fresh_id() -> Result<ContainerId, spec::value::ValueError> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    format!("build-{}-{}@1", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)).parse()
+/// An id that no other step on this host has: its scratch directory's name. A process id would not do, other namespaces have it too.
+fn id_of(scratch: &Scratch) -> Result<ContainerId, spec::value::ValueError> {
+    let name = scratch.path().file_name().unwrap_or_default().to_string_lossy();
+    format!("build-{name}@1").parse()
 }
 
 /// A heredoc with its own `#!` is a file the container finds.
