@@ -48,7 +48,7 @@ pub fn start(places: &Places, id: &ContainerId) -> Result<ContainerState, Contai
     start_locked(places, id, &lock)
 }
 
-pub(super) fn start_locked(places: &Places, id: &ContainerId, _lock: &Lock) -> Result<ContainerState, ContainerError> {
+pub(super) fn start_locked(places: &Places, id: &ContainerId, lock: &Lock) -> Result<ContainerState, ContainerError> {
     read_config(places, id)?;
     clear_stopped(places, id)?;
     prepare(places, id)?;
@@ -57,7 +57,7 @@ pub(super) fn start_locked(places: &Places, id: &ContainerId, _lock: &Lock) -> R
         let state = read_state(places, id)?;
         let runs = running_process(&state).is_some();
         if !shim_lives(&state) {
-            return spawn(places, id, if runs { Task::Adopt } else { Task::Start });
+            return spawn(places, id, lock, if runs { Task::Adopt } else { Task::Start });
         }
         match state.phase {
             Phase::Running { .. } if runs => return Ok(state),
@@ -81,7 +81,7 @@ pub fn adopt(places: &Places, id: &ContainerId) -> Result<ContainerState, Contai
     adopt_locked(places, id, &lock)
 }
 
-pub(super) fn adopt_locked(places: &Places, id: &ContainerId, _lock: &Lock) -> Result<ContainerState, ContainerError> {
+pub(super) fn adopt_locked(places: &Places, id: &ContainerId, lock: &Lock) -> Result<ContainerState, ContainerError> {
     let state = read_state(places, id)?;
     if shim_lives(&state) {
         return Ok(state);
@@ -90,7 +90,7 @@ pub(super) fn adopt_locked(places: &Places, id: &ContainerId, _lock: &Lock) -> R
         Phase::Created | Phase::Exited { .. } => Ok(state),
         Phase::Running { .. } | Phase::Restarting { .. } => {
             prepare(places, id)?;
-            spawn(places, id, Task::Adopt)
+            spawn(places, id, lock, Task::Adopt)
         }
     }
 }
@@ -109,7 +109,9 @@ fn clear_stopped(places: &Places, id: &ContainerId) -> Result<(), ContainerError
     }
 }
 
-fn spawn(places: &Places, id: &ContainerId, task: Task) -> Result<ContainerState, ContainerError> {
+/// Starts a shim. It shares the lock until it is there: if we are killed meanwhile, whoever comes next waits for it and does not start
+/// another one, or remove the container from under it.
+fn spawn(places: &Places, id: &ContainerId, lock: &Lock, task: Task) -> Result<ContainerState, ContainerError> {
     let path = shim_executable();
     let unusable = |source| ContainerError::ShimUnusable { path: path.clone(), source };
     let mut arguments: Vec<OsString> =
@@ -120,7 +122,7 @@ fn spawn(places: &Places, id: &ContainerId, task: Task) -> Result<ContainerState
     let mut child = Command::new(&path)
         .args(arguments)
         .env_clear()
-        .stdin(Stdio::null())
+        .stdin(lock.share().map_err(unusable)?)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
