@@ -2,6 +2,7 @@
 
 pub mod builder;
 mod capability;
+pub mod cause;
 pub mod cgroup;
 pub mod container;
 pub mod engine;
