@@ -5,6 +5,7 @@
 use crate::plan::action::{Action, Plan};
 use crate::plan::actual::Actual;
 use crate::progress::Tell;
+pub use runtime::cause::chain;
 use spec::desired::Desired;
 
 /// What failed, on what, and why below it.
@@ -28,18 +29,6 @@ impl HostError {
     pub fn chain(&self) -> String {
         chain(self)
     }
-}
-
-/// An error and its sources in one line, outermost first.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(reason) = source {
-        text.push_str(": ");
-        text.push_str(&reason.to_string());
-        source = reason.source();
-    }
-    text
 }
 
 /// How a step ended.

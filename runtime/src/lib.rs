@@ -2,6 +2,7 @@
 
 pub mod builder;
 mod capability;
+pub mod cause;
 pub mod cgroup;
 pub mod console;
 pub mod container;

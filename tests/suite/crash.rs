@@ -10,7 +10,7 @@ use spec::value::{ContainerId, Name};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -103,6 +103,42 @@ fn an_agent_killed_at_any_moment_disturbs_nothing() -> Result<()> {
     numbers_without_a_gap(&printed)?;
     ensure!(printed.lines().count() > 20);
     Ok(())
+}
+
+#[test]
+fn a_start_whose_starter_is_killed_is_waited_for() -> Result<()> {
+    if !is_root("a_start_whose_starter_is_killed_is_waited_for") {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    host.busybox("image/busybox")?;
+    host.files(&[("image/Dockerfile", "FROM scratch\nCOPY busybox /bin/busybox\n")])?;
+    host.agent(&["image", "build", "--tag", "tools", &host.path().join("image").display().to_string()]).ok()?;
+    host.agent(&["container", "run", "--detach", "--network", "none", "--name", "slow", "tools", "/bin/busybox", "sleep", "1000"]).ok()?;
+    host.agent(&["container", "stop", "--time", "0", "slow"]).ok()?;
+    // A shim that is slow: it holds its lock, as a starting one does, until it is told to go on.
+    let path = |name: &str| host.path().join(name).display().to_string();
+    let shim = tests::host::program("container-shim").display().to_string();
+    let script = format!(
+        "#!/bin/sh\nexec 9>>\"$3/containers/$4/shim.lock\"; flock 9; touch {}; until [ -e {} ]; do sleep 0.01; done\nexec 9>&-; exec {shim} \"$@\"\n",
+        path("begun"),
+        path("go")
+    );
+    host.files(&[("slow-shim", &script)])?;
+    fs::set_permissions(path("slow-shim"), fs::Permissions::from_mode(0o755))?;
+    let mut starter = host.command(tests::host::program("agent"));
+    let mut starter = starter.args(["container", "start", "slow"]).env("AGENT_SHIM", path("slow-shim")).spawn()?;
+    eventually("the slow shim", || Ok(fs::metadata(path("begun")).map(drop)?))?;
+    starter.kill()?;
+    starter.wait()?;
+    // Longer than a shim waits for the lock of another one.
+    let next = host.spawn_agent(&["container", "start", "slow"])?;
+    std::thread::sleep(Duration::from_secs(3));
+    fs::write(path("go"), "")?;
+    let said = next.output_at_end()?;
+    let state = host.agent(&["container", "inspect", "slow"]).ok()?;
+    ensure!(said.contains("slow") && !said.contains("another shim") && state.contains("\"status\": \"running\""), "{said}{state}");
+    host.agent(&["container", "rm", "--force", "slow"]).ok().map(drop)
 }
 
 #[test]

@@ -15,6 +15,9 @@
 //! writes the new upper directory and the layer's stream in one pass, hashed beside (`tree::write`); what the same instruction's layer
 //! of last time has already is hard-linked (`earlier`).
 //!
+//! Caches of other hosts: an image says which steps made its layers (`share`), a step that matches counts as done, and its layer is
+//! fetched when somebody looks into it (`distant`).
+//!
 //! Where this differs from BuildKit, and why:
 //! - Files of the context are dated by the build's fixed time, and bring no extended attributes: Git keeps neither.
 //! - `--exclude` also leaves out names that a wildcard brings in, as the documentation says and the code does not.

@@ -17,7 +17,14 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// The right to change a container, until dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Lock {
+    /// The same right for another process: it lasts until both have let go of it, flock(2).
+    pub(super) fn share(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
 }
 
 /// Takes the lock. Errors: [`ContainerError::NotFound`], [`ContainerError::Locked`].
@@ -33,7 +40,7 @@ pub(super) fn lock(places: &Places, id: &ContainerId) -> Result<Lock, ContainerE
         };
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             // The container may have been removed, and made again, while we waited: then this is the lock of nothing.
-            Ok(()) if is_at(&file, &path) => return Ok(Lock { _file: file }),
+            Ok(()) if is_at(&file, &path) => return Ok(Lock { file }),
             Ok(()) => continue,
             Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(PAUSE),
             Err(Errno::WOULDBLOCK) => return Err(ContainerError::Locked { id: id.clone(), waited_s: WAIT_MAX.as_secs() }),

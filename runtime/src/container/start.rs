@@ -59,7 +59,7 @@ pub(super) fn start_locked(places: &Places, id: &ContainerId, lock: &Lock) -> Re
 pub(super) fn start_before(
     places: &Places,
     id: &ContainerId,
-    _lock: &Lock,
+    lock: &Lock,
     seat: Option<&mut Seat<'_>>,
 ) -> Result<ContainerState, ContainerError> {
     read_config(places, id)?;
@@ -71,9 +71,9 @@ pub(super) fn start_before(
         let runs = running_process(&state).is_some();
         if !shim_lives(&state) {
             return match seat {
-                _ if runs => spawn(places, id, Task::Adopt, Stdio::null()),
-                None => spawn(places, id, Task::Start, Stdio::null()),
-                Some(seat) => spawn(places, id, Task::StartAttended, seat.take(&places.container_run(id))?.into()),
+                _ if runs => spawn(places, id, lock, Task::Adopt, Stdio::null()),
+                None => spawn(places, id, lock, Task::Start, Stdio::null()),
+                Some(seat) => spawn(places, id, lock, Task::StartAttended, seat.take(&places.container_run(id))?.into()),
             };
         }
         match state.phase {
@@ -98,7 +98,7 @@ pub fn adopt(places: &Places, id: &ContainerId) -> Result<ContainerState, Contai
     adopt_locked(places, id, &lock)
 }
 
-pub(super) fn adopt_locked(places: &Places, id: &ContainerId, _lock: &Lock) -> Result<ContainerState, ContainerError> {
+pub(super) fn adopt_locked(places: &Places, id: &ContainerId, lock: &Lock) -> Result<ContainerState, ContainerError> {
     let state = read_state(places, id)?;
     if shim_lives(&state) {
         return Ok(state);
@@ -107,7 +107,7 @@ pub(super) fn adopt_locked(places: &Places, id: &ContainerId, _lock: &Lock) -> R
         Phase::Created | Phase::Exited { .. } => Ok(state),
         Phase::Running { .. } | Phase::Restarting { .. } => {
             prepare(places, id)?;
-            spawn(places, id, Task::Adopt, Stdio::null())
+            spawn(places, id, lock, Task::Adopt, Stdio::null())
         }
     }
 }
@@ -126,7 +126,9 @@ fn clear_stopped(places: &Places, id: &ContainerId) -> Result<(), ContainerError
     }
 }
 
-fn spawn(places: &Places, id: &ContainerId, task: Task, stdin: Stdio) -> Result<ContainerState, ContainerError> {
+/// Starts a shim, which reads from `stdin` who attends the start, if anybody does. It shares the lock until it is there: if we are
+/// killed meanwhile, whoever comes next waits for it and does not start another one, or remove the container from under it.
+fn spawn(places: &Places, id: &ContainerId, lock: &Lock, task: Task, stdin: Stdio) -> Result<ContainerState, ContainerError> {
     let path = shim_executable();
     let unusable = |source| ContainerError::ShimUnusable { path: path.clone(), source };
     let mut arguments: Vec<OsString> =
@@ -141,7 +143,7 @@ fn spawn(places: &Places, id: &ContainerId, task: Task, stdin: Stdio) -> Result<
         .env_clear()
         .stdin(stdin)
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(lock.share().map_err(unusable)?)
         .spawn()
         .map_err(unusable)?;
     let stdout = child.stdout.take().expect("stdout was asked to be a pipe");

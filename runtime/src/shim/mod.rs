@@ -18,22 +18,12 @@ pub mod policy;
 pub mod protocol;
 pub mod run;
 
+pub use crate::cause::chain;
+
 use std::io::Write as _;
 
 /// The exit code for trouble that is not the process's own, as with docker and podman.
 pub const CODE_OURS: i32 = 125;
-
-/// An error as one line, its causes after it: the form that crosses process borders.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
 
 /// A line on standard error. Where that leads may be full or closed: `eprintln!` would end us then.
 pub fn complain(text: &str) {

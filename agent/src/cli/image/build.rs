@@ -3,19 +3,19 @@
 use super::find::name;
 use super::given;
 use super::output::Output;
+use super::platform;
 use crate::cli::view::{Kind, Teller};
 use crate::cli::{Failure, Outcome, Session, exit};
 use crate::linux::build_cache::{self, CacheSource, CacheTarget};
 use crate::linux::{Bases, BuildContext, BuildLog, GitDirectory, GivenContext, Supplies, build_request, build_with, image_key, with_room};
 use crate::progress::{Progress, Tell};
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use runtime::builder::file::RunNetwork;
 use runtime::builder::share;
 use runtime::builder::{BuildRequest, Caching, HostNetwork, InlineCache};
 use runtime::engine::Engine;
 use runtime::image::ImageId;
-use runtime::image::platform::Platform;
 use spec::value::Digest;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -69,7 +69,8 @@ pub(in crate::cli) struct BuildArgs {
     /// An ssh agent for RUN --mount=type=ssh: default, ID=SOCKET, or ID=KEY,… with files of keys that have no passphrase
     #[arg(long, value_name = "AGENT")]
     ssh: Vec<String>,
-    /// Take a build cache over first: an image, type=registry,ref=IMAGE or type=local,src=DIR
+    /// Use a build cache of elsewhere: an image, type=registry,ref=IMAGE (of which only the layers come that a step needs) or
+    /// type=local,src=DIR
     #[arg(long, value_name = "CACHE")]
     cache_from: Vec<String>,
     /// Leave the build cache behind: an image, type=registry,ref=IMAGE[,mode=max], type=local,dest=DIR[,mode=max] or type=inline
@@ -119,9 +120,7 @@ enum Entitlement {
 }
 
 pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
-    if let Some(platform) = &args.platform {
-        check_platform(platform)?;
-    }
+    args.platform.as_deref().map_or(Ok(()), platform::check)?;
     // A name that is none should not cost a build.
     for tag in &args.tag {
         image_key(tag).with_context(|| format!("--tag {tag}"))?;
@@ -268,13 +267,4 @@ pub(super) fn pairs(texts: &[String]) -> BTreeMap<String, String> {
         None => Some((text.clone(), std::env::var(text).ok()?)),
     };
     texts.iter().filter_map(pair).collect()
-}
-
-fn check_platform(wanted: &str) -> Result<(), Failure> {
-    let host = Platform::host();
-    let short = format!("{}/{}", host.os, host.architecture);
-    if wanted == host.to_string() || wanted == short || wanted == host.architecture {
-        return Ok(());
-    }
-    Err(anyhow!("this host builds for {host}, not for {wanted}: there is no emulation").into())
 }

@@ -13,6 +13,7 @@ mod login;
 mod logout;
 mod ls;
 mod output;
+mod platform;
 mod prune;
 mod pull;
 mod push;

@@ -141,10 +141,16 @@ impl Archive<'_> {
         Ok(lock.remove()?)
     }
 
-    /// The layers that a configuration names, as many as there are files for.
+    /// The layers that a configuration names, as many as there are files for. It has to be of an image that runs here, or say nothing of
+    /// where it runs: its name might be that of one which does.
     fn diff_ids(&self, config: &[u8], layers: usize) -> Result<Vec<Digest>, ImportError> {
         let config: ImageConfig =
             serde_json::from_slice(config).map_err(|error| self.image(format!("its configuration is not valid: {error}")))?;
+        let (host, offered) = (Platform::host(), Platform { os: config.os, architecture: config.architecture, variant: config.variant });
+        let says_nothing = offered.os.is_empty() && offered.architecture.is_empty();
+        if !says_nothing && host.rank(&offered).is_none() {
+            return Err(self.image(format!("it is for {offered}, which does not run here: this host is {host}")));
+        }
         let diff_ids = config.rootfs.diff_ids;
         if diff_ids.len() != layers || layers > LAYERS_MAX {
             let count = diff_ids.len();

@@ -94,6 +94,21 @@ fn written(layer: &[u8], layer_name: &str, config: &[u8], config_name: &str) -> 
 }
 
 #[test]
+fn an_image_that_does_not_run_here_does_not_come_in() {
+    if !is_root() {
+        return;
+    }
+    let (host, (layer, config, _)) = (Host::new(), image());
+    let config = String::from_utf8(config).unwrap();
+    let here = format!("\"architecture\":\"{}\"", Platform::host().architecture);
+    let other = config.replace(&here, "\"architecture\":\"s390x\"");
+    let refused = host.refuses(&host.file("other.tar", &saved(&layer, other.as_bytes())));
+    assert!(refused.contains("it is for linux/s390x, which does not run here"), "{refused}");
+    let silent = config.replace(&here, "\"architecture\":\"\"").replace("\"os\":\"linux\"", "\"os\":\"\"");
+    import(&host.store, &host.file("silent.tar", &saved(&layer, silent.as_bytes()))).unwrap();
+}
+
+#[test]
 fn a_root_file_system_is_one_layer_whatever_its_compression() {
     if !is_root() {
         return;

@@ -3,6 +3,7 @@
 use super::credentials::CredentialsError;
 use super::http::REDIRECTS_MAX;
 use super::settings::Identity;
+pub(super) use crate::cause::chain;
 use std::time::Duration;
 use ureq::http::StatusCode;
 
@@ -224,15 +225,4 @@ pub(super) fn tls_error(error: &ureq::Error) -> Option<&rustls::Error> {
         ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),
         _ => None,
     }
-}
-
-/// An error with its causes on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

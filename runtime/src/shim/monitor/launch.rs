@@ -56,7 +56,8 @@ pub enum Task {
     Adopt,
 }
 
-/// Forks away from the caller and watches the container until it has exited. One line of JSON on standard output says how the
+/// Forks away from the caller and watches the container until it has exited. Standard error is the lock on the container, which is
+/// held until the container runs or does not, whatever becomes of the caller. One line of JSON on standard output says how the
 /// start went: a [`Reply`].
 pub fn main(arguments: Arguments) -> ExitCode {
     match fork_away(&arguments.places) {
@@ -66,6 +67,9 @@ pub fn main(arguments: Arguments) -> ExitCode {
     }
     match launch(arguments) {
         Ok(monitor) => {
+            if let Err(error) = let_go_of_lock() {
+                monitor.note("let go of the lock", &error);
+            }
             say(&Reply::State { state: monitor.state() });
             if let Err(error) = leave_output(&monitor.ground.run) {
                 monitor.note("leave standard output", &error);
@@ -208,7 +212,13 @@ fn say(reply: &Reply) -> ExitCode {
     }
 }
 
-/// Lets go of the caller's pipe; what goes wrong from now on is noted in the run directory.
+/// Standard error is the lock on the container, which is shared with the caller until the container is started.
+fn let_go_of_lock() -> io::Result<()> {
+    let nothing = File::options().read(true).write(true).open("/dev/null")?;
+    Ok(rustix::stdio::dup2_stderr(&nothing)?)
+}
+
+/// Lets go of who attended the start and of the caller's pipe; what goes wrong from now on is noted in the run directory.
 fn leave_output(run: &Path) -> io::Result<()> {
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     let log = File::options().append(true).create(true).mode(0o600).open(run.join("shim.log"))?;
