@@ -26,8 +26,8 @@ const MASTER: i32 = 0;
 /// Waits until the process whose pidfd is our standard output has ended.
 pub fn hold() -> i32 {
     // There is nothing more to do: what that does not need is given back.
-    sys::trim_heap();
     let _ = sys::forget_program();
+    sys::trim_heap();
     loop {
         match rustix::event::poll(&mut [PollFd::new(&io::stdout(), PollFlags::IN)], None) {
             Err(rustix::io::Errno::INTR) => {}
