@@ -6,8 +6,15 @@ use std::path::{Path, PathBuf};
 use tests::host::{Host, eventually, is_root};
 
 /// The folders that the tests below go through.
-const TRIED: [&str; 6] =
-    ["01-hello", "02-web-and-counter", "03-health-and-dependencies", "04-limits-restart-stop", "05-networks", "06-job-before-service"];
+const TRIED: [&str; 7] = [
+    "01-hello",
+    "02-web-and-counter",
+    "03-health-and-dependencies",
+    "04-limits-restart-stop",
+    "05-networks",
+    "06-job-before-service",
+    "07-terminal",
+];
 
 fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace").join("examples")
@@ -178,6 +185,20 @@ fn the_job_runs_once_and_before_the_service() -> Result<()> {
         })?;
         ensure!(host.pid("serve")? == serve, "the service goes on");
         ensure!(host.page("127.0.0.1:8086/").context("it still serves")? == "schema 1\nschema 2\n");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_shell_can_be_joined() -> Result<()> {
+    live("07-terminal", |host, _| {
+        let mut terminal = host.agent_on_terminal((80, 24), &["container", "attach", "shell"], &[])?;
+        terminal.shows("/ #")?;
+        terminal.types("echo $((6 * 7))\n")?;
+        terminal.shows("42")?;
+        logged(host, "shell", "42\r\n")?;
+        terminal.types("\x10\x11")?;
+        ensure!(terminal.wait()? == 0);
         Ok(())
     })
 }

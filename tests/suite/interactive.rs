@@ -281,3 +281,28 @@ fn a_manifest_gives_a_terminal_and_every_life_gets_a_new_one() -> Result<()> {
     assert_eq!(terminal.wait()?, 130);
     Ok(())
 }
+
+#[test]
+fn a_killed_shim_is_no_killed_shell() -> Result<()> {
+    let Some(host) = host("a_killed_shim_is_no_killed_shell")? else { return Ok(()) };
+    let mut terminal = on_terminal(&host, &["run", "-it", "--name", "shell", "box", "sh"])?;
+    prompts(&terminal)?;
+    says(&mut terminal, "X=5", "X=5")?;
+    let process = host.pid("shell")?;
+    // The second time it is one that has taken over itself.
+    for code in [125, 1] {
+        let shim = host.inspect("shell")?["state"]["shim"]["pid"].to_string();
+        host.run("kill", &["-KILL", &shim]).ok()?;
+        assert_eq!(terminal.wait()?, code);
+        terminal.shows("no longer attached to shell@1: its shim is gone")?;
+        assert!(terminal.is_cooked()?);
+        terminal = on_terminal(&host, &["attach", "shell"])?;
+        prompts(&terminal)?;
+        says(&mut terminal, "echo X is $X", "X is 5")?;
+        says(&mut terminal, "stty size", "24 80")?;
+        assert_eq!(host.pid("shell")?, process);
+    }
+    terminal.types("exit\n")?;
+    terminal.wait()?;
+    Ok(())
+}

@@ -45,7 +45,13 @@ impl AsFd for Signals {
 
 /// The size of the caller's terminal; unknown if standard input and output are none.
 pub fn size() -> TerminalSize {
-    let size = rustix::termios::tcgetwinsize(io::stdin()).or_else(|_| rustix::termios::tcgetwinsize(io::stdout()));
+    let stdin = size_of(io::stdin());
+    if stdin == TerminalSize::default() { size_of(io::stdout()) } else { stdin }
+}
+
+/// The size of a terminal; unknown if it is none.
+pub(crate) fn size_of(terminal: impl AsFd) -> TerminalSize {
+    let size = rustix::termios::tcgetwinsize(terminal);
     size.map_or(TerminalSize::default(), |size| TerminalSize { rows: size.ws_row, columns: size.ws_col })
 }
 

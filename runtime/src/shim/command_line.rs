@@ -14,10 +14,12 @@ pub enum Mode {
     Run(PathBuf),
     /// A process in a running container, from a bundle.
     Exec(PathBuf),
+    /// The second holder of a container's terminal.
+    Hold,
 }
 
 /// How it is called.
-pub const USAGE: &str = "usage: container-shim monitor STATE-DIR RUN-DIR ID [--adopt | --attend] | run BUNDLE | exec BUNDLE";
+pub const USAGE: &str = "usage: container-shim monitor STATE-DIR RUN-DIR ID [--adopt | --attend] | run BUNDLE | exec BUNDLE | hold ID";
 
 /// Reads the arguments after the program's name; `None` if they make no sense.
 pub fn parse(arguments: &[OsString]) -> Option<Mode> {
@@ -26,6 +28,7 @@ pub fn parse(arguments: &[OsString]) -> Option<Mode> {
     match words[..] {
         [mode, bundle] if is(mode, "run") => Some(Mode::Run(bundle.into())),
         [mode, bundle] if is(mode, "exec") => Some(Mode::Exec(bundle.into())),
+        [mode, _id] if is(mode, "hold") => Some(Mode::Hold),
         [mode, state, run, id] if is(mode, "monitor") => monitor(state, run, id, Task::Start),
         [mode, state, run, id, attend] if is(mode, "monitor") && is(attend, "--attend") => monitor(state, run, id, Task::StartAttended),
         [mode, state, run, id, adopt] if is(mode, "monitor") && is(adopt, "--adopt") => monitor(state, run, id, Task::Adopt),
@@ -50,6 +53,8 @@ mod tests {
     #[test]
     fn modes_are_told_apart() {
         assert_eq!(parse_text("run /b"), Some(Mode::Run("/b".into())));
+        assert_eq!(parse_text("hold web@1"), Some(Mode::Hold));
+        assert!(matches!(parse_text("monitor /s /r web@1 --attend"), Some(Mode::Monitor(Arguments { task: Task::StartAttended, .. }))));
         assert!(matches!(parse_text("monitor /s /r web@1 --adopt"), Some(Mode::Monitor(Arguments { task: Task::Adopt, .. }))));
         assert!(matches!(parse_text("monitor /s /r web@1"), Some(Mode::Monitor(Arguments { task: Task::Start, .. }))));
         for nonsense in ["", "run", "monitor /s /r web", "monitor /s /r web@1 --other", "attach x"] {

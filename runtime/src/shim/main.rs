@@ -1,18 +1,24 @@
 //! `container-shim`: the small program beside each container, and the one that starts every process in one.
 
 use runtime::shim::command_line::{self, Mode};
-use runtime::shim::{complain, exec, monitor, run};
+use runtime::shim::{complain, exec, hold, monitor, run};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let mode = command_line::parse(&arguments);
+    if mode == Some(Mode::Hold) {
+        // It enters no container.
+        return exit(hold::hold());
+    }
     if let Err(error) = runtime::process::protect_own_binary() {
         complain(&runtime::shim::chain(&error));
         return exit(runtime::shim::CODE_OURS);
     }
     // Run by descriptor it would be listed under the descriptor's number. A name is a convenience: no error.
     let _ = rustix::thread::set_name(c"container-shim");
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    match command_line::parse(&arguments) {
+    match mode {
+        Some(Mode::Hold) => exit(hold::hold()),
         Some(Mode::Monitor(arguments)) => monitor::main(arguments),
         Some(Mode::Run(bundle)) => exit(run::run(&bundle)),
         Some(Mode::Exec(bundle)) => exit(exec::exec(&bundle)),

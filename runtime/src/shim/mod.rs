@@ -12,6 +12,7 @@ pub mod exec;
 pub mod fifo;
 mod foreground;
 pub mod frame;
+pub mod hold;
 pub mod log;
 pub mod monitor;
 pub mod policy;

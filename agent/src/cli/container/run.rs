@@ -162,7 +162,7 @@ fn attempt(args: &RunArgs, session: &Session) -> Result<u8, NotRun> {
         return Ok(exit::DONE);
     }
     let attachment = attendant.and_then(Attendant::into_attachment);
-    let ended = match foreground(args, session, &engine, &id, attachment)? {
+    let ended = match foreground(args, session, &id, attachment)? {
         Stayed::Ended(ended) => ended,
         Stayed::Left(code) => return Ok(code),
     };
@@ -256,13 +256,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 
 /// Stays with it until it has ended or the caller leaves. What is typed at a terminal is the container's, signals too; without one
 /// they stop it.
-fn foreground(
-    args: &RunArgs,
-    session: &Session,
-    engine: &Engine,
-    id: &ContainerId,
-    attachment: Option<Attachment>,
-) -> Result<Stayed, Failure> {
+fn foreground(args: &RunArgs, session: &Session, id: &ContainerId, attachment: Option<Attachment>) -> Result<Stayed, Failure> {
     let on_signal = if args.tty && args.interactive { OnSignal::Leave } else { OnSignal::Ignore };
     let manner = Manner::new(&args.leaving.detach_keys, on_signal).context("listen to signals")?;
     if on_signal == OnSignal::Ignore {
@@ -270,7 +264,7 @@ fn foreground(
     }
     match attachment {
         Some(attachment) => stay(session, id, attachment, &manner),
-        None => read_logs(session, engine, id).map(Stayed::Ended),
+        None => read_logs(session, id).map(Stayed::Ended),
     }
 }
 
@@ -388,8 +382,8 @@ fn stop_when_told(session: &Session, id: &ContainerId) -> Result<(), Failure> {
 }
 
 /// Shows what it writes until it has exited, and says how it did.
-fn read_logs(session: &Session, engine: &Engine, id: &ContainerId) -> Result<Exit, Failure> {
-    let places = engine.places();
+fn read_logs(session: &Session, id: &ContainerId) -> Result<Exit, Failure> {
+    let places = &session.places;
     let short = container::wait(places, id, WaitCondition::Exited, Some(SHORT))?;
     let follow = match short {
         Waited::TimedOut(_) => Follow::UntilExit,

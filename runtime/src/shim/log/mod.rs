@@ -4,6 +4,7 @@
 //! the file, and only then taken out of the pipe. A shim that is killed in between leaves the pipe as it was.
 //!
 //! ```text
+//!                         ┌──► clients that have attached, as it comes
 //!  container ──► pipe ──tee──► cut into lines ──► docker json-file records ──► current.log ──► .1 ──► .2
 //!                  ▲────────── taken out once written ─────────────┘
 //! ```

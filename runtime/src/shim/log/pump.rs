@@ -247,6 +247,30 @@ mod tests {
     }
 
     #[test]
+    fn clients_see_every_byte_once_and_before_its_line_ends() {
+        use std::io::Read as _;
+        let mut rig = rig();
+        let (start, later) = (Instant::now(), Instant::now() + UNFINISHED_MAX);
+        let (mut client, theirs) = std::os::unix::net::UnixStream::pair().expect("pair");
+        rig.bench.audience.admit(theirs, &crate::shim::protocol::Reply::Error { problem: String::new() });
+        for (written, now) in [("one\nlog", start), ("in: ", start), ("", later), ("two", later), ("\n", later)] {
+            rig.writer.write_all(written.as_bytes()).expect("write");
+            while rig.pump(now) == Moved::Some {}
+        }
+        drop(rig.bench);
+        let mut seen = Vec::new();
+        client.read_to_end(&mut seen).expect("read");
+        let greeting = seen.iter().position(|byte| *byte == b'\n').expect("a line") + 1;
+        let mut rest = &seen[greeting..];
+        let mut shown = Vec::new();
+        while let Ok(Some(frame)) = crate::shim::frame::first(rest) {
+            shown.push(String::from_utf8_lossy(frame.payload).into_owned());
+            rest = &rest[frame.length()..];
+        }
+        assert_eq!(shown, ["one\nlog", "in: ", "two", "\n"]);
+    }
+
+    #[test]
     fn long_lines_are_split_and_whole() {
         let mut rig = rig();
         let start = Instant::now();

@@ -65,6 +65,7 @@ impl Monitor {
                     // A stop that the predecessor did not finish: its end is then no reason to start it again.
                     ending: self.is_stopped_by_user().then_some(Ending { kill_at: None, then: Then::Stay }),
                 });
+                self.resume_terminal();
                 if liveness::of(process) == Liveness::Gone {
                     self.end(Outcome::Unknown, now);
                 }

@@ -7,6 +7,7 @@ use crate::container::state::{ContainerState, Exit, Phase};
 use crate::process::{self, StartError, Started, Stdio, TerminalSize};
 use crate::shim::audience::{Act, CLIENTS_MAX, Ear};
 use crate::shim::fifo;
+use crate::shim::hold::{self, Holder};
 use crate::shim::log::cut::Tail;
 use crate::shim::log::pump::Moved;
 use crate::shim::protocol::Reply;
@@ -50,10 +51,27 @@ impl Monitor {
 
     /// Takes the terminal of a process that has just been started.
     pub(super) fn use_terminal(&mut self, started: &mut Started) {
-        self.terminal = started.terminal.take().map(Terminal::new).transpose().unwrap_or_else(|error| {
-            self.note("prepare the terminal", &error);
-            None
-        });
+        let Some(master) = started.terminal.take() else { return };
+        let holder = Holder::start(&self.ground.run, &self.ground.id, master.as_fd(), started.pidfd.as_fd());
+        // Without it there is a terminal all the same.
+        let holder = holder.map_err(|error| self.note("have the terminal held", &error)).ok();
+        let terminal = Terminal::new(master, holder).map_err(|error| self.note("prepare the terminal", &error));
+        self.terminal = terminal.ok();
+    }
+
+    /// Takes over the terminal of a process that a predecessor started.
+    pub(super) fn resume_terminal(&mut self) {
+        if !self.config.tty {
+            return;
+        }
+        match hold::take_over(&self.ground.run) {
+            Ok(Some((master, size))) => {
+                self.size = size;
+                self.terminal = Terminal::new(master, None).map_err(|error| self.note("prepare the terminal", &error)).ok();
+            }
+            Ok(None) => {}
+            Err(error) => self.note("take over the terminal", &error),
+        }
     }
 
     /// Takes in a client that wants to attach.
@@ -73,9 +91,7 @@ impl Monitor {
         let runs = matches!(self.life, Life::Running(_));
         match () {
             () if !runs => Some("it is not running".to_owned()),
-            () if self.config.tty && self.terminal.is_none() => {
-                Some("its terminal ended with a shim that was killed; restart it for a new one".to_owned())
-            }
+            () if self.config.tty && self.terminal.is_none() => Some("its terminal is lost; restart it for a new one".to_owned()),
             () if !self.logs.bench.audience.has_room() => Some(format!("{CLIENTS_MAX} clients are attached already")),
             () => None,
         }

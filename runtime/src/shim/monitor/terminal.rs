@@ -1,10 +1,9 @@
 //! The master side of a container's terminal. Its output takes the way of any other output, by the pipe `stdout` to log and clients;
 //! what clients type goes straight in.
-//!
-//! It lives with its shim: the kernel hangs up on the container when the last holder of this side ends (pty(7)).
 
 use crate::console;
 use crate::process::TerminalSize;
+use crate::shim::hold::Holder;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use std::io;
@@ -23,12 +22,14 @@ pub(super) struct Terminal {
     typed: Vec<u8>,
     /// Nobody has it open; it is looked at again then.
     closed_until: Option<Instant>,
+    /// Who keeps it alive should we be killed; `None` if nobody could be found, or a predecessor's does.
+    _holder: Option<Holder>,
 }
 
 impl Terminal {
-    pub(super) fn new(master: OwnedFd) -> io::Result<Self> {
+    pub(super) fn new(master: OwnedFd, holder: Option<Holder>) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&master, true)?;
-        Ok(Self { master, typed: Vec::new(), closed_until: None })
+        Ok(Self { master, typed: Vec::new(), closed_until: None, _holder: holder })
     }
 
     /// What to wait for. Output is of interest only while somebody can take it.
