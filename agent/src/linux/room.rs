@@ -5,8 +5,11 @@ use crate::ledger::Ledger;
 use crate::registry::remove_garbage;
 use crate::settings::Settings;
 use runtime::engine::{Engine, Room, UnusedImages};
-use runtime::image::store::{Alone, NoRoom, no_room};
+use runtime::image::store::{self, NoRoom, StoreError, no_room};
 use std::time::{Duration, Instant};
+
+/// Gets the store for oneself.
+type Alone<'a> = dyn Fn() -> Result<store::Alone, StoreError> + 'a;
 
 /// How often room is made for one thing: the size of a layer is only known when it is unpacked, so that once may not be enough.
 const ATTEMPTS_MAX: usize = 4;
@@ -28,8 +31,7 @@ pub fn with_room<T, E: std::error::Error + 'static>(
             Err(error) => error,
         };
         let Some(refusal) = no_room(&error) else { return Err(error) };
-        let Ok(alone) = engine.images().alone_in_time() else { return Err(error) };
-        match make_room(engine, &alone, refusal.missing(), UnusedImages::Remove) {
+        match make_room(engine, &|| engine.images().alone_in_time(), refusal.missing(), UnusedImages::Remove) {
             Some(freed) => progress(&format!("{refusal}; removed what nothing needs: {}", crate::cli::render::size(freed))),
             None => return Err(error),
         }
@@ -44,28 +46,28 @@ const REGISTRY_WAIT_MAX: Duration = Duration::from_secs(15);
 /// Images that have a name stay: they are served, and whoever may push is not thereby the one who removes them.
 pub fn make_room_for_push(engine: &Engine, refusal: NoRoom) {
     let until = Instant::now() + REGISTRY_WAIT_MAX;
-    match engine.images().alone_while(&|| Instant::now() < until) {
-        Ok(alone) => drop(make_room(engine, &alone, refusal.missing(), UnusedImages::Keep)),
-        Err(error) => tracing::warn!(error = crate::host::chain(&error), "no room could be made"),
-    }
+    make_room(engine, &|| engine.images().alone_while(&|| Instant::now() < until), refusal.missing(), UnusedImages::Keep);
 }
 
-/// Bytes that were freed; `None` if what is missing is not to be had.
-fn make_room(engine: &Engine, alone: &Alone, missing: u64, unused: UnusedImages) -> Option<u64> {
-    let pushed = remove_garbage(&engine.places().registry()).ok()?;
+/// Bytes that were freed; `None` if what is missing is not to be had. `alone` waits until nobody adds to the store.
+fn make_room(engine: &Engine, alone: &Alone<'_>, missing: u64, unused: UnusedImages) -> Option<u64> {
+    let told = |error: &dyn std::error::Error| tracing::warn!(error = crate::host::chain(error), "no room could be made");
+    // Before the store is ours: who changes names of the registry may wait for the store.
+    let pushed = remove_garbage(&engine.places().registry()).inspect_err(|error| told(error)).ok()?;
     if pushed >= missing {
         return Some(pushed);
     }
     let missing = missing - pushed;
+    let alone = alone().inspect_err(|error| told(error)).ok()?;
     let settings = Settings::read(&engine.places().config).ok()?;
     let ledger = Ledger::read(&engine.places().ledger()).ok()?;
     let needed = needed(engine, ledger.as_ref(), settings.generations).ok()?;
     for bytes in [missing.saturating_add(SLACK_BYTES), missing] {
-        match engine.make_room(alone, &needed, bytes, unused) {
+        match engine.make_room(&alone, &needed, bytes, unused) {
             Ok(Room::Made(freed)) if freed.bytes > 0 => return Some(pushed + freed.bytes),
             Ok(Room::Made(_) | Room::Lacking { .. }) => {}
             Err(error) => {
-                tracing::warn!(error = crate::host::chain(&error), "no room could be made");
+                told(&error);
                 return None;
             }
         }

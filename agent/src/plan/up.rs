@@ -39,7 +39,8 @@ pub(super) struct Done {
     pub(super) stopped: BTreeMap<ContainerId, usize>,
 }
 
-/// Writes our nftables table anew if it is broken: everything that touches it comes after.
+/// Writes our nftables table anew if it is broken: everything that is made in it comes after. What goes may go before: of the last
+/// network nothing comes back.
 pub(super) fn firewall(site: &Site<'_>, draft: &mut Draft) -> Option<usize> {
     match site.actual.firewall {
         Firewall::Intact => None,

@@ -115,7 +115,12 @@ impl FirewallState {
 /// is done if none does. Only a table whose chains, rules or sets are not ours is replaced as a whole: also in one transaction,
 /// but a packet on its way through the old rules at that instant may find their sets empty and a new connection be refused
 /// (seen twice in a thousand replacements, under 17,000 new connections a second; never when elements change).
+///
+/// Without a network there is no table: the last one takes it along, and whoever mends it meanwhile must not bring it back.
 pub fn rebuild_firewall(places: &Places, networks: &BTreeMap<Name, NetworkRecord>, traffic: &Traffic) -> Result<(), NetworkError> {
+    if networks.is_empty() {
+        return remove_firewall(places);
+    }
     converge(places, &Contents::new(places, networks, &published(networks, traffic)?))?;
     names::write_names(places, networks, traffic)
 }

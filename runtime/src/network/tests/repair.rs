@@ -5,8 +5,9 @@ use super::super::netlink::{Family, Socket};
 use super::super::{
     FirewallState, Links, NetworkError, bridge_name, connect, disconnect, ensure_network, list_networks, rebuild_firewall, remove_network,
 };
-use super::host::{Host, UPLINK, ask_tcp, endpoint, inside, on_a_host, record, serve, set_traffic, traffic, try_tcp};
+use super::host::{Host, UPLINK, ask_tcp, endpoint, inside, nft_ruleset, on_a_host, record, serve, set_traffic, traffic, try_tcp};
 use crate::places::Places;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::process::Command;
 
@@ -193,6 +194,19 @@ fn a_change_over_a_flushed_table_writes_all_of_it() {
         set_traffic(&host.places, &one, &two).unwrap();
         let state = FirewallState::read(&host.places).unwrap();
         assert_eq!(state.faults(&host.places, &host.networks, &two).unwrap(), Default::default());
+    });
+}
+
+#[test]
+fn a_table_that_is_mended_after_the_last_network_went_does_not_come_back() {
+    on_a_host(|host| {
+        host.network("shop", "10.77.0.0/24", false);
+        let Some(there) = nft_ruleset() else { return };
+        remove_network(&host.places, &"shop".parse().unwrap()).unwrap();
+        rebuild_firewall(&host.places, &BTreeMap::new(), &traffic(&[])).unwrap();
+        let left = nft_ruleset().unwrap();
+        let table = format!("table ip {}", host.places.instance());
+        assert!(there.contains(&table) && !left.contains(&table), "{left}");
     });
 }
 
