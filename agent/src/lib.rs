@@ -6,6 +6,7 @@ pub mod clock;
 pub mod cycle;
 pub mod daemon;
 pub mod host;
+mod human;
 pub mod ledger;
 pub mod linux;
 pub mod plan;

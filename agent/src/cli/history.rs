@@ -1,8 +1,9 @@
 //! `agent history`: what was applied, when, and how it went.
 
-use super::render::{age_of, paint, style};
+use super::render::{paint, style};
 use super::{Outcome, Session, exit};
 use crate::clock::rfc3339;
+use crate::human::age_of;
 use crate::ledger::{DESTROYED, OutcomeKind};
 use clap::Args;
 

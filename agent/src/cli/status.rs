@@ -1,9 +1,10 @@
 //! `agent status`: what this host is made to match, and how far it does.
 
-use super::render::{age_of, paint, style};
+use super::render::{paint, style};
 use super::{Failure, Outcome, Session, exit};
 use crate::clock::rfc3339;
 use crate::daemon::{Status, is_watched};
+use crate::human::age_of;
 use crate::ledger::{DESTROYED, OutcomeKind};
 use clap::Args;
 

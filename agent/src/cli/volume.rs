@@ -1,9 +1,9 @@
 //! `agent volume …`.
 
 use super::missing::missing;
-use super::render::size;
 use super::template::Format;
 use super::{Failure, Outcome, Session, exit};
+use crate::human::size;
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use runtime::engine::Engine;

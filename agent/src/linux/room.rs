@@ -32,7 +32,7 @@ pub fn with_room<T, E: std::error::Error + 'static>(
         };
         let Some(refusal) = no_room(&error) else { return Err(error) };
         match make_room(engine, &|| engine.images().alone_in_time(), refusal.missing(), UnusedImages::Remove) {
-            Some(freed) => progress(&format!("{refusal}; removed what nothing needs: {}", crate::cli::render::size(freed))),
+            Some(freed) => progress(&format!("{refusal}; removed what nothing needs: {}", crate::human::size(freed))),
             None => return Err(error),
         }
     }

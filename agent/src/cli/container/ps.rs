@@ -1,8 +1,9 @@
 //! `agent container ps`.
 
-use crate::cli::render::{self, age, paint, style};
+use crate::cli::render::{paint, style};
 use crate::cli::template::Format;
 use crate::cli::{Outcome, Session, exit};
+use crate::human::age;
 use clap::Args;
 use runtime::container::state::{ContainerState, ExitCause, Health, Phase, Timestamp};
 use runtime::container::{ContainerError, Snapshot};
@@ -225,7 +226,7 @@ pub(super) fn status(state: &ContainerState, now: Timestamp) -> String {
             format!("Up {}{health}", since(*start))
         }
         Phase::Restarting { exit, due } => {
-            format!("Restarting ({}) in {}{}", exit.code, render::age((due.0 - now.0) / 1_000_000_000 + 1), cause(&exit.cause))
+            format!("Restarting ({}) in {}{}", exit.code, crate::human::age((due.0 - now.0) / 1_000_000_000 + 1), cause(&exit.cause))
         }
         Phase::Exited { exit } => format!("Exited ({}) {} ago{}", exit.code, since(exit.finished), cause(&exit.cause)),
     }

@@ -1,8 +1,9 @@
 //! `agent container stats`.
 
 use super::find::find;
-use crate::cli::render::{Size, fit, size, table};
+use crate::cli::render::{Size, fit, table};
 use crate::cli::{Outcome, Session, exit};
+use crate::human::size;
 use clap::Args;
 use runtime::container::state::Phase;
 use runtime::container::{self, Stats};

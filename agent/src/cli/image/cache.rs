@@ -1,9 +1,9 @@
 //! `agent image cache …`: what builds keep: the directories of `RUN --mount=type=cache`, and cached steps.
 
-use crate::cli::render::{age, size};
 use crate::cli::system::prune::{Sweep, sweep};
 use crate::cli::until::{self, Until};
 use crate::cli::{Failure, Outcome, Session, exit};
+use crate::human::{age, size};
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use runtime::builder::{CacheMount, CacheMounts};

@@ -1,8 +1,8 @@
 //! `agent image history`: docker's columns, newest step first.
 
 use super::find::find;
-use crate::cli::render::{made, size};
 use crate::cli::{Outcome, Session, exit};
+use crate::human::{made, size};
 use clap::Args;
 use serde::Serialize;
 

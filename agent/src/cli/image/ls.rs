@@ -1,9 +1,9 @@
 //! `agent image ls`.
 
 use super::find::reference;
-use crate::cli::render::{age, size};
 use crate::cli::template::Format;
 use crate::cli::{Outcome, Session, exit};
+use crate::human::{age, size};
 use clap::Args;
 use runtime::engine::Engine;
 use runtime::image::archive::save::familiar;

@@ -1,7 +1,8 @@
 //! `agent system df`: what takes disk, and what of it could be freed. Every byte counts once, whoever shares it.
 
-use crate::cli::render::{Render, age, made, size};
+use crate::cli::render::Render;
 use crate::cli::{Outcome, Session, exit};
+use crate::human::{age, made, size};
 use crate::registry::Holdings;
 use clap::Args;
 use runtime::builder::cache::CachedStep;

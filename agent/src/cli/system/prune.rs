@@ -1,8 +1,9 @@
 //! `agent system prune`: removes what nothing uses, after showing it. What a site needs is never among it.
 
-use crate::cli::render::{Render, size};
+use crate::cli::render::Render;
 use crate::cli::until::{self, Until};
 use crate::cli::{Failure, Outcome, Session, exit};
+use crate::human::size;
 use crate::linux::{collect_snapshots, unused_snapshots};
 use crate::registry::{Holdings, remove_garbage};
 use anyhow::anyhow;

@@ -1,7 +1,8 @@
 //! The view of builds, pulls and pushes: steps with their times and the last lines of those that run, layers with bytes and rates.
 
 use super::{Look, Row, View, lay_out, seconds};
-use crate::cli::render::{Size, size, tame};
+use crate::cli::render::{Size, tame};
+use crate::human::size;
 use crate::progress::Progress;
 use runtime::builder::{BuildEvent, StepEvent, StepLabel};
 use runtime::image::manifest::Descriptor;
