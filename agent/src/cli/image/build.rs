@@ -17,7 +17,6 @@ use runtime::builder::{BuildRequest, Caching, HostNetwork, InlineCache};
 use runtime::engine::Engine;
 use runtime::image::ImageId;
 use spec::value::Digest;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Build an image from a Dockerfile.
@@ -139,8 +138,8 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
         dockerfile: args.file.clone(),
         inline: context.inline.clone(),
         contexts: context.contexts.clone(),
-        args: pairs(&args.build_arg),
-        labels: labels(&args.label),
+        args: given::arguments(&args.build_arg),
+        labels: given::labels(&args.label),
         target: args.target.clone(),
         caching: caching(args),
         network: match args.network {
@@ -239,7 +238,7 @@ fn metadata(manifest: Option<Digest>, image: &ImageId, names: &[String]) -> serd
 
 /// A build argument that BuildKit takes as an option.
 fn git_directory(args: &BuildArgs) -> GitDirectory {
-    match pairs(&args.build_arg).get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").map(String::as_str) {
+    match given::arguments(&args.build_arg).get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").map(String::as_str) {
         Some("1" | "true") => GitDirectory::Keep,
         Some(_) | None => GitDirectory::Omit,
     }
@@ -251,20 +250,4 @@ fn caching(args: &BuildArgs) -> Caching {
         (false, true) => Caching::Use,
         (false, false) => Caching::IgnoreStages(args.no_cache_filter.iter().map(|name| name.to_ascii_lowercase()).collect()),
     }
-}
-
-/// `KEY=value`; as with docker a bare `KEY` is a label without a value.
-fn labels(texts: &[String]) -> BTreeMap<String, String> {
-    let pair =
-        |text: &String| text.split_once('=').map_or((text.clone(), String::new()), |(key, value)| (key.to_owned(), value.to_owned()));
-    texts.iter().map(pair).collect()
-}
-
-/// `KEY=value`; as with docker a bare `KEY` takes the value from the environment, and nothing if there is none.
-pub(super) fn pairs(texts: &[String]) -> BTreeMap<String, String> {
-    let pair = |text: &String| match text.split_once('=') {
-        Some((key, value)) => Some((key.to_owned(), value.to_owned())),
-        None => Some((text.clone(), std::env::var(text).ok()?)),
-    };
-    texts.iter().filter_map(pair).collect()
 }

@@ -1,4 +1,4 @@
-//! What a build is given besides its context: secrets and ssh agents, in the words docker has for them.
+//! What a build is given besides its context: arguments, labels, secrets and ssh agents, in the words docker has for them.
 
 use crate::cli::Failure;
 use anyhow::{Context as _, anyhow};
@@ -15,6 +15,22 @@ pub(super) fn read(secrets: &[String], agents: &[String]) -> Result<Given, Failu
         secrets: secrets.iter().map(|text| secret(text)).collect::<Result<_, _>>()?,
         agents: agents.iter().map(|text| agent(text)).collect::<Result<_, _>>()?,
     })
+}
+
+/// `KEY=value`; as with docker a bare `KEY` is a label without a value.
+pub(super) fn labels(texts: &[String]) -> BTreeMap<String, String> {
+    let pair =
+        |text: &String| text.split_once('=').map_or((text.clone(), String::new()), |(key, value)| (key.to_owned(), value.to_owned()));
+    texts.iter().map(pair).collect()
+}
+
+/// `KEY=value`; as with docker a bare `KEY` takes the value from the environment, and nothing if there is none.
+pub(super) fn arguments(texts: &[String]) -> BTreeMap<String, String> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((key, value)) => Some((key.to_owned(), value.to_owned())),
+        None => Some((text.clone(), std::env::var(text).ok()?)),
+    };
+    texts.iter().filter_map(pair).collect()
 }
 
 /// `id=ID`, then `src=FILE` or `env=VARIABLE`; with neither the variable of that name, or the file.

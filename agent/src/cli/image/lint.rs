@@ -1,6 +1,6 @@
 //! `agent image lint`: BuildKit's checks of a Dockerfile, each finding with its place and a remedy.
 
-use super::build::pairs;
+use super::given::arguments;
 use crate::cli::render::{paint, style};
 use crate::cli::{Failure, Outcome, Session, exit};
 use anyhow::{Context as _, anyhow};
@@ -50,7 +50,7 @@ struct Checked {
 
 pub(super) fn run(args: &LintArgs, session: &Session) -> Outcome {
     let checked = open(&args.path, &args.file)?;
-    let given = pairs(&args.build_arg);
+    let given = arguments(&args.build_arg);
     let (file, mut errors) = file::read(&checked.name, &checked.text);
     let findings = check(&file, &checked.ignored, &given, session).unwrap_or_else(|error| {
         errors.push(error);
