@@ -91,7 +91,7 @@ impl BuildContext {
         let Some(git) = git_reference(text) else { return Ok(PathBuf::from(text)) };
         let mut git = git?;
         git.keep_git_dir |= keep == GitDirectory::Keep;
-        let tree = Repositories { state: engine.places().state.clone(), images: engine.images().clone() }.fetch(&git)?;
+        let tree = Repositories { places: engine.places().clone(), images: engine.images().clone() }.fetch(&git)?;
         let root = tree.root.clone();
         let directory = match &git.subdirectory {
             None => root.clone(),

@@ -239,7 +239,7 @@ fn build(
 /// A build by this engine, with nothing said but its context.
 pub fn build_request(engine: &Engine, context: PathBuf) -> BuildRequest {
     let places = engine.places().clone();
-    let git = Repositories { state: places.state.clone(), images: engine.images().clone() };
+    let git = Repositories { places: places.clone(), images: engine.images().clone() };
     BuildRequest { git: Some(Arc::new(git)), ..BuildRequest::new(context, runtime::container::shim_executable(), places) }
 }
 

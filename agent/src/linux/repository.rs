@@ -2,12 +2,14 @@
 
 use super::content::copy;
 use crate::host::chain;
+use crate::ledger::Ledger;
 use crate::source::{Checkout, Revision, Source, SourceOptions, SourceSpec, submodules};
 use runtime::builder::remote::{GitFetch, GitReference, GitTree};
 use runtime::image::store::ImageStore;
+use runtime::places::Places;
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tracing::warn;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -20,8 +22,8 @@ const DEPTH_MAX: usize = 8;
 /// Fetches into the agent's state directory: a commit that is here already is not transferred again.
 #[derive(Debug, Clone)]
 pub(super) struct Repositories {
-    /// The agent's state directory.
-    pub(super) state: PathBuf,
+    /// Directories of the instance.
+    pub(super) places: Places,
     /// Where trees are put together that are not just a commit's.
     pub(super) images: ImageStore,
 }
@@ -61,13 +63,23 @@ impl Repositories {
     fn checkout(&self, remote: &str, reference: Option<String>) -> Result<Fetched, BoxError> {
         let options = SourceOptions { branch: reference, ..SourceOptions::default() };
         let spec = SourceSpec::parse(remote, options).map_err(|error| format!("{error} ({})", error.hint))?;
-        let source = Source::open(spec, &self.state)?;
+        let source = Source::open(spec, &self.places.state)?;
         let checkout = source.fetch().map_err(|error| chain(&error))?;
-        // A branch that moves leaves a checkout each time; whoever reads an older one holds it.
-        if let Err(error) = source.prune(&BTreeSet::new()) {
-            warn!(error = chain(&error), "old checkouts could not be removed");
+        if let Err(error) = self.prune(&source) {
+            warn!(error, "old checkouts could not be removed");
         }
         Ok(Fetched { source, checkout })
+    }
+
+    /// A branch that moves leaves a checkout each time. Whoever reads an older one holds it; where it is the source of a site, too, the
+    /// last good one stays to fall back on.
+    fn prune(&self, source: &Source) -> Result<(), String> {
+        let sites = match Ledger::read(&self.places.ledger()).map_err(|error| chain(&error))? {
+            Some(ledger) => ledger.sites().map_err(|error| chain(&error))?,
+            None => Vec::new(),
+        };
+        let keep: BTreeSet<_> = sites.iter().filter_map(|site| site.good_revision.as_ref()?.commit().cloned()).collect();
+        source.prune(&keep).map(drop).map_err(|error| chain(&error))
     }
 
     /// Fills the directories of a repository's submodules, and of theirs.
