@@ -69,9 +69,14 @@ impl Terminal {
         Ok(modes.local_modes.contains(cooked) && modes.output_modes.contains(OutputModes::OPOST))
     }
 
+    /// The program's process id: everything before it becomes it.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends the program a signal by name.
     pub fn signal(&self, signal: &str) -> Result<()> {
-        let status = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status()?;
+        let status = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status()?;
         if status.success() { Ok(()) } else { bail!("kill -{signal}") }
     }
 

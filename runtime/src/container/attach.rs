@@ -4,7 +4,7 @@ use super::client::{self, ANSWER_MAX};
 use super::config::ContainerConfig;
 use super::document::read_config;
 use super::error::ContainerError;
-use super::list::running_process;
+use super::list::{read_state, running_process};
 use super::lock::{self, Lock};
 use super::start::{adopt_locked, start_before};
 use crate::places::Places;
@@ -60,15 +60,24 @@ pub fn attach(places: &Places, id: &ContainerId, request: AttachRequest) -> Resu
 
 fn attach_locked(places: &Places, id: &ContainerId, request: AttachRequest, held: &Lock) -> Result<Attachment, ContainerError> {
     let config = read_config(places, id)?;
+    let not_running = || ContainerError::NotRunning { id: id.clone() };
     if running_process(&adopt_locked(places, id, held)?).is_none() {
-        return Err(ContainerError::NotRunning { id: id.clone() });
+        return Err(not_running());
     }
-    let broken = |source| ContainerError::Shim { id: id.clone(), source };
-    let run = places.container_run(id);
-    let socket = client::connect(&run).map_err(broken)?;
+    match join(places, &config, request) {
+        // It ended, and its shim with it, between the two.
+        Err(ContainerError::Shim { .. }) if running_process(&read_state(places, id)?).is_none() => Err(not_running()),
+        joined => joined,
+    }
+}
+
+fn join(places: &Places, config: &ContainerConfig, request: AttachRequest) -> Result<Attachment, ContainerError> {
+    let broken = |source| ContainerError::Shim { id: config.id.clone(), source };
+    let socket = client::connect(&places.container_run(&config.id)).map_err(broken)?;
     ask(&socket, request).map_err(broken)?;
-    let attachment = joined(places, &config, socket, request)?;
-    attachment.redraw(request.size).map_err(broken)?;
+    let attachment = joined(places, config, socket, request)?;
+    // A few bytes for an empty socket; that its shim is gone, and why, shows where it is read.
+    let _ = attachment.redraw(request.size);
     Ok(attachment)
 }
 

@@ -12,6 +12,7 @@ use super::state::{ContainerState, Phase};
 use crate::places::Places;
 use crate::shim::fifo;
 use crate::shim::protocol::{LINE_BYTES_MAX, Reply, Request};
+use crate::sys;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use spec::value::ContainerId;
 use std::ffi::OsString;
@@ -138,6 +139,8 @@ fn spawn(places: &Places, id: &ContainerId, lock: &Lock, task: Task, stdin: Stdi
         Task::StartAttended => arguments.push("--attend".into()),
         Task::Adopt => arguments.push("--adopt".into()),
     }
+    // What our own caller left open for us, say a lock of flock(1), would be the shim's as long as the container lives.
+    sys::close_on_exec_from(3).map_err(unusable)?;
     let mut child = Command::new(&path)
         .args(arguments)
         .env_clear()

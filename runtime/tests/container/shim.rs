@@ -126,3 +126,15 @@ fn many_starts_at_once_make_one_container() {
     });
     eventually("it wrote", || host.stdout(&config.id) == "started\n");
 }
+
+#[test]
+fn a_shim_keeps_nothing_of_its_starter_open() {
+    let Some(host) = host() else { return };
+    let lock = tempfile::NamedTempFile::new().expect("file");
+    rustix::io::fcntl_setfd(&lock, rustix::io::FdFlags::empty()).expect("as a shell leaves it");
+    let config = host.config("clean@1", "sleep 1000");
+    let shim = host.run(&config).shim.expect("shim");
+    let open = std::fs::read_dir(format!("/proc/{}/fd", shim.pid)).expect("descriptors");
+    let open: Vec<_> = open.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
+    assert!(!open.iter().any(|path| path == lock.path()), "{open:?}");
+}

@@ -1,6 +1,6 @@
 //! `agent container attach`.
 
-use super::attend::{Leaving, Stayed, code_of, request, stay};
+use super::attend::{Leaving, request, stay};
 use super::find::find_one;
 use crate::cli::{Outcome, Session};
 use anyhow::Context as _;
@@ -29,7 +29,7 @@ pub(super) fn run(args: &AttachArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
     let id = find_one(&engine, &args.container)?;
     let config = container::inspect(engine.places(), &id)?.config;
-    let request = request(config.tty, config.stdin_open && !args.no_stdin)?;
+    let request = request(config.tty, config.stdin_open && !args.no_stdin, "only look: --no-stdin")?;
     let on_signal = match (config.tty, args.sig_proxy) {
         (true, _) => OnSignal::Leave,
         (false, true) => OnSignal::PassOn,
@@ -37,8 +37,5 @@ pub(super) fn run(args: &AttachArgs, session: &Session) -> Outcome {
     };
     let attachment = container::attach(engine.places(), &id, request)?;
     let manner = Manner::new(&args.leaving.detach_keys, on_signal).context("listen to signals")?;
-    match stay(session, &id, attachment, &manner)? {
-        Stayed::Ended(exit) => Ok(code_of(&exit)),
-        Stayed::Left(code) => Ok(code),
-    }
+    stay(session, &id, attachment, &manner).map(|stayed| stayed.code())
 }

@@ -1,13 +1,13 @@
 //! Staying with a container in the foreground, which `run`, `attach` and `start --attach` do.
 
-use crate::cli::{Failure, Session};
+use crate::cli::{Failure, Session, exit};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use runtime::console::{self, keys::DetachKeys};
 use runtime::container::state::{Exit, Phase};
 use runtime::container::{AttachRequest, Attachment, Manner, Parting};
 use spec::value::ContainerId;
-use std::io::IsTerminal as _;
+use std::io::{ErrorKind, IsTerminal as _};
 
 /// How to leave a container that goes on.
 #[derive(Debug, Args)]
@@ -25,20 +25,34 @@ pub(super) enum Stayed {
     Left(u8),
 }
 
+impl Stayed {
+    /// The exit code of who stayed.
+    pub(super) fn code(&self) -> u8 {
+        match self {
+            Self::Ended(exit) => code_of(exit),
+            Self::Left(code) => *code,
+        }
+    }
+}
+
 /// What to ask of a container, which has a terminal or not, for a caller who wants to give it his input or not.
 ///
-/// Errors: a container's terminal can be typed at from another one only.
-pub(super) fn request(tty: bool, stdin: bool) -> Result<AttachRequest, Failure> {
+/// Errors: a container's terminal can be typed at from another one only; `otherwise` is what to do without one.
+pub(super) fn request(tty: bool, stdin: bool, otherwise: &str) -> Result<AttachRequest, Failure> {
     if tty && stdin && !std::io::stdin().is_terminal() {
-        let hint = "input from a pipe or file: leave -t out; no input: leave -i out";
-        return Err(Failure::Error { error: anyhow!("the input device is not a TTY"), hint: Some(hint.to_owned()) });
+        let hint = format!("try it on a terminal, or {otherwise}");
+        return Err(Failure::Error { error: anyhow!("the input device is not a TTY"), hint: Some(hint) });
     }
     Ok(AttachRequest { size: tty.then(console::size), stdin })
 }
 
 /// Stays until it ends or the caller leaves.
 pub(super) fn stay(session: &Session, id: &ContainerId, attachment: Attachment, manner: &Manner<'_>) -> Result<Stayed, Failure> {
-    let parting = attachment.attend(manner).with_context(|| format!("show what {id} writes"))?;
+    let parting = match attachment.attend(manner) {
+        // A reader that went away (`| head`) ends us quietly, as with all else that we print.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(Stayed::Left(exit::DONE)),
+        parting => parting.with_context(|| format!("show what {id} writes"))?,
+    };
     let dropped = |why: &str| {
         let hint = Some(format!("look at it: agent container logs {id}; join it again: agent container attach {id}"));
         Failure::Error { error: anyhow!("no longer attached to {id}: {why}"), hint }
@@ -51,7 +65,7 @@ pub(super) fn stay(session: &Session, id: &ContainerId, attachment: Attachment, 
         Parting::Detached => {
             // The cursor is somewhere in the container's line.
             session.render.say("");
-            Ok(Stayed::Left(0))
+            Ok(Stayed::Left(exit::DONE))
         }
         // As a shell has it.
         Parting::Signal(number) => Ok(Stayed::Left(u8::try_from(128 + number).unwrap_or(u8::MAX))),

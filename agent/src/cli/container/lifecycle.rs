@@ -1,6 +1,6 @@
 //! `agent container start | stop | restart | kill | rm | wait`: each says a line for each container and goes on past failures.
 
-use super::attend::{Leaving, Stayed, code_of, request, stay};
+use super::attend::{Leaving, request, stay};
 use super::find::{find, find_one};
 use crate::cli::{Failure, Outcome, Session, exit};
 use anyhow::{Context as _, anyhow};
@@ -86,14 +86,11 @@ fn start_attached(args: &StartArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
     let id = find_one(&engine, name)?;
     let config = container::inspect(engine.places(), &id)?.config;
-    let request = request(config.tty, config.stdin_open && args.interactive)?;
+    let request = request(config.tty, config.stdin_open && args.interactive, "only look: leave -i out")?;
     let attachment = engine.start_attached(&id, Lead::Now, request)?;
     let on_signal = if config.tty { OnSignal::Leave } else { OnSignal::PassOn };
     let manner = Manner::new(&args.leaving.detach_keys, on_signal).context("listen to signals")?;
-    match stay(session, &id, attachment, &manner)? {
-        Stayed::Ended(exit) => Ok(code_of(&exit)),
-        Stayed::Left(code) => Ok(code),
-    }
+    stay(session, &id, attachment, &manner).map(|stayed| stayed.code())
 }
 
 pub(super) fn stop(args: &StopArgs, session: &Session) -> Outcome {

@@ -52,7 +52,7 @@ pub(crate) struct RunArgs {
     tty: bool,
     #[command(flatten)]
     leaving: Leaving,
-    /// Remove it when it has exited
+    /// Remove it when it has exited, if that is waited for
     #[arg(long)]
     rm: bool,
     /// Its name
@@ -155,7 +155,10 @@ fn attempt(args: &RunArgs, session: &Session) -> Result<u8, NotRun> {
     // Arguments that are wrong are refused before anything is waited for.
     let site = site(args, &name)?;
     let is_attended = (args.interactive || args.tty) && !args.detach;
-    let attendant = is_attended.then(|| request(args.tty, args.interactive)).transpose()?.map(Attendant::new);
+    let attendant = is_attended
+        .then(|| request(args.tty, args.interactive, "leave -t out for input from a pipe or file"))
+        .transpose()?
+        .map(Attendant::new);
     let id = Start { args, session, engine: &engine, attendant: attendant.as_ref() }.start(site, name)?;
     if args.detach {
         session.render.answer("id", &id);
