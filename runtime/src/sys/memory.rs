@@ -29,16 +29,34 @@ pub(crate) fn grow_heap_by(bytes: i32) {
 #[cfg(not(target_env = "gnu"))]
 pub(crate) fn grow_heap_by(_: i32) {}
 
+/// The program comes back from the page cache in pieces of at most so many bytes.
+const PIECE_BYTES: usize = 32 * 1024;
+
 /// Unmaps the pages of our own program's code and constants; what is still needed comes back from the page cache when touched.
 pub(crate) fn forget_program() -> io::Result<()> {
     let own = std::fs::metadata("/proc/self/exe")?.ino();
     let maps = std::fs::read_to_string("/proc/self/maps")?;
     for range in maps.lines().filter_map(|line| unwritten(line, own)) {
-        let start = std::ptr::with_exposed_provenance_mut(range.start);
-        // SAFETY: a private mapping of our executable that was never writable: what is read there afterwards is the file, as before.
-        checked(unsafe { libc::madvise(start, range.len(), libc::MADV_DONTNEED) }.into())?;
+        advise(&range, libc::MADV_DONTNEED)?;
+        cut(range)?;
     }
     Ok(())
+}
+
+/// Cuts a mapping of our program into pieces, by leaving every other one out of core dumps: files are in none anyway. Where a folio of
+/// the page cache fits into a mapping, Linux maps all of it for a single byte (since 6.18 whatever its size, and it may be megabytes).
+fn cut(range: Range<usize>) -> io::Result<()> {
+    for start in range.clone().step_by(PIECE_BYTES).skip(1).step_by(2) {
+        advise(&(start..range.end.min(start + PIECE_BYTES)), libc::MADV_DONTDUMP)?;
+    }
+    Ok(())
+}
+
+/// Advises the kernel on part of a mapping that [`unwritten`] found.
+fn advise(range: &Range<usize>, advice: libc::c_int) -> io::Result<()> {
+    let start = std::ptr::with_exposed_provenance_mut(range.start);
+    // SAFETY: a private mapping of our executable that was never writable: what is read there afterwards is the file, as before.
+    checked(unsafe { libc::madvise(start, range.len(), advice) }.into()).map(drop)
 }
 
 /// The range of a line of proc_pid_maps(5), if it is of the file with this inode and nobody can have written to it: code, as there is
