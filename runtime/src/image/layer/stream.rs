@@ -1,5 +1,5 @@
-//! Byte streams of layers: decompression by content, digests of both sides in the same pass, inflating on a thread of its own
-//! while the other side writes files.
+//! Byte streams of layers: decompression by content, digests of both sides in the same pass, inflating and hashing on threads of
+//! their own while the other side writes files.
 
 use super::{BYTES_MAX, RATIO_FREE_BYTES, RATIO_MAX};
 use sha2::{Digest as _, Sha256};
@@ -7,6 +7,7 @@ use spec::value::Digest;
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 /// Bytes handed from the inflating thread to the writing one at a time: large enough that the hand-over costs nothing.
@@ -58,52 +59,84 @@ pub struct Compressed {
     pub bytes: u64,
 }
 
-/// Lets `consume` read the uncompressed bytes of `source` while another thread reads, hashes and inflates them ahead.
+/// Lets `consume` read the uncompressed bytes of `source` while one thread reads and inflates them ahead, and another hashes them.
 ///
 /// Returns what `consume` returned and, if it read to the end, the digest of the compressed bytes.
 pub(crate) fn inflate_ahead<R: Read + Send, T>(source: R, consume: impl FnOnce(Ahead) -> T) -> (T, Option<Compressed>) {
     std::thread::scope(|scope| {
         let (filled_in, filled) = sync_channel(CHUNKS_MAX);
+        let (inflated, to_hash) = sync_channel(CHUNKS_MAX);
+        let (digest_in, digest) = sync_channel(1);
         let (emptied_in, emptied) = channel();
-        let inflating = scope.spawn(move || inflate(source, &filled_in, &emptied));
-        let ahead = Ahead { filled, emptied: emptied_in, chunk: Vec::new(), position: 0, sha256: Sha256::new(), bytes: 0 };
-        // `consume` drops its end when it gives up, which ends the thread at its next chunk.
+        let from_hashing = Emptied(emptied_in.clone());
+        let inflating = scope.spawn(move || inflate(source, &Inflated { reader: filled_in, hasher: inflated }, &emptied));
+        scope.spawn(move || digest_in.send(hash(&to_hash, &from_hashing)));
+        let ahead = Ahead { filled, emptied: Emptied(emptied_in), chunk: Arc::default(), position: 0, digest };
+        // `consume` drops its end when it gives up, which ends the threads at their next chunk.
         let consumed = consume(ahead);
         let compressed = inflating.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (consumed, compressed)
     })
 }
 
+/// A piece of the uncompressed stream, which is read and hashed by two threads.
+type Chunk = Arc<Vec<u8>>;
+
+/// Where chunks go that were inflated.
+struct Inflated {
+    reader: SyncSender<io::Result<Chunk>>,
+    hasher: SyncSender<Chunk>,
+}
+
+/// Where chunks go that were used.
+struct Emptied(Sender<Vec<u8>>);
+
+impl Emptied {
+    /// Whoever is done with a chunk last gives its memory back.
+    fn put(&self, chunk: Chunk) {
+        if let Some(used) = Arc::into_inner(chunk).filter(|used| used.capacity() > 0) {
+            let _ = self.0.send(used); // the other side may have ended already
+        }
+    }
+}
+
+/// The digest of all chunks.
+fn hash(chunks: &Receiver<Chunk>, emptied: &Emptied) -> Digest {
+    let mut sha256 = Sha256::new();
+    while let Ok(chunk) = chunks.recv() {
+        sha256.update(&*chunk);
+        emptied.put(chunk);
+    }
+    Digest::from_bytes(sha256.finalize().into())
+}
+
 /// The uncompressed side of [`inflate_ahead`].
 pub(crate) struct Ahead {
-    filled: Receiver<io::Result<Vec<u8>>>,
-    emptied: Sender<Vec<u8>>,
-    chunk: Vec<u8>,
+    filled: Receiver<io::Result<Chunk>>,
+    emptied: Emptied,
+    chunk: Chunk,
     position: usize,
-    sha256: Sha256,
-    bytes: u64,
+    digest: Receiver<Digest>,
 }
 
 impl Ahead {
-    /// Digest of everything read so far: the diff id, once the end was reached.
+    /// Digest of the stream once its end was read: the diff id.
     pub(crate) fn digest(self) -> Digest {
-        Digest::from_bytes(self.sha256.finalize().into())
+        let Self { filled, digest, .. } = self;
+        // Nobody is waited for who waits for us.
+        drop(filled);
+        digest.recv().expect("the hashing thread answers when the last chunk has come")
     }
 }
 
 impl BufRead for Ahead {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.position == self.chunk.len() {
-            let used = std::mem::take(&mut self.chunk);
-            if used.capacity() > 0 {
-                let _ = self.emptied.send(used); // the other side may have ended already
-            }
+            self.emptied.put(std::mem::take(&mut self.chunk));
             self.position = 0;
             // A closed channel is the end of the stream.
             if let Ok(chunk) = self.filled.recv() {
                 self.chunk = chunk?;
-                self.sha256.update(&self.chunk);
-                self.bytes += self.chunk.len() as u64;
             }
         }
         Ok(&self.chunk[self.position..])
@@ -125,7 +158,8 @@ impl Read for Ahead {
 }
 
 /// The inflating thread: fills chunks until the end, an error or until nobody wants more.
-fn inflate<R: Read>(source: R, filled: &SyncSender<io::Result<Vec<u8>>>, emptied: &Receiver<Vec<u8>>) -> Option<Compressed> {
+fn inflate<R: Read>(source: R, inflated: &Inflated, emptied: &Receiver<Vec<u8>>) -> Option<Compressed> {
+    let filled = &inflated.reader;
     let mut decoder = match Decoder::new(source) {
         Ok(decoder) => decoder,
         Err(error) => {
@@ -153,6 +187,8 @@ fn inflate<R: Read>(source: R, filled: &SyncSender<io::Result<Vec<u8>>>, emptied
         if count == 0 {
             return decoder.finish().map_or_else(|error| filled.send(Err(error)).map_or(None, |()| None), Some);
         }
+        let chunk = Arc::new(chunk);
+        inflated.hasher.send(Arc::clone(&chunk)).ok()?;
         filled.send(Ok(chunk)).ok()?;
     }
 }
