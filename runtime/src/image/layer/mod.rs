@@ -14,6 +14,7 @@ mod sparse;
 pub mod stream;
 mod tar_writer;
 pub mod unpack;
+mod writeback;
 
 #[cfg(test)]
 pub(in crate::image) mod tests;

@@ -7,13 +7,14 @@ use super::header::{Attribute, Content, Entry, EntryKind, TarReader};
 use super::name::{Target, classify, clean};
 use super::root::{Metadata, Root};
 use super::stream::{Ahead, Compressed, inflate_ahead};
+use super::writeback::Writeback;
 use super::{ENTRIES_MAX, KEPT_NAME_BYTES_MAX, LayerError, OPAQUE_ATTRIBUTE, is_portable_attribute};
 use rustix::fs::FileType;
 use spec::value::Digest;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 /// What a stream turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +34,10 @@ pub struct Unpacked {
 /// Nothing outside `root` is touched, whatever the stream says. After an error the directory holds a part of the layer, for the caller
 /// to remove. The caller compares the digests with what it expects before it uses the directory.
 pub fn unpack(source: impl Read + Send, root: OwnedFd) -> Result<Unpacked, LayerError> {
+    let writeback = Writeback::new(root.as_fd());
     let (applied, compressed) = inflate_ahead(source, |ahead| {
         let mut unpacking = Unpacking {
+            writeback,
             root: Root::new(root),
             size_bytes: 0,
             entries: 0,
@@ -55,6 +58,7 @@ pub fn unpack(source: impl Read + Send, root: OwnedFd) -> Result<Unpacked, Layer
 
 struct Unpacking {
     root: Root,
+    writeback: Writeback,
     size_bytes: u64,
     entries: u64,
     /// Bytes of names that are kept until the end: of what is whited out, opaque, or to be given its time.
@@ -99,7 +103,9 @@ impl Unpacking {
         match entry.kind {
             EntryKind::File { size } => {
                 self.size_bytes += size;
-                self.root.create_file(path, &metadata, |file| fill(file, tar, path, size))
+                self.root.create_file(path, &metadata, |file| fill(file, tar, path, size))?;
+                self.writeback.wrote(size);
+                Ok(())
             }
             EntryKind::Directory => self.root.ensure_directory(path, &metadata),
             EntryKind::Symlink { target } => self.root.create_symlink(path, &target, &metadata),
@@ -171,9 +177,10 @@ mod tests {
             [(ENTRIES_MAX - 1, 0, "more than 4000000 entries"), (0, KEPT_NAME_BYTES_MAX - 1, "names of its directories and whiteouts")]
         {
             let place = tempfile::tempdir().unwrap();
-            let root = Root::new(File::open(place.path()).unwrap().into());
-            let (whiteouts, opaque) = (BTreeSet::new(), BTreeSet::new());
-            let mut unpacking = Unpacking { root, size_bytes: 0, entries, kept_name_bytes, whiteouts, opaque };
+            let directory = File::open(place.path()).unwrap();
+            let writeback = Writeback::new(directory.as_fd());
+            let (root, whiteouts, opaque) = (Root::new(directory.into()), BTreeSet::new(), BTreeSet::new());
+            let mut unpacking = Unpacking { root, writeback, size_bytes: 0, entries, kept_name_bytes, whiteouts, opaque };
             let stream = tar_of_empty_directories(&["a", "b"]);
             let refused = inflate_ahead(&stream[..], |ahead| unpacking.apply_all(TarReader::new(ahead))).0.unwrap_err();
             assert!(refused.to_string().contains(expected), "{refused}");
