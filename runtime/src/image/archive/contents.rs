@@ -157,7 +157,7 @@ pub(super) fn recognise(store: &ImageStore, path: &Path, mut file: File, scratch
     }
     let files = {
         let file = plain.as_ref().map_or(&file, |(_, file)| file);
-        let files = list(Bounded::new(file).map_err(format)?, names).map_err(wrong)?;
+        let files = list(Bounded::new(BufReader::new(file)).map_err(format)?, names).map_err(wrong)?;
         again(file)?;
         files
     };

@@ -3,6 +3,7 @@
 //! In overlay format a deleted name is a character device 0:0 and a directory that hides everything below it has the extended
 //! attribute `trusted.overlay.opaque=y` (kernel documentation, overlayfs "whiteouts and opaque directories").
 
+mod ahead;
 pub(crate) mod compress;
 pub(crate) mod hashing;
 pub(crate) mod header;

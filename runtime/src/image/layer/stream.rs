@@ -1,19 +1,13 @@
-//! Byte streams of layers: decompression by content, digests of both sides in the same pass, inflating and hashing on threads of
-//! their own while the other side writes files.
+//! Byte streams of layers: decompression by content, with an end to what it may come to.
 
 use super::{BYTES_MAX, RATIO_FREE_BYTES, RATIO_MAX};
-use sha2::{Digest as _, Sha256};
 use spec::value::Digest;
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-/// Bytes handed from the inflating thread to the writing one at a time: large enough that the hand-over costs nothing.
+/// Read and copied at a time.
 const CHUNK_BYTES: usize = 256 << 10;
-/// Chunks in flight. 2 MiB bridge the writer's pauses (a directory of small files) and bound the memory of a pull.
-const CHUNKS_MAX: usize = 8;
 /// Longest zstd window, as a power of two: the format's recommended limit, 8 MiB, is 23; `zstd --long` writes 27.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
@@ -59,140 +53,6 @@ pub struct Compressed {
     pub bytes: u64,
 }
 
-/// Lets `consume` read the uncompressed bytes of `source` while one thread reads and inflates them ahead, and another hashes them.
-///
-/// Returns what `consume` returned and, if it read to the end, the digest of the compressed bytes.
-pub(crate) fn inflate_ahead<R: Read + Send, T>(source: R, consume: impl FnOnce(Ahead) -> T) -> (T, Option<Compressed>) {
-    std::thread::scope(|scope| {
-        let (filled_in, filled) = sync_channel(CHUNKS_MAX);
-        let (inflated, to_hash) = sync_channel(CHUNKS_MAX);
-        let (digest_in, digest) = sync_channel(1);
-        let (emptied_in, emptied) = channel();
-        let from_hashing = Emptied(emptied_in.clone());
-        let inflating = scope.spawn(move || inflate(source, &Inflated { reader: filled_in, hasher: inflated }, &emptied));
-        scope.spawn(move || digest_in.send(hash(&to_hash, &from_hashing)));
-        let ahead = Ahead { filled, emptied: Emptied(emptied_in), chunk: Arc::default(), position: 0, digest };
-        // `consume` drops its end when it gives up, which ends the threads at their next chunk.
-        let consumed = consume(ahead);
-        let compressed = inflating.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (consumed, compressed)
-    })
-}
-
-/// A piece of the uncompressed stream, which is read and hashed by two threads.
-type Chunk = Arc<Vec<u8>>;
-
-/// Where chunks go that were inflated.
-struct Inflated {
-    reader: SyncSender<io::Result<Chunk>>,
-    hasher: SyncSender<Chunk>,
-}
-
-/// Where chunks go that were used.
-struct Emptied(Sender<Vec<u8>>);
-
-impl Emptied {
-    /// Whoever is done with a chunk last gives its memory back.
-    fn put(&self, chunk: Chunk) {
-        if let Some(used) = Arc::into_inner(chunk).filter(|used| used.capacity() > 0) {
-            let _ = self.0.send(used); // the other side may have ended already
-        }
-    }
-}
-
-/// The digest of all chunks.
-fn hash(chunks: &Receiver<Chunk>, emptied: &Emptied) -> Digest {
-    let mut sha256 = Sha256::new();
-    while let Ok(chunk) = chunks.recv() {
-        sha256.update(&*chunk);
-        emptied.put(chunk);
-    }
-    Digest::from_bytes(sha256.finalize().into())
-}
-
-/// The uncompressed side of [`inflate_ahead`].
-pub(crate) struct Ahead {
-    filled: Receiver<io::Result<Chunk>>,
-    emptied: Emptied,
-    chunk: Chunk,
-    position: usize,
-    digest: Receiver<Digest>,
-}
-
-impl Ahead {
-    /// Digest of the stream once its end was read: the diff id.
-    pub(crate) fn digest(self) -> Digest {
-        let Self { filled, digest, .. } = self;
-        // Nobody is waited for who waits for us.
-        drop(filled);
-        digest.recv().expect("the hashing thread answers when the last chunk has come")
-    }
-}
-
-impl BufRead for Ahead {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.position == self.chunk.len() {
-            self.emptied.put(std::mem::take(&mut self.chunk));
-            self.position = 0;
-            // A closed channel is the end of the stream.
-            if let Ok(chunk) = self.filled.recv() {
-                self.chunk = chunk?;
-            }
-        }
-        Ok(&self.chunk[self.position..])
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.position += count;
-    }
-}
-
-impl Read for Ahead {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let count = available.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&available[..count]);
-        self.consume(count);
-        Ok(count)
-    }
-}
-
-/// The inflating thread: fills chunks until the end, an error or until nobody wants more.
-fn inflate<R: Read>(source: R, inflated: &Inflated, emptied: &Receiver<Vec<u8>>) -> Option<Compressed> {
-    let filled = &inflated.reader;
-    let mut decoder = match Decoder::new(source) {
-        Ok(decoder) => decoder,
-        Err(error) => {
-            let _ = filled.send(Err(error));
-            return None;
-        }
-    };
-    let mut total = 0_u64;
-    loop {
-        let mut chunk = emptied.try_recv().unwrap_or_default();
-        chunk.resize(CHUNK_BYTES, 0);
-        let count = match read_full(&mut decoder, &mut chunk) {
-            Ok(count) => count,
-            Err(error) => {
-                let _ = filled.send(Err(error));
-                return None;
-            }
-        };
-        chunk.truncate(count);
-        total += count as u64;
-        if let Err(error) = check_size(total, decoder.compressed_bytes()) {
-            let _ = filled.send(Err(error));
-            return None;
-        }
-        if count == 0 {
-            return decoder.finish().map_or_else(|error| filled.send(Err(error)).map_or(None, |()| None), Some);
-        }
-        let chunk = Arc::new(chunk);
-        inflated.hasher.send(Arc::clone(&chunk)).ok()?;
-        filled.send(Ok(chunk)).ok()?;
-    }
-}
-
 /// Refuses decompression bombs while they unfold.
 fn check_size(unpacked: u64, compressed: u64) -> io::Result<()> {
     if unpacked > BYTES_MAX {
@@ -205,7 +65,7 @@ fn check_size(unpacked: u64, compressed: u64) -> io::Result<()> {
 }
 
 /// Reads until the buffer is full or the source ends.
-fn read_full(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read_full(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match source.read(&mut buffer[filled..]) {
@@ -218,17 +78,18 @@ fn read_full(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// A decompressor chosen by content, over a hashing reader.
-pub(crate) enum Decoder<R: Read> {
-    Plain(BufReader<Hashing<R>>),
-    Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<Hashing<R>>>>),
-    Zstd(zstd::Decoder<'static, BufReader<Hashing<R>>>),
+/// A decompressor chosen by content.
+enum Decoder<R: BufRead> {
+    Plain(Counted<R>),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<Counted<R>>>),
+    Zstd(zstd::Decoder<'static, Counted<R>>),
 }
 
-impl<R: Read> Decoder<R> {
-    pub(crate) fn new(source: R) -> io::Result<Self> {
-        let mut source = BufReader::with_capacity(CHUNK_BYTES, Hashing { source, sha256: Sha256::new(), bytes: 0 });
-        Ok(match Compression::detect(source.fill_buf()?)? {
+impl<R: BufRead> Decoder<R> {
+    fn new(mut source: R) -> io::Result<Self> {
+        let compression = Compression::detect(source.fill_buf()?)?;
+        let source = Counted { source, bytes: 0 };
+        Ok(match compression {
             Compression::None => Self::Plain(source),
             Compression::Gzip => Self::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(source))),
             Compression::Zstd => {
@@ -239,33 +100,27 @@ impl<R: Read> Decoder<R> {
         })
     }
 
-    fn source(&self) -> &Hashing<R> {
+    /// Compressed bytes used so far.
+    fn compressed_bytes(&self) -> u64 {
         match self {
-            Self::Plain(source) => source.get_ref(),
-            Self::Gzip(decoder) => decoder.get_ref().get_ref(),
-            Self::Zstd(decoder) => decoder.get_ref().get_ref(),
+            Self::Plain(source) => source.bytes,
+            Self::Gzip(decoder) => decoder.get_ref().bytes,
+            Self::Zstd(decoder) => decoder.get_ref().bytes,
         }
     }
 
-    /// Compressed bytes read so far.
-    fn compressed_bytes(&self) -> u64 {
-        self.source().bytes
-    }
-
-    /// The digest of the compressed side, what follows the compressed data included.
-    fn finish(self) -> io::Result<Compressed> {
-        let mut source = match self {
+    /// The source, wherever the compressed data ended in it.
+    fn into_source(self) -> R {
+        let counted = match self {
             Self::Plain(source) => source,
             Self::Gzip(decoder) => decoder.into_inner(),
             Self::Zstd(decoder) => decoder.finish(),
         };
-        io::copy(&mut source, &mut io::sink())?;
-        let hashing = source.into_inner();
-        Ok(Compressed { digest: Digest::from_bytes(hashing.sha256.finalize().into()), bytes: hashing.bytes })
+        counted.source
     }
 }
 
-impl<R: Read> Read for Decoder<R> {
+impl<R: BufRead> Read for Decoder<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(source) => source.read(buffer),
@@ -275,19 +130,50 @@ impl<R: Read> Read for Decoder<R> {
     }
 }
 
-/// A decompressor that ends with an error where a layer would be refused: for whoever only looks.
-pub(crate) struct Bounded<R: Read> {
+/// Counts what is used.
+struct Counted<R> {
+    source: R,
+    bytes: u64,
+}
+
+impl<R: BufRead> BufRead for Counted<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.source.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.bytes += count as u64;
+        self.source.consume(count);
+    }
+}
+
+impl<R: BufRead> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+}
+
+/// The content of a layer's stream. Ends with an error where a layer would be refused.
+pub(crate) struct Bounded<R: BufRead> {
     decoder: Decoder<R>,
     total: u64,
 }
 
-impl<R: Read> Bounded<R> {
+impl<R: BufRead> Bounded<R> {
+    /// Reads the first bytes, which tell the compression.
     pub(crate) fn new(source: R) -> io::Result<Self> {
         Ok(Self { decoder: Decoder::new(source)?, total: 0 })
     }
+
+    /// The source, wherever the content ended in it.
+    pub(super) fn into_source(self) -> R {
+        self.decoder.into_source()
+    }
 }
 
-impl<R: Read> Read for Bounded<R> {
+impl<R: BufRead> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.decoder.read(buffer)?;
         self.total += count as u64;
@@ -344,69 +230,10 @@ impl<R: Read> Read for Counting<R> {
     }
 }
 
-/// Counts and hashes what passes.
-pub(crate) struct Hashing<R> {
-    source: R,
-    sha256: Sha256,
-    bytes: u64,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.source.read(buffer)?;
-        self.sha256.update(&buffer[..count]);
-        self.bytes += count as u64;
-        Ok(count)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Write;
-
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
-    }
-
-    fn read_all(source: &[u8]) -> (io::Result<(Vec<u8>, Digest)>, Option<Compressed>) {
-        inflate_ahead(source, |mut ahead| {
-            let mut bytes = Vec::new();
-            ahead.read_to_end(&mut bytes)?;
-            Ok((bytes, ahead.digest()))
-        })
-    }
-
-    #[test]
-    fn every_compression_gives_the_same_bytes_and_both_digests() {
-        let content: Vec<u8> = (0..3_000_000_u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
-        let (half, rest) = content.split_at(content.len() / 2);
-        let two_members = [gzip(half), gzip(rest)].concat();
-        for packed in [content.clone(), gzip(&content), two_members, zstd::encode_all(&content[..], 1).unwrap()] {
-            let (read, compressed) = read_all(&packed);
-            let (bytes, digest) = read.unwrap();
-            assert!(bytes == content);
-            assert_eq!(digest, Digest::of(&content));
-            assert_eq!(compressed.unwrap(), Compressed { digest: Digest::of(&packed), bytes: packed.len() as u64 });
-        }
-    }
-
-    #[test]
-    fn truncated_and_foreign_streams_are_errors() {
-        let packed = gzip(&vec![7; 100_000]);
-        assert!(read_all(&packed[..packed.len() - 9]).0.is_err());
-        let error = read_all(b"\xfd7zXZ\0rest").0.unwrap_err().to_string();
-        assert!(error.contains("compressed with xz"), "{error}");
-    }
-
-    #[test]
-    fn giving_up_early_ends_the_thread() {
-        let packed = gzip(&vec![0; 50 << 20]);
-        let ((), compressed) = inflate_ahead(&packed[..], drop);
-        assert_eq!(compressed, None);
-    }
 
     #[test]
     fn a_bomb_is_stopped_by_its_ratio() {
@@ -429,7 +256,7 @@ mod tests {
         encoder.window_log(ZSTD_WINDOW_LOG_MAX + 1).unwrap();
         encoder.write_all(b"little").unwrap();
         let wide = encoder.finish().unwrap();
-        assert!(read_all(&wide).0.is_err());
+        assert!(io::copy(&mut Bounded::new(&wide[..]).unwrap(), &mut io::sink()).is_err());
         assert!(copy_decompressed(io::Cursor::new(wide), &mut io::sink()).is_err());
         // The block header of an xz stream (its file format, 3.1): size, flags, filter, size of its properties, dictionary, padding, sum.
         let mut block = vec![0x02, 0x00, 0x21, 0x01, 40, 0, 0, 0];

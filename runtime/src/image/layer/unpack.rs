@@ -3,10 +3,11 @@
 //! Entries are applied in order, the last of equal names wins; whiteouts are applied at the end, so that they hide lower layers and
 //! never a sibling, whatever the order in the stream (OCI image specification, "Layer", "Whiteouts").
 
+use super::ahead::{Ahead, inflate_ahead};
 use super::header::{Attribute, Content, Entry, EntryKind, TarReader};
 use super::name::{Target, classify, clean};
 use super::root::{Metadata, Root};
-use super::stream::{Ahead, Compressed, inflate_ahead};
+use super::stream::Compressed;
 use super::writeback::Writeback;
 use super::{ENTRIES_MAX, KEPT_NAME_BYTES_MAX, LayerError, OPAQUE_ATTRIBUTE, is_portable_attribute};
 use rustix::fs::FileType;
@@ -86,7 +87,7 @@ impl Unpacking {
                 Target::Ignored => {}
             }
         }
-        Ok(tar.drain()?.digest())
+        Ok(tar.drain()?.digest().0)
     }
 
     fn count_kept_name(&mut self, name: &[u8]) -> Result<(), LayerError> {
