@@ -15,7 +15,7 @@ mod sparse;
 pub mod stream;
 mod tar_writer;
 pub mod unpack;
-mod writeback;
+pub(crate) mod writeback;
 
 #[cfg(test)]
 pub(in crate::image) mod tests;

@@ -8,7 +8,7 @@ use super::header::{Attribute, Content, Entry, EntryKind, TarReader};
 use super::name::{Target, classify, clean};
 use super::root::{Metadata, Root};
 use super::stream::Compressed;
-use super::writeback::Writeback;
+use super::writeback::{Unwritten, Writeback};
 use super::{ENTRIES_MAX, KEPT_NAME_BYTES_MAX, LayerError, OPAQUE_ATTRIBUTE, is_portable_attribute};
 use rustix::fs::FileType;
 use spec::value::Digest;
@@ -35,7 +35,12 @@ pub struct Unpacked {
 /// Nothing outside `root` is touched, whatever the stream says. After an error the directory holds a part of the layer, for the caller
 /// to remove. The caller compares the digests with what it expects before it uses the directory.
 pub fn unpack(source: impl Read + Send, root: OwnedFd) -> Result<Unpacked, LayerError> {
-    let writeback = Writeback::new(root.as_fd());
+    unpack_beside(source, root, &Unwritten::default())
+}
+
+/// As [`unpack`], while others unpack what is to be written to the same disk.
+pub(crate) fn unpack_beside(source: impl Read + Send, root: OwnedFd, unwritten: &Unwritten) -> Result<Unpacked, LayerError> {
+    let writeback = Writeback::new(root.as_fd(), unwritten);
     let (applied, compressed) = inflate_ahead(source, |ahead| {
         let mut unpacking = Unpacking {
             writeback,
@@ -57,9 +62,9 @@ pub fn unpack(source: impl Read + Send, root: OwnedFd) -> Result<Unpacked, Layer
     Ok(Unpacked { diff_id, compressed, size_bytes, entries })
 }
 
-struct Unpacking {
+struct Unpacking<'a> {
     root: Root,
-    writeback: Writeback,
+    writeback: Writeback<'a>,
     size_bytes: u64,
     entries: u64,
     /// Bytes of names that are kept until the end: of what is whited out, opaque, or to be given its time.
@@ -68,7 +73,7 @@ struct Unpacking {
     opaque: BTreeSet<Vec<u8>>,
 }
 
-impl Unpacking {
+impl Unpacking<'_> {
     /// Applies every entry; returns the digest of the stream.
     fn apply_all(&mut self, mut tar: TarReader<Ahead>) -> Result<Digest, LayerError> {
         while let Some(entry) = tar.next()? {
@@ -179,7 +184,8 @@ mod tests {
         {
             let place = tempfile::tempdir().unwrap();
             let directory = File::open(place.path()).unwrap();
-            let writeback = Writeback::new(directory.as_fd());
+            let unwritten = Unwritten::default();
+            let writeback = Writeback::new(directory.as_fd(), &unwritten);
             let (root, whiteouts, opaque) = (Root::new(directory.into()), BTreeSet::new(), BTreeSet::new());
             let mut unpacking = Unpacking { root, writeback, size_bytes: 0, entries, kept_name_bytes, whiteouts, opaque };
             let stream = tar_of_empty_directories(&["a", "b"]);

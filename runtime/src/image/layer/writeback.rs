@@ -1,18 +1,33 @@
 //! Lets the disk write what was unpacked while the rest still is, so that the sync that makes it last finds little to do.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 /// So much is worth a write of its own: each also commits the file system's journal.
 const STEP_BYTES: u64 = 32 << 20;
 
+/// Bytes since the disk was last told to write: of all layers that are unpacked at once, for they are written at once.
+#[derive(Debug, Default)]
+pub(crate) struct Unwritten(AtomicU64);
+
+impl Unwritten {
+    /// Whether it is time to write, now that there are so many more.
+    fn is_enough(&self, bytes: u64) -> bool {
+        let enough = self.0.fetch_add(bytes, Ordering::Relaxed) + bytes >= STEP_BYTES;
+        if enough {
+            self.0.store(0, Ordering::Relaxed);
+        }
+        enough
+    }
+}
+
 /// The disk's share of an unpacking. Nothing depends on it: whoever needs the files to last syncs them.
-pub(super) struct Writeback {
+pub(super) struct Writeback<'a> {
+    unwritten: &'a Unwritten,
     /// Where, until the writer has it; without it all is written at the end.
     directory: Option<OwnedFd>,
-    /// Bytes since the disk was last told to write.
-    waiting_bytes: u64,
     writer: Option<Writer>,
 }
 
@@ -22,19 +37,17 @@ struct Writer {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Writeback {
+impl<'a> Writeback<'a> {
     /// For files below this directory.
-    pub(super) fn new(directory: BorrowedFd<'_>) -> Self {
-        Self { directory: directory.try_clone_to_owned().ok(), waiting_bytes: 0, writer: None }
+    pub(super) fn new(directory: BorrowedFd<'_>, unwritten: &'a Unwritten) -> Self {
+        Self { unwritten, directory: directory.try_clone_to_owned().ok(), writer: None }
     }
 
     /// A file of so many bytes was written.
     pub(super) fn wrote(&mut self, bytes: u64) {
-        self.waiting_bytes += bytes;
-        if self.waiting_bytes < STEP_BYTES {
+        if !self.unwritten.is_enough(bytes) {
             return;
         }
-        self.waiting_bytes = 0;
         if let Some(directory) = self.directory.take() {
             self.writer = Some(Writer::start(directory));
         }
@@ -73,13 +86,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_disk_begins_when_there_is_enough_for_it() {
+    fn the_disk_begins_when_there_is_enough_for_it_in_all_layers() {
         let place = tempfile::tempdir().unwrap();
         let directory = std::fs::File::open(place.path()).unwrap();
-        let mut writeback = Writeback::new(directory.as_fd());
-        writeback.wrote(STEP_BYTES - 1);
-        assert!(writeback.writer.is_none());
-        writeback.wrote(1);
-        assert!(writeback.writer.is_some() && writeback.waiting_bytes == 0);
+        let unwritten = Unwritten::default();
+        let (mut first, mut second) = (Writeback::new(directory.as_fd(), &unwritten), Writeback::new(directory.as_fd(), &unwritten));
+        first.wrote(STEP_BYTES - 1);
+        assert!(first.writer.is_none());
+        second.wrote(1);
+        assert!(second.writer.is_some());
+        first.wrote(STEP_BYTES - 1);
+        assert!(first.writer.is_none());
     }
 }

@@ -107,7 +107,7 @@ impl ImageStore {
         expected: &Expected<'_>,
     ) -> Result<LayerRecord, StoreError> {
         let root = open_directory(&scratch.subdirectory("root")?)?;
-        let unpacked = unpack::unpack(self.watched(source), root)?;
+        let unpacked = unpack::unpack_beside(self.watched(source), root, &self.unwritten)?;
         let matches = |what, expected: Option<Digest>, found| match expected {
             Some(expected) if expected != found => Err(LayerError::Digest { what, expected, found }),
             _ => Ok(()),

@@ -45,12 +45,14 @@ pub use verify::{Finding, Subject, Verified};
 
 use super::ImageId;
 use super::layer::LayerError;
+use super::layer::writeback::Unwritten;
 use crate::places::Places;
 use crate::store::{FileError, Lock, Scratch, ScratchSpace, atomic};
 use spec::value::Digest;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The store of one instance. Cheap to clone; any number may be open, in any number of processes.
 #[derive(Debug, Clone)]
@@ -62,6 +64,7 @@ pub struct ImageStore {
     /// Tells this boot from others: layers that were not synced count only in the boot that wrote them.
     boot: String,
     limits: Limits,
+    unwritten: Arc<Unwritten>,
 }
 
 /// Why the store could not do something.
@@ -138,7 +141,8 @@ impl ImageStore {
         let boot_id = Path::new("/proc/sys/kernel/random/boot_id");
         let boot = fs::read_to_string(boot_id).map_err(FileError::of("read", boot_id))?.trim().to_owned();
         let scratch = ScratchSpace::open(&directory.join("scratch"))?;
-        let store = Self { directory: directory.to_owned(), registry: None, scratch, boot, limits: Limits::default() };
+        let store =
+            Self { directory: directory.to_owned(), registry: None, scratch, boot, limits: Limits::default(), unwritten: Arc::default() };
         if let Some(_alone) = Lock::try_exclusive(&store.use_lock())? {
             store.clear_temporary_files()?;
             store.drop_unsynced_layers()?;

@@ -62,7 +62,7 @@ impl ImageStore {
         let Some(file) = self.open_blob(&blob.digest)? else { return Ok(None) };
         let scratch = self.scratch()?;
         let root = scratch.subdirectory("root")?;
-        match unpack::unpack(file, open_directory(&root)?) {
+        match unpack::unpack_beside(file, open_directory(&root)?, &self.unwritten) {
             Ok(found) if found.diff_id == record.blob_diff_id.unwrap_or(record.diff_id) => Ok(Some(tree_digest(&root)?)),
             Err(error @ LayerError::System { .. }) => Err(error.into()),
             Ok(_) | Err(_) => Ok(None),
