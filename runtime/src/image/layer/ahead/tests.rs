@@ -1,3 +1,5 @@
+//! Streams read ahead: every compression, both digests, broken ends, readers that give up.
+
 use super::*;
 use std::io::Write as _;
 
