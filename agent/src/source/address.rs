@@ -1,6 +1,5 @@
 //! From what a user typed to a source. Pure: no I/O, no look at whether anything exists.
 
-use super::git::Access;
 use spec::value::Secret;
 use std::fmt;
 use std::path::PathBuf;
@@ -39,6 +38,17 @@ pub struct SourceOptions {
     pub password_file: Option<PathBuf>,
     /// Accept `http://` to hosts other than this one: whoever is on the way can then change what runs here.
     pub allow_plain_http: bool,
+}
+
+/// What a user gave to get in. Files are read at each fetch, so that a renewed token is used at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Private key for ssh.
+    pub ssh_key: Option<PathBuf>,
+    /// Known hosts for ssh.
+    pub known_hosts: Option<PathBuf>,
+    /// File with the password or token for http(s).
+    pub password_file: Option<PathBuf>,
 }
 
 /// Where a repository is.

@@ -18,10 +18,9 @@ pub mod submodules;
 mod time_limit;
 pub mod watch;
 
-pub use address::{AddressError, GitAddress, SourceOptions, SourceSpec, Transport};
+pub use address::{Access, AddressError, GitAddress, SourceOptions, SourceSpec, Transport};
 pub use content::{content_digest, read_text, resolve_inside};
 pub use error::FetchError;
-pub use git::Access;
 pub use revision::{CommitId, Revision};
 
 use crate::plan::actual::SiteId;

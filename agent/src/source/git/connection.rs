@@ -1,32 +1,12 @@
 //! One way to ask, whatever the transport.
 
-use super::metered::explain;
+use super::metered::{PACK_BYTES_MAX, explain};
 use super::upload_pack::{Advertisement, Pack, request};
 use super::{http, ssh};
-use crate::source::address::{GitAddress, Transport};
+use crate::source::address::{Access, GitAddress, Transport};
 use crate::source::time_limit::TimeLimit;
 use crate::source::{CommitId, FetchError};
 use std::io::{self, Read};
-use std::path::PathBuf;
-use std::time::Duration;
-
-/// What an advertisement may be: 500,000 references of 64 bytes.
-pub(super) const ADVERTISEMENT_BYTES_MAX: u64 = 32 << 20;
-/// What a pack may be. A site is manifests and build contexts; more belongs into an image.
-pub(super) const PACK_BYTES_MAX: u64 = 2 << 30;
-/// How long reaching a host may take.
-pub(super) const CONNECT_TIME: Duration = Duration::from_secs(15);
-
-/// What a user gave to get in. Files are read at each fetch, so that a renewed token is used at once.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Access {
-    /// Private key for ssh.
-    pub ssh_key: Option<PathBuf>,
-    /// Known hosts for ssh.
-    pub known_hosts: Option<PathBuf>,
-    /// File with the password or token for http(s).
-    pub password_file: Option<PathBuf>,
-}
 
 /// A remote that has told what it has.
 pub(super) enum Connection {

@@ -1,8 +1,16 @@
-//! A reader that gives up after so many bytes or so much time, and what its errors mean.
+//! How much of the other side is taken, and how long reaching it may take: a reader that gives up there, and what its errors mean.
 
 use crate::source::FetchError;
 use crate::source::time_limit::TimeLimit;
 use std::io::{self, Read};
+use std::time::Duration;
+
+/// What an advertisement may be: 500,000 references of 64 bytes.
+pub(super) const ADVERTISEMENT_BYTES_MAX: u64 = 32 << 20;
+/// What a pack may be. A site is manifests and build contexts; more belongs into an image.
+pub(super) const PACK_BYTES_MAX: u64 = 2 << 30;
+/// How long reaching a host may take.
+pub(super) const CONNECT_TIME: Duration = Duration::from_secs(15);
 
 /// Counts what the other side sends.
 pub(super) struct Metered<R> {
@@ -45,7 +53,6 @@ pub(super) fn explain(error: io::Error, repository: &str, bytes: u64, limit: Tim
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn what_is_too_much_or_too_late_is_told_apart() {

@@ -24,10 +24,9 @@ mod ssh;
 mod tests;
 mod upload_pack;
 
-pub use connection::Access;
 pub(super) use hold::Hold;
 
-use super::address::{GitAddress, Transport};
+use super::address::{Access, GitAddress, Transport};
 use super::time_limit::TimeLimit;
 use super::{Checkout, CommitId, FetchError};
 use crate::plan::actual::SiteId;

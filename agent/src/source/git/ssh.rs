@@ -1,12 +1,11 @@
 //! Git over the `ssh` program: the user's own configuration, keys, agents and jump hosts work, and no second implementation of
 //! ssh is trusted. Never asks anything: no password, no host key question.
 
-use super::connection::{ADVERTISEMENT_BYTES_MAX, Access, CONNECT_TIME, PACK_BYTES_MAX};
-use super::metered::{Metered, explain};
+use super::metered::{ADVERTISEMENT_BYTES_MAX, CONNECT_TIME, Metered, PACK_BYTES_MAX, explain};
 use super::packet;
 use super::upload_pack::{Advertisement, read_advertisement};
 use crate::source::FetchError;
-use crate::source::address::GitAddress;
+use crate::source::address::{Access, GitAddress};
 use crate::source::time_limit::TimeLimit;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::io::{self, Read, Write as _};

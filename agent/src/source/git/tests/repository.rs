@@ -1,7 +1,8 @@
 //! A real repository made with the git program, and what serves it on loopback.
 
-use crate::source::git::http::base64;
 use crate::source::{Checkout, FetchError, Source, SourceOptions, SourceSpec};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -183,7 +184,7 @@ fn answer(stream: &mut impl Read, root: &Path, habits: &Habits) -> Option<Vec<u8
     if let Some(page) = habits.page {
         return Some(format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n{page}").into_bytes());
     }
-    let wanted = habits.password.map(|(user, password)| format!("Basic {}", base64(format!("{user}:{password}").as_bytes())));
+    let wanted = habits.password.map(|(user, password)| format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))));
     if wanted.is_some_and(|wanted| wanted != authorization) {
         let refused = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
         return Some(refused.as_bytes().to_vec());
