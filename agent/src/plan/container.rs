@@ -9,30 +9,16 @@
 //! A change that is hindered leaves what is there as it was applied, and keeps that going.
 
 use super::action::{Cause, Consequence, Verb};
-use super::addresses::Addresses;
 use super::draft::resource;
 use super::field::Effect;
-use super::gate::{Hindrance, Next};
-use super::image::Images;
 use super::incarnation::{self, Hands, Incarnation, Roles};
 use super::need::{Need, runs_image};
-use super::network::{NetworkVerdict, Networks};
-use super::site::{Site, foreign};
-use super::verdict::{Said, Successor, Verdict, Work, attachments, share_address};
-use super::volume::VolumeState;
+use super::network::NetworkVerdict;
+use super::room::Room;
+use super::site::{attachments, foreign};
+use super::verdict::{Hindrance, Next, Said, Successor, Verdict, Work, share_address};
 use spec::desired::{Container, Kind, UpdateOrder};
 use spec::value::{Name, RestartPolicy};
-use std::collections::BTreeMap;
-
-/// What is decided on, with what is decided already.
-pub(super) struct Room<'a, 'b> {
-    pub(super) site: &'b Site<'a>,
-    pub(super) images: &'b Images<'a>,
-    pub(super) volumes: &'b BTreeMap<&'a Name, VolumeState>,
-    pub(super) networks: &'b Networks,
-    pub(super) addresses: Addresses,
-    pub(super) decided: BTreeMap<&'a Name, Verdict<'a>>,
-}
 
 impl<'a> Room<'a, '_> {
     /// What becomes of one container; whatever it waits for has been decided.

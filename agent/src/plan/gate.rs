@@ -1,32 +1,10 @@
 //! Whether a container may run now: what it depends on must have come far enough, in the form that is desired now.
 
 use super::incarnation::Incarnation;
-use super::verdict::Verdict;
+use super::verdict::{Hindrance, Next, Verdict, Wait};
 use spec::desired::{Container, DependencyCondition};
-use spec::value::{ContainerId, Name};
+use spec::value::Name;
 use std::collections::BTreeMap;
-
-/// What a plan makes of a container, as far as its dependents care.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Next {
-    /// What it is now is what it should be.
-    Same,
-    /// This plan starts it, and it is ready when it has come this far.
-    Starts { id: ContainerId, readiness: DependencyCondition },
-    /// A later plan does.
-    Later,
-    /// It stays short of what it should be: `is blocked`, `is stopped by hand`.
-    Never(&'static str),
-}
-
-/// Why something cannot be done in this plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Hindrance {
-    /// Not before somebody does something about it: what is in the way.
-    Blocked(String),
-    /// Not before an image or a network is there: the next plan sees to it.
-    Deferred,
-}
 
 /// What is to be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,14 +13,6 @@ pub(super) enum Run {
     New,
     /// What was there before: its dependencies must do what they did, whatever becomes of them.
     Again,
-}
-
-/// A dependency that is waited for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wait {
-    pub(super) name: Name,
-    pub(super) id: ContainerId,
-    pub(super) until: DependencyCondition,
 }
 
 /// What is waited for before the container runs.

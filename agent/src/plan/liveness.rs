@@ -2,13 +2,12 @@
 
 use super::action::{Cause, Consequence, Verb};
 use super::actual::{ContainerFault, Firewall};
-use super::container::Room;
 use super::field::Effect;
-use super::gate::{Hindrance, Next};
 use super::incarnation::{Incarnation, Life};
 use super::need::Need;
 use super::network::{NetworkState, NetworkWork};
-use super::verdict::{InPlace, Verdict, Work};
+use super::room::Room;
+use super::verdict::{Hindrance, InPlace, Next, Verdict, Work};
 use runtime::container::config::Endpoint;
 use spec::desired::Container;
 use spec::value::Name;

@@ -6,13 +6,14 @@
 //!  first      are chosen           replace, blocked      of dependsOn   first, last of all
 //! ```
 //!
-//! Verdicts ([`verdict`]) are made before any step is written, in an order in which whoever is waited for comes first; steps
+//! Verdicts ([`verdict`]) are made ([`decide`]) before any step is written, in an order in which whoever is waited for comes first; steps
 //! ([`up`], [`down`]) only write them out. What is unreadable or not ours is never written to.
 
 pub mod action;
 pub mod actual;
 mod addresses;
 mod container;
+mod decide;
 mod down;
 mod draft;
 mod field;
@@ -25,6 +26,7 @@ mod need;
 mod network;
 mod order;
 mod requirement;
+mod room;
 #[cfg(test)]
 mod scenario;
 mod shown;
@@ -88,7 +90,7 @@ pub fn plan(desired: &Desired, actual: &Actual, policy: &Policy) -> Plan {
     let firewall = up::firewall(&site, &mut draft);
     let images = image::plan(&site, &mut draft);
     let volumes = volume::plan(&site, &mut draft);
-    let (networks, verdicts) = verdict::decide(&site, &images, &volumes);
+    let (networks, verdicts) = decide::decide(&site, &images, &volumes);
     let ground = up::Ground { firewall, volumes: &volumes };
     let done = up::write(&site, &networks, &verdicts, &ground, &mut draft);
     down::write(&site, &networks, &verdicts, done, &mut draft);

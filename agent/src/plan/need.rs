@@ -1,13 +1,13 @@
 //! What an existing container is short of: fields, its image, its place on its networks.
 
 use super::action::Cause;
-use super::container::Room;
 use super::draft::resource;
 use super::field::{self, Difference, Effect};
 use super::image::ImageState;
 use super::incarnation::Incarnation;
 use super::network::{self, NetworkState};
-use super::verdict::attachments;
+use super::room::Room;
+use super::site::attachments;
 use spec::desired::{Container, ImageKey, Kind};
 use spec::value::{Digest, Name};
 

@@ -1,44 +1,17 @@
 //! What a container takes from the host: its image, volumes, addresses, ports, and the containers it waits for. All of it is
 //! there or on its way before anything is stopped for it.
 
-use super::container::Room;
-use super::gate::{self, Hindrance, Run, Wait};
+use super::gate::{self, Run};
 use super::image::ImageState;
 use super::incarnation::{self, Incarnation};
 use super::network::NetworkState;
-use super::site::published;
-use super::verdict::{Fresh, Verdict, attachments};
+use super::room::Room;
+use super::site::{attachments, published};
+use super::verdict::{Fresh, Hindrance, Taken, Wait};
 use super::volume::VolumeState;
 use runtime::container::config::Endpoint;
 use spec::desired::{Container, DependencyCondition};
 use spec::value::{ContainerId, Mount, Name, PortMapping};
-use std::collections::BTreeSet;
-
-/// What others give up for a container.
-#[derive(Debug, Default)]
-pub(super) struct Taken {
-    /// Containers of the site whose own change gives up a port.
-    pub(super) after: BTreeSet<Name>,
-    /// Containers no manifest names that have a port: stopping them frees it.
-    pub(super) stops_first: BTreeSet<ContainerId>,
-    /// Containers no manifest names that have an address: their links keep it until they are removed.
-    pub(super) removes_first: BTreeSet<ContainerId>,
-}
-
-impl Taken {
-    fn extend(&mut self, other: Self) {
-        self.after.extend(other.after);
-        self.stops_first.extend(other.stops_first);
-        self.removes_first.extend(other.removes_first);
-    }
-}
-
-impl Verdict<'_> {
-    /// Notes what others give up for it.
-    pub(super) fn take(&mut self, taken: Taken) {
-        self.taken.extend(taken);
-    }
-}
 
 fn blocked<T>(why: impl Into<String>) -> Result<T, Hindrance> {
     Err(Hindrance::Blocked(why.into()))

@@ -4,7 +4,7 @@ use super::Policy;
 use super::actual::{Actual, ActualContainer, Observed, Owner};
 use super::draft::{Draft, resource};
 use super::incarnation::Incarnation;
-use spec::desired::{Desired, Kind, NetworkMode};
+use spec::desired::{Attachment, Container, Desired, Kind, NetworkMode};
 use spec::value::{ContainerId, Name, PortMapping, Protocol};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -125,4 +125,14 @@ pub(super) fn foreign(kind: Kind, name: &str, owner: &Owner) -> String {
              --site {site}"
         ),
     }
+}
+
+/// How a container is on its networks; nothing unless bridged.
+pub(super) fn attachments(container: &Container) -> impl Iterator<Item = (&Name, &Attachment)> {
+    match &container.network {
+        NetworkMode::Networks(networks) => Some(networks),
+        NetworkMode::Host | NetworkMode::None => None,
+    }
+    .into_iter()
+    .flatten()
 }

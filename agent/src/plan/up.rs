@@ -12,11 +12,10 @@
 use super::action::{self, Action, Cause, Consequence, Traffic, Verb};
 use super::actual::{ContainerFault, Firewall, Observed};
 use super::draft::{Draft, resource};
-use super::gate::Wait;
 use super::incarnation::Incarnation;
 use super::network::{NetworkState, NetworkVerdict, NetworkWork, Networks};
-use super::site::Site;
-use super::verdict::{Fresh, InPlace, Successor, Verdict, Verdicts, Work, attachments, share_address};
+use super::site::{Site, attachments};
+use super::verdict::{Fresh, InPlace, Successor, Verdict, Verdicts, Wait, Work, share_address};
 use super::volume::VolumeState;
 use spec::desired::{Container, DependencyCondition, Kind, ResourceId, UpdateOrder};
 use spec::value::{ContainerId, Mount, Name};

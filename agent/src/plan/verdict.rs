@@ -1,24 +1,14 @@
-//! What becomes of each container, decided before a single step is written: left, changed in place, replaced, or blocked.
-//!
-//! One by one in the order of `dependsOn`, so that whoever waits for another knows what becomes of it.
+//! What becomes of a container, as it was decided: left, changed in place, replaced, or blocked.
 
 use super::action::{Cause, Consequence, Verb};
-use super::actual::{ContainerFault, Observed};
-use super::addresses::Addresses;
-use super::container::Room;
+use super::actual::ContainerFault;
 use super::draft::{Draft, resource};
-use super::gate::{Hindrance, Next, Wait};
-use super::image::Images;
 use super::incarnation::Incarnation;
-use super::network::{self, Networks, Obstacle};
-use super::order::{self, Waits};
-use super::requirement::Taken;
-use super::site::{Site, published};
-use super::volume::VolumeState;
+use super::network::Obstacle;
 use runtime::container::config::Endpoint;
-use spec::desired::{Attachment, Container, DependencyCondition, Kind, NetworkMode, UpdateOrder};
+use spec::desired::{DependencyCondition, Kind, UpdateOrder};
 use spec::value::{ContainerId, Digest, Name};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What becomes of one container.
 #[derive(Debug)]
@@ -91,102 +81,60 @@ pub(super) struct InPlace<'a> {
     pub(super) readiness: DependencyCondition,
 }
 
+/// What a plan makes of a container, as far as its dependents care.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Next {
+    /// What it is now is what it should be.
+    Same,
+    /// This plan starts it, and it is ready when it has come this far.
+    Starts { id: ContainerId, readiness: DependencyCondition },
+    /// A later plan does.
+    Later,
+    /// It stays short of what it should be: `is blocked`, `is stopped by hand`.
+    Never(&'static str),
+}
+
+/// Why something cannot be done in this plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Hindrance {
+    /// Not before somebody does something about it: what is in the way.
+    Blocked(String),
+    /// Not before an image or a network is there: the next plan sees to it.
+    Deferred,
+}
+
+/// A dependency that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wait {
+    pub(super) name: Name,
+    pub(super) id: ContainerId,
+    pub(super) until: DependencyCondition,
+}
+
+/// What others give up for a container.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// Containers of the site whose own change gives up a port.
+    pub(super) after: BTreeSet<Name>,
+    /// Containers no manifest names that have a port: stopping them frees it.
+    pub(super) stops_first: BTreeSet<ContainerId>,
+    /// Containers no manifest names that have an address: their links keep it until they are removed.
+    pub(super) removes_first: BTreeSet<ContainerId>,
+}
+
+impl Taken {
+    pub(super) fn extend(&mut self, other: Self) {
+        self.after.extend(other.after);
+        self.stops_first.extend(other.stops_first);
+        self.removes_first.extend(other.removes_first);
+    }
+}
+
 /// All containers' verdicts.
 pub(super) struct Verdicts<'a> {
     /// In the order in which their steps are written.
     pub(super) order: Vec<&'a Name>,
     pub(super) by_name: BTreeMap<&'a Name, Verdict<'a>>,
-}
-
-/// Decides on networks and containers together: a network is replaced only if every container on it can go with it.
-pub(super) fn decide<'a>(site: &Site<'a>, images: &Images<'a>, volumes: &BTreeMap<&'a Name, VolumeState>) -> (Networks, Verdicts<'a>) {
-    let mut networks = network::decide(site);
-    let addresses = present_addresses(site);
-    let order = order(site);
-    loop {
-        let mut addresses = addresses.clone();
-        networks.iter().filter(|(_, verdict)| verdict.is_replaced()).for_each(|(name, _)| addresses.clear(name));
-        let mut room = Room { site, images, volumes, networks: &networks, addresses, decided: BTreeMap::new() };
-        for name in &order.sorted {
-            let verdict = room.one(name, &site.desired.containers[*name]);
-            room.decided.insert(name, verdict);
-        }
-        for name in &order.circular {
-            let why = "containers depend on each other in a circle: let one of them begin without the others";
-            room.decided.insert(name, Verdict::hindered(Hindrance::Blocked(why.to_owned()), None));
-        }
-        let decided = room.decided;
-        let obstacles = obstacles(site, &networks, &decided);
-        if !network::keep(&mut networks, obstacles) {
-            return (networks, Verdicts { order: order.sorted, by_name: decided });
-        }
-    }
-}
-
-/// `dependsOn`, and whoever takes over a port after whoever gives it up, unless that would be a circle.
-fn order<'a>(site: &Site<'a>) -> order::Order<&'a Name> {
-    let containers = &site.desired.containers;
-    let mut waits: Waits<&Name> = containers.iter().map(|(name, container)| (name, container.depends_on.keys().collect())).collect();
-    for (name, container) in containers {
-        for port in published(&container.network, &container.ports) {
-            for holder in site.holders(*port, name) {
-                let Some((holder, _)) = containers.get_key_value(&holder.name) else { continue };
-                if !order::reaches(&waits, &holder, &name) {
-                    waits.entry(name).or_default().insert(holder);
-                }
-            }
-        }
-    }
-    order::sort(&waits)
-}
-
-fn present_addresses(site: &Site<'_>) -> Addresses {
-    let mut addresses = Addresses::default();
-    for (id, observed) in &site.actual.containers {
-        if let Observed::Present(state) = observed {
-            state.endpoints.iter().for_each(|endpoint| addresses.hold(endpoint, id));
-        }
-    }
-    for container in site.desired.containers.values() {
-        for (network, attachment) in attachments(container) {
-            if let Some(address) = attachment.address {
-                addresses.promise(network, address);
-            }
-        }
-    }
-    addresses
-}
-
-/// Why networks that are to be replaced cannot be: someone on them cannot go with them.
-fn obstacles(site: &Site<'_>, networks: &Networks, decided: &BTreeMap<&Name, Verdict<'_>>) -> BTreeMap<Name, Obstacle> {
-    let mut found = BTreeMap::new();
-    for (name, _) in networks.iter().filter(|(_, verdict)| verdict.is_replaced()) {
-        let obstacle = site.actual.containers.iter().find_map(|(id, observed)| match observed {
-            Observed::Unreadable { .. } => {
-                Some(Obstacle::Stays(format!("container/{} could not be read and may be connected to it", id.name)))
-            }
-            Observed::Present(state) if !state.endpoints.iter().any(|endpoint| endpoint.network == *name) => None,
-            Observed::Present(state) if state.owner != site.owner => Some(Obstacle::Stays(format!(
-                "it has to be made again with its containers, and container/{} on it is not of this site: disconnect or remove it",
-                id.name
-            ))),
-            Observed::Present(_) => decided.get(&id.name).and_then(|verdict| verdict.obstacle(id)),
-        });
-        if let Some(obstacle) = obstacle {
-            found.insert(name.clone(), obstacle);
-        }
-    }
-    found
-}
-
-/// How a container is on its networks; nothing unless bridged.
-pub(super) fn attachments(container: &Container) -> impl Iterator<Item = (&Name, &Attachment)> {
-    match &container.network {
-        NetworkMode::Networks(networks) => Some(networks),
-        NetworkMode::Host | NetworkMode::None => None,
-    }
-    .into_iter()
-    .flatten()
 }
 
 impl<'a> Verdict<'a> {
@@ -204,8 +152,13 @@ impl<'a> Verdict<'a> {
         verdict
     }
 
+    /// Notes what others give up for it.
+    pub(super) fn take(&mut self, taken: Taken) {
+        self.taken.extend(taken);
+    }
+
     /// Why a network this incarnation is on cannot be made again.
-    fn obstacle(&self, id: &ContainerId) -> Option<Obstacle> {
+    pub(super) fn obstacle(&self, id: &ContainerId) -> Option<Obstacle> {
         if self.leftovers.iter().any(|leftover| leftover.id == id) {
             return None;
         }
@@ -239,12 +192,6 @@ impl<'a> Verdict<'a> {
     }
 }
 
-/// Whether two incarnations have an address in common: the links of the old one keep it until it is removed.
-pub(super) fn share_address(some: &[Endpoint], others: &[Endpoint]) -> bool {
-    let same = |a: &Endpoint, b: &Endpoint| a.network == b.network && a.address == b.address;
-    some.iter().any(|one| others.iter().any(|other| same(one, other)))
-}
-
 impl Successor<'_> {
     pub(super) fn endpoints(&self) -> &[Endpoint] {
         match self {
@@ -259,4 +206,10 @@ impl Successor<'_> {
             Self::Made(made) => made.id,
         }
     }
+}
+
+/// Whether two incarnations have an address in common: the links of the old one keep it until it is removed.
+pub(super) fn share_address(some: &[Endpoint], others: &[Endpoint]) -> bool {
+    let same = |a: &Endpoint, b: &Endpoint| a.network == b.network && a.address == b.address;
+    some.iter().any(|one| others.iter().any(|other| same(one, other)))
 }
