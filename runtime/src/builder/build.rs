@@ -1,5 +1,6 @@
-//! A build as a whole: what all its stages share, and the threads they are built in.
+//! What all stages of a build share.
 
+use super::BuildRequest;
 use super::cache::{Cache, CacheRecord};
 use super::clock::BuildTime;
 use super::context::Context;
@@ -7,24 +8,20 @@ use super::distant::Distant;
 use super::download::Downloads;
 use super::error::{BuildError, StepError};
 use super::event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
-use super::file::{self, Statement};
-use super::graph::{Graph, Origin, familiar};
-use super::lint;
+use super::file::Statement;
+use super::graph::{Graph, Origin};
 use super::schedule::Schedule;
-use super::share::{self, Steps};
-use super::stage;
+use super::share::Steps;
 use super::state::State;
 use super::step::source::From;
 use super::words::Lexer;
-use super::{BuildRequest, Built, Elsewhere, InlineCache, NamedContext};
 use crate::image::ImageId;
 use crate::image::store::{Image, ImageStore};
 use crate::network::Sandboxes;
 use spec::value::{Digest, ImageReference};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 /// All that a build knows while it runs, for all its threads.
 pub(super) struct Build<'a> {
@@ -32,7 +29,7 @@ pub(super) struct Build<'a> {
     pub(super) request: &'a BuildRequest,
     pub(super) context: Context,
     /// Directories that have a name.
-    contexts: BTreeMap<String, Context>,
+    pub(super) contexts: BTreeMap<String, Context>,
     pub(super) downloads: Downloads,
     /// Digest of the Dockerfile's text.
     pub(super) recipe: Digest,
@@ -40,6 +37,8 @@ pub(super) struct Build<'a> {
     pub(super) distant: Distant<'a>,
     pub(super) graph: Graph,
     pub(super) schedule: Schedule,
+    /// How a stage is built; one may need another.
+    pub(super) stage_builder: StageBuilder,
     /// Networks of RUN steps.
     pub(super) sandboxes: Sandboxes,
     pub(super) lexer: Lexer,
@@ -47,13 +46,16 @@ pub(super) struct Build<'a> {
     /// An empty directory.
     pub(super) empty: PathBuf,
     /// The Dockerfile.
-    text: String,
-    pull: &'a Pull<'a>,
-    progress: &'a Progress<'a>,
-    images: Mutex<BTreeMap<String, Arc<Mutex<Option<ImageId>>>>>,
+    pub(super) text: String,
+    pub(super) pull: &'a Pull<'a>,
+    pub(super) progress: &'a Progress<'a>,
+    pub(super) images: Mutex<BTreeMap<String, Arc<Mutex<Option<ImageId>>>>>,
     /// Steps that are done, for whoever takes the cache elsewhere.
-    steps: Mutex<Steps>,
+    pub(super) steps: Mutex<Steps>,
 }
+
+/// Builds a stage, by its place in the graph.
+pub(super) type StageBuilder = fn(&Build<'_>, usize) -> Result<State, BuildError>;
 
 /// What `--from` leads to.
 pub(super) enum Layers {
@@ -70,125 +72,16 @@ pub(super) enum Layers {
     Context(String),
 }
 
-/// Builds the target and adds its image to the store.
-pub(super) fn build(store: &ImageStore, request: &BuildRequest, from: Elsewhere<'_>, progress: &Progress<'_>) -> Result<Built, BuildError> {
-    let cache = Cache::open(&store.directory().join("build-cache")).map_err(BuildError::Cache)?;
-    let context = Context::open(&request.context, &request.dockerfile, Some(&cache.index(&request.context)))?;
-    let text = match &request.inline {
-        Some(text) => text.clone(),
-        None => context.dockerfile(&request.context, &request.dockerfile)?,
-    };
-    let file = file::parse(&request.dockerfile.display().to_string(), &text).map_err(BuildError::Syntax)?;
-    let graph = Graph::new(&file, &request.args, request.target.as_deref()).map_err(|error| BuildError::Syntax(vec![error]))?;
-    refuse_if_asked(&file, request, &context)?;
-    let graph = graph.with_contexts(&request.contexts);
-    let time = BuildTime::of(source_date(&graph, request)?);
-    let _lease = store.lease()?;
-    let scratch = store.scratch()?;
-    let mut build = Build {
-        store,
-        request,
-        context,
-        contexts: contexts(request, &cache)?,
-        recipe: Digest::of(text.as_bytes()),
-        downloads: Downloads::of(store),
-        cache,
-        distant: Distant::new(from.caches),
-        graph,
-        schedule: Schedule::new(),
-        sandboxes: Sandboxes::new(&request.places),
-        lexer: Lexer::new(file.escape),
-        time,
-        empty: scratch.subdirectory("empty").map_err(BuildError::Cache)?,
-        text,
-        pull: from.pull,
-        progress,
-        images: Mutex::default(),
-        steps: Mutex::default(),
-    };
-    let state = build.target()?;
-    let mut config = state.finish(&build.time.rfc3339());
-    config.config.labels.extend(request.labels.clone());
-    let steps = std::mem::take(&mut *build.steps());
-    if request.inline_cache == InlineCache::Add {
-        share::annotate(&mut config, &steps);
-    }
-    // While the last things are written.
-    build.sandboxes.retire();
-    Ok(Built { image: store.put_image(&config)?, steps })
-}
-
-/// `# check=error=true`: what the checks find is an error.
-fn refuse_if_asked(file: &file::Dockerfile, request: &BuildRequest, context: &Context) -> Result<(), BuildError> {
-    // What base images set is not known yet; what depends on it is no reason to refuse.
-    let facts = lint::Facts { args: &request.args, ignored: &context.rules, environment_of: &|_| None };
-    let findings = lint::lint(file, &facts).map_err(|error| BuildError::Syntax(vec![error]))?;
-    findings.refusal().map_or(Ok(()), |errors| Err(BuildError::Syntax(errors)))
-}
-
-/// `SOURCE_DATE_EPOCH` of the arguments, or of a global ARG's default.
-fn source_date(graph: &Graph, request: &BuildRequest) -> Result<Option<i64>, BuildError> {
-    let name = "SOURCE_DATE_EPOCH";
-    let Some(text) = request.args.get(name).cloned().or_else(|| graph.globals.get(name)).filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
-    let place = graph.stages[graph.target].from.place.clone();
-    let problem = format!("{name} is {text:?}, not a number of seconds since 1970");
-    text.parse().map(Some).map_err(|_| BuildError::Syntax(vec![file::SyntaxError { place, problem, hint: None }]))
-}
-
-/// Opens the directories that have a name.
-fn contexts(request: &BuildRequest, cache: &Cache) -> Result<BTreeMap<String, Context>, BuildError> {
-    let mut contexts = BTreeMap::new();
-    for (name, context) in &request.contexts {
-        if let NamedContext::Directory(directory) = context {
-            contexts.insert(familiar(name), Context::open_named(name, directory, &cache.index(directory))?);
-        }
-    }
-    Ok(contexts)
-}
-
 impl Build<'_> {
-    /// The stage that is wanted, with all its layers.
-    fn target(&mut self) -> Result<Arc<State>, BuildError> {
-        loop {
-            self.stages();
-            self.context.save_index();
-            self.contexts.values().for_each(Context::save_index);
-            match self.schedule.failure() {
-                None => break,
-                Some(failure) if failure.is_curable() => {
-                    self.schedule = Schedule::new();
-                    self.steps().clear();
-                }
-                Some(failure) => return Err(failure),
-            }
-        }
-        Ok(self.schedule.done(self.graph.target).expect("without a failure every stage that is needed is done"))
-    }
-
-    /// Builds all stages that the target needs.
-    fn stages(&self) {
-        self.need(self.graph.target);
-        let work = || self.schedule.work(&|stage| stage::build(self, stage));
-        let workers = self.request.workers.get().min(self.graph.needed(self.graph.target).len());
-        thread::scope(|scope| {
-            for _ in 1..workers {
-                scope.spawn(work);
-            }
-            work();
-        });
-    }
-
     /// Notes that a stage and those that it needs are to be built.
-    fn need(&self, stage: usize) {
+    pub(super) fn need(&self, stage: usize) {
         self.schedule.add(self.graph.needed(stage).into_iter().map(|stage| (stage, self.graph.stages[stage].base.stage())));
     }
 
     /// A stage, as soon as it is done. A trigger of a base image may be the first to name it.
     pub(super) fn stage(&self, index: usize) -> Result<Arc<State>, StepError> {
         self.need(index);
-        self.schedule.need(index, &|stage| stage::build(self, stage))
+        self.schedule.need(index, &|stage| (self.stage_builder)(self, stage))
     }
 
     /// What `--from` means in a stage; `None` is the context. Waits for a stage that is not done.
@@ -230,6 +123,32 @@ impl Build<'_> {
         };
         *known = Some(id);
         Ok(self.store.image(&id)?)
+    }
+
+    /// Brings those of a stack's layers that are not here: somebody is about to look into it.
+    pub(super) fn bring(&self, diff_ids: &[Digest]) -> Result<(), StepError> {
+        if self.distant.is_empty() {
+            return Ok(());
+        }
+        let missing: BTreeSet<Digest> = diff_ids.iter().filter(|layer| !self.store.has_layer(layer)).copied().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let brought = self.distant.bring(&missing, &|| !self.schedule.is_stopped());
+        self.remember(&missing)?;
+        brought.map_err(|error| if self.schedule.is_stopped() { StepError::Stopped } else { error })
+    }
+
+    /// Remembers the steps that made layers which are here by now.
+    fn remember(&self, layers: &BTreeSet<Digest>) -> Result<(), StepError> {
+        let noted = self.steps();
+        for (key, record) in noted.iter().chain(self.distant.steps()) {
+            let Some(layer) = record.layer.filter(|layer| layers.contains(layer)) else { continue };
+            if let Some(here) = self.store.layer(&layer)? {
+                self.cache.put(key, &CacheRecord { size_bytes: here.size_bytes, ..record.clone() })?;
+            }
+        }
+        Ok(())
     }
 
     /// Notes a step that is done.

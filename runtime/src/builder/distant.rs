@@ -3,10 +3,9 @@
 //! A layer that cannot be had then makes the build begin again without it: what is done by now is in the cache, and the steps that
 //! made the layer are done here.
 
-use super::build::Build;
 use super::cache::CacheRecord;
-use super::error::StepError;
-use super::share::SharedCache;
+use super::error::{BuildError, StepError};
+use super::share::{SharedCache, Steps};
 use crate::image::registry::{IsWanted, LAYERS_AT_ONCE};
 use crate::image::store::{ImageStore, no_room};
 use spec::value::Digest;
@@ -31,6 +30,16 @@ impl<'a> Distant<'a> {
     /// Those of a build, the one to be asked first first.
     pub(super) fn new(caches: &'a [SharedCache<'a>]) -> Self {
         Self { caches, failed: Mutex::default() }
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.caches.is_empty()
+    }
+
+    /// All steps that they know.
+    pub(super) fn steps(&self) -> impl Iterator<Item = (&Digest, &CacheRecord)> {
+        self.caches.iter().flat_map(|cache| &cache.steps)
     }
 
     /// What one of them knows of a step, if its layer is here or can be had.
@@ -86,33 +95,16 @@ impl<'a> Distant<'a> {
     }
 }
 
-impl Build<'_> {
-    /// Brings those of a stack's layers that are not here: somebody is about to look into it.
-    pub(super) fn bring(&self, diff_ids: &[Digest]) -> Result<(), StepError> {
-        if self.distant.caches.is_empty() {
-            return Ok(());
-        }
-        let missing: BTreeSet<Digest> = diff_ids.iter().filter(|layer| !self.store.has_layer(layer)).copied().collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let brought = self.distant.bring(&missing, &|| !self.schedule.is_stopped());
-        self.remember(&missing)?;
-        brought.map_err(|error| if self.schedule.is_stopped() { StepError::Stopped } else { error })
+/// Brings the layers of all these steps, for a cache that holds them all. Steps whose layer cannot be had are left out. Errors: there is
+/// no room.
+pub fn complete_cache(store: &ImageStore, caches: &[SharedCache<'_>], steps: &mut Steps) -> Result<(), BuildError> {
+    let is_here = |record: &CacheRecord| record.layer.is_none_or(|layer| store.has_layer(&layer));
+    let missing = steps.values().filter(|record| !is_here(record)).filter_map(|record| record.layer).collect();
+    match Distant::new(caches).bring(&missing, &|| true) {
+        Err(error) if error.lost_layer().is_none() => return Err(BuildError::SharedCache(Box::new(error))),
+        Ok(()) | Err(_) => steps.retain(|_, record| is_here(record)),
     }
-
-    /// Remembers the steps that made layers which are here by now.
-    fn remember(&self, layers: &BTreeSet<Digest>) -> Result<(), StepError> {
-        let noted = self.steps();
-        let shared = self.distant.caches.iter().flat_map(|cache| &cache.steps);
-        for (key, record) in noted.iter().chain(shared) {
-            let Some(layer) = record.layer.filter(|layer| layers.contains(layer)) else { continue };
-            if let Some(here) = self.store.layer(&layer)? {
-                self.cache.put(key, &CacheRecord { size_bytes: here.size_bytes, ..record.clone() })?;
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 impl StepError {

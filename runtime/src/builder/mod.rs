@@ -57,6 +57,7 @@ pub mod ignore;
 mod index;
 mod learn;
 pub mod lint;
+mod make;
 mod output;
 mod owner;
 mod pattern;
@@ -74,6 +75,7 @@ pub mod words;
 pub use cache_mount::{CacheMount, CacheMounts, Sharing};
 pub use change::{ChangeError, change};
 pub use context::{ContextError, context_digest, inline_context_digest};
+pub use distant::complete_cache;
 pub use download::{DownloadError, KeptDownload};
 pub use error::{BuildError, StepError};
 pub use event::{BuildEvent, Progress, Pull, StepEvent, StepLabel};
@@ -218,7 +220,7 @@ pub struct Elsewhere<'a> {
 
 /// Builds an image and adds it to the store, without a name: [`ImageStore::tag`] gives it one.
 pub fn build(store: &ImageStore, request: &BuildRequest, from: Elsewhere<'_>, progress: &Progress<'_>) -> Result<Built, BuildError> {
-    build::build(store, request, from, progress)
+    make::make(store, request, from, progress)
 }
 
 /// The build cache of a store.

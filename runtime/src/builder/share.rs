@@ -9,8 +9,6 @@
 //! verified like any other image.
 
 use super::cache::{CacheRecord, VERSION};
-use super::distant::Distant;
-use super::error::BuildError;
 use crate::image::ImageId;
 use crate::image::config::ImageConfig;
 use crate::image::manifest::LAYERS_MAX;
@@ -75,18 +73,6 @@ pub fn export(store: &ImageStore, steps: &Steps) -> Result<ImageId, ShareError> 
     config.rootfs.diff_ids = layers.into_iter().collect();
     annotate(&mut config, steps);
     Ok(store.put_image(&config)?)
-}
-
-/// Brings the layers of all these steps, for a cache that holds them all. Steps whose layer cannot be had are left out. Errors: there is
-/// no room.
-pub fn complete(store: &ImageStore, caches: &[SharedCache<'_>], steps: &mut Steps) -> Result<(), BuildError> {
-    let is_here = |record: &CacheRecord| record.layer.is_none_or(|layer| store.has_layer(&layer));
-    let missing = steps.values().filter(|record| !is_here(record)).filter_map(|record| record.layer).collect();
-    match Distant::new(caches).bring(&missing, &|| true) {
-        Err(error) if error.lost_layer().is_none() => return Err(BuildError::SharedCache(Box::new(error))),
-        Ok(()) | Err(_) => steps.retain(|_, record| is_here(record)),
-    }
-    Ok(())
 }
 
 /// Notes in a configuration which steps made its layers.

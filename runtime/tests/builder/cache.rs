@@ -2,7 +2,7 @@
 
 use crate::site::Site;
 use runtime::builder::share::{self, SharedCache};
-use runtime::builder::{Caching, InlineCache, base_references, context_digest};
+use runtime::builder::{Caching, InlineCache, base_references, complete_cache, context_digest};
 use runtime::image::registry::IsWanted;
 use spec::value::Digest;
 use std::collections::BTreeMap;
@@ -226,7 +226,7 @@ fn of_a_shared_cache_only_what_is_needed_comes() {
     let mut other = other.expect("builds");
     assert_eq!(*fetched.lock().expect("fetched"), [copied], "{events:?}");
     // Whoever takes all steps elsewhere needs all layers.
-    share::complete(&there.store, &caches, &mut other.steps).expect("complete");
+    complete_cache(&there.store, &caches, &mut other.steps).expect("complete");
     assert_eq!((fetched.lock().expect("fetched").len(), other.steps.len()), (2, 4));
     share::export(&there.store, &other.steps).expect("export");
 }

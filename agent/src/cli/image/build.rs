@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use runtime::builder::file::RunNetwork;
 use runtime::builder::share;
-use runtime::builder::{BuildRequest, Caching, HostNetwork, InlineCache};
+use runtime::builder::{BuildRequest, Caching, HostNetwork, InlineCache, complete_cache};
 use runtime::engine::Engine;
 use runtime::image::ImageId;
 use spec::value::Digest;
@@ -163,7 +163,7 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
         let caches: Vec<_> = from.filter_map(|(source, text)| cache(&engine, source, text, &tell, session)).collect();
         let mut built = build_with(&engine, &request, Supplies { bases, caches: &caches }, &log, &tell)?;
         if targets.iter().any(build_cache::takes_all) {
-            share::complete(engine.images(), &caches, &mut built.steps)?;
+            complete_cache(engine.images(), &caches, &mut built.steps)?;
         }
         name(&engine, built.image, &names).map(|()| built)
     });
