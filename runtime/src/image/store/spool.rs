@@ -6,6 +6,7 @@
 use super::layers::Expected;
 use super::{ImageStore, LayerRecord, StoreError};
 use crate::image::layer::LayerError;
+use crate::image::layer::source::Source;
 use crate::image::manifest::Descriptor;
 use crate::store::{FileError, Lock, atomic};
 use spec::value::Digest;
@@ -13,7 +14,6 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// How long the beginning of a blob waits for somebody to fetch its rest: a registry that is away over a long weekend is back by then.
@@ -27,8 +27,17 @@ struct Spool<'a> {
     lock: Lock,
     /// Bytes that were there when it was opened.
     reached: u64,
-    /// Whether it was the source that failed, not what came from it.
-    interrupted: AtomicBool,
+}
+
+/// The source failed, not what came from it.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Interruption(io::Error);
+
+/// Whether this is why a blob was not unpacked. Its thread may have been interrupted as well, after the reason or because of it.
+fn is_interruption(error: &StoreError) -> bool {
+    let StoreError::Layer(LayerError::Read { source, .. }) = error else { return false };
+    source.get_ref().is_some_and(|source| source.is::<Interruption>())
 }
 
 impl ImageStore {
@@ -37,11 +46,11 @@ impl ImageStore {
     /// Both digests are checked. If the source fails, what came stays and only the rest is asked for the next time; if what came is
     /// wrong, it is removed, and asked for once more from its first byte if some of it was there before. Waits while anybody else
     /// fetches the same blob.
-    pub(crate) fn unpack_blob<R: Read + Send>(
+    pub(crate) fn unpack_blob<'a, S: Into<Source<'a>>>(
         &self,
         blob: &Descriptor,
         diff_id: &Digest,
-        open: impl Fn(u64) -> io::Result<R>,
+        open: impl Fn(u64) -> io::Result<S>,
     ) -> Result<LayerRecord, StoreError> {
         let _lease = self.lease()?;
         let expected = Expected { diff_id: Some(*diff_id), blob: Some(blob) };
@@ -56,12 +65,13 @@ impl ImageStore {
         }
         loop {
             let rest = open(spool.reached).map_err(|source| LayerError::Read { after: String::new(), source })?;
-            match self.unpack_layer(Spooling { spool: &spool, position: 0, rest }, &expected) {
+            let source = rest.into().through(|rest| Spooling { spool: &spool, position: 0, rest });
+            match self.unpack_layer(source, &expected) {
                 Ok(record) => {
                     self.keep_blob(&spool.path, &blob.digest)?;
                     return Ok(record);
                 }
-                Err(error) if spool.interrupted.load(Ordering::Relaxed) => return Err(error),
+                Err(error) if is_interruption(&error) => return Err(error),
                 Err(_) if spool.reached > 0 => spool.restart()?,
                 Err(error) => {
                     spool.discard()?;
@@ -99,7 +109,7 @@ impl ImageStore {
         let path = self.directory.join("partial").join(blob.digest.hex());
         let lock = Lock::exclusive(&path)?;
         let reached = lock.file().metadata().map_err(FileError::of("stat", &path))?.len();
-        let mut spool = Spool { blob, path, lock, reached, interrupted: AtomicBool::new(false) };
+        let mut spool = Spool { blob, path, lock, reached };
         if spool.reached > blob.size {
             spool.restart()?;
         }
@@ -139,11 +149,7 @@ impl<R: Read> Read for Spooling<'_, R> {
         let count = if self.position < self.spool.reached {
             file.read_at(buffer, self.position)?
         } else {
-            let interrupted = |error| {
-                self.spool.interrupted.store(true, Ordering::Relaxed);
-                error
-            };
-            let count = self.rest.read(buffer).map_err(interrupted)?;
+            let count = self.rest.read(buffer).map_err(|error| io::Error::other(Interruption(error)))?;
             file.write_all_at(&buffer[..count], self.position)?;
             count
         };
