@@ -4,7 +4,7 @@
 //! that ended. Nothing in it is trusted: a resumed blob is read and hashed from its first byte.
 
 use super::layers::Expected;
-use super::{ImageStore, LayerRecord, StoreError};
+use super::{ImageStore, LayerRecord, StoreError, no_room};
 use crate::image::layer::LayerError;
 use crate::image::layer::source::Source;
 use crate::image::manifest::Descriptor;
@@ -33,6 +33,15 @@ struct Spool<'a> {
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 struct Interruption(io::Error);
+
+/// Whether other bytes in the place of these may do better: not where the host refused, or has no room.
+fn is_of_stream(error: &StoreError) -> bool {
+    match error {
+        StoreError::Layer(LayerError::Read { source, .. }) => source.raw_os_error().is_none() && no_room(source).is_none(),
+        StoreError::Layer(error) => !matches!(error, LayerError::System { .. }),
+        _ => false,
+    }
+}
 
 /// Whether this is why a blob was not unpacked. Its thread may have been interrupted as well, after the reason or because of it.
 fn is_interruption(error: &StoreError) -> bool {
@@ -72,7 +81,7 @@ impl ImageStore {
                     return Ok(record);
                 }
                 Err(error) if is_interruption(&error) => return Err(error),
-                Err(_) if spool.reached > 0 => spool.restart()?,
+                Err(error) if spool.reached > 0 && is_of_stream(&error) => spool.restart()?,
                 Err(error) => {
                     spool.discard()?;
                     return Err(error);
@@ -86,7 +95,7 @@ impl ImageStore {
         let Some(file) = self.open_blob(&blob.digest)? else { return Ok(None) };
         match self.unpack_layer(file, expected) {
             Ok(record) => Ok(Some(record)),
-            Err(StoreError::Layer(_)) => self.remove_blob(&blob.digest).map(|()| None),
+            Err(error) if is_of_stream(&error) => self.remove_blob(&blob.digest).map(|()| None),
             Err(error) => Err(error),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::image::layer::LayerError;
 use crate::image::manifest::{Descriptor, media_type};
-use crate::image::store::{ImageStore, StoreError};
+use crate::image::store::{ImageStore, Limits, StoreError, no_room};
 use crate::image::tests::{gzip, is_root, rootfs_tar};
 use spec::value::Digest;
 use std::fs;
@@ -147,6 +147,26 @@ fn what_is_found_wrong_is_not_kept_whatever_becomes_of_its_source() {
     let error = fetching.fetch(&layer, &layer.bytes[..layer.bytes.len() / 2], Err(io::ErrorKind::ConnectionReset)).unwrap_err();
     assert!(matches!(error, StoreError::Layer(LayerError::Refused { .. })), "{error:?}");
     assert_eq!(fetching.partial(&layer), None);
+}
+
+#[test]
+fn what_this_host_has_no_room_for_is_not_asked_for_twice() {
+    if !is_root() {
+        return;
+    }
+    let (layer, mut fetching) = (layer(), Fetching::new());
+    let (half, has_room) = (layer.bytes.len() / 2, fetching.store.limits());
+    fetching.fetch(&layer, &layer.bytes[..half], Err(io::ErrorKind::ConnectionReset)).unwrap_err();
+    fetching.store = fetching.store.with_limits(Limits { floor: Some(u64::MAX), ..has_room });
+    let error = fetching.fetch(&layer, &layer.bytes, Ok(())).unwrap_err();
+    assert!(no_room(&error).is_some(), "{error:?}");
+    assert_eq!(fetching.asked(), [0, half as u64]);
+    assert_eq!(fetching.partial(&layer), None, "what came gives its room back");
+    // A kept blob is no worse for it.
+    let path = fetching.store.blob_path(&layer.blob.digest);
+    fs::write(&path, &layer.bytes).unwrap();
+    fetching.fetch(&layer, &layer.bytes, Ok(())).unwrap_err();
+    assert!(path.exists());
 }
 
 #[test]
