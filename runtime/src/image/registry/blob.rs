@@ -9,6 +9,7 @@ use crate::image::manifest::Descriptor;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use ureq::http::StatusCode;
 
 /// Progress is told this often: a line of output need not move more than some ten times a second on a fast link.
 const PROGRESS_BYTES: u64 = 1 << 20;
@@ -69,7 +70,12 @@ impl<'a> BlobReader<'a> {
 
     fn open(&mut self) -> Result<BodyReader, RequestError> {
         self.hang_ups = self.client.hang_ups();
-        let (mut body, begins_at) = self.client.blob(&self.descriptor.digest, self.position)?;
+        let digest = &self.descriptor.digest;
+        let (mut body, begins_at) = match self.client.blob(digest, self.position) {
+            // Whether it is too short or its server cannot do it: all of it tells.
+            Err(error) if error.status() == Some(StatusCode::RANGE_NOT_SATISFIABLE) => self.client.blob(digest, 0)?,
+            opened => opened?,
+        };
         if begins_at == self.position {
             return Ok(body);
         }
