@@ -1,5 +1,6 @@
 //! Streams that threads of their own read and hash ahead of whoever uses them.
 
+use super::source::Source;
 use super::stream::{Bounded, Compressed, read_full};
 use sha2::{Digest as _, Sha256};
 use spec::value::Digest;
@@ -16,7 +17,8 @@ const CHUNKS_MAX: usize = 8;
 /// Lets `consume` read the content of a layer's stream while one thread reads the stream, one inflates it, and two hash both sides.
 ///
 /// Returns what `consume` returned and, if the stream was read to its end, what it was as it came.
-pub(crate) fn inflate_ahead<T>(source: impl Read + Send, consume: impl FnOnce(Ahead) -> T) -> (T, Option<Compressed>) {
+pub(crate) fn inflate_ahead<'a, T>(source: impl Into<Source<'a>>, consume: impl FnOnce(Ahead) -> T) -> (T, Option<Compressed>) {
+    let (source, hang_up) = source.into().split();
     let compressed = OnceLock::new();
     let consumed = std::thread::scope(|scope| {
         let stream = Ahead::filled(scope, |chunks| chunks.fill(source));
@@ -30,7 +32,12 @@ pub(crate) fn inflate_ahead<T>(source: impl Read + Send, consume: impl FnOnce(Ah
             compressed.set(Compressed { digest, bytes }).map_err(|_| io::ErrorKind::AlreadyExists.into())
         });
         // It drops its end when it gives up, which ends the threads at their next chunk.
-        consume(content)
+        let consumed = consume(content);
+        if compressed.get().is_none() {
+            // Nobody is to wait for a chunk that nobody wants.
+            hang_up();
+        }
+        consumed
     });
     (consumed, compressed.into_inner())
 }
@@ -52,14 +59,18 @@ impl Chunks {
         loop {
             let mut chunk = self.emptied.try_recv().unwrap_or_default();
             chunk.resize(CHUNK_BYTES, 0);
-            let count = read_full(&mut source, &mut chunk)?;
+            let (count, outcome) = read_full(&mut source, &mut chunk);
+            if count > 0 {
+                chunk.truncate(count);
+                let chunk = Arc::new(chunk);
+                self.to_hash.send(Arc::clone(&chunk)).map_err(|_| unwanted())?;
+                self.filled.send(Ok(chunk)).map_err(|_| unwanted())?;
+            }
+            // What came before an error is used before it: what was wrong first is told.
+            outcome?;
             if count == 0 {
                 return Ok(());
             }
-            chunk.truncate(count);
-            let chunk = Arc::new(chunk);
-            self.to_hash.send(Arc::clone(&chunk)).map_err(|_| unwanted())?;
-            self.filled.send(Ok(chunk)).map_err(|_| unwanted())?;
         }
     }
 }

@@ -11,6 +11,7 @@ mod ids;
 pub(crate) mod name;
 pub mod pack;
 mod root;
+pub(crate) mod source;
 mod sparse;
 pub mod stream;
 mod tar_writer;

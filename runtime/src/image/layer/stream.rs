@@ -64,18 +64,18 @@ fn check_size(unpacked: u64, compressed: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads until the buffer is full or the source ends.
-pub(super) fn read_full(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+/// Reads until the buffer is full or the source ends or fails; returns how many bytes came.
+pub(super) fn read_full(source: &mut impl Read, buffer: &mut [u8]) -> (usize, io::Result<()>) {
     let mut filled = 0;
     while filled < buffer.len() {
         match source.read(&mut buffer[filled..]) {
             Ok(0) => break,
             Ok(count) => filled += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return (filled, Err(error)),
         }
     }
-    Ok(filled)
+    (filled, Ok(()))
 }
 
 /// A decompressor chosen by content.
@@ -206,7 +206,8 @@ pub(crate) fn copy_decompressed(source: impl Read + 'static, sink: &mut impl io:
     let Some(mut content) = decompressed(counting)? else { return Ok(()) };
     let (mut chunk, mut total) = (vec![0; CHUNK_BYTES], 0);
     loop {
-        let count = read_full(&mut content, &mut chunk)?;
+        let (count, outcome) = read_full(&mut content, &mut chunk);
+        outcome?;
         total += count as u64;
         check_size(total, compressed.get())?;
         if count == 0 {

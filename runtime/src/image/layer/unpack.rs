@@ -7,6 +7,7 @@ use super::ahead::{Ahead, inflate_ahead};
 use super::header::{Attribute, Content, Entry, EntryKind, TarReader};
 use super::name::{Target, classify, clean};
 use super::root::{Metadata, Root};
+use super::source::Source;
 use super::stream::Compressed;
 use super::writeback::{Unwritten, Writeback};
 use super::{ENTRIES_MAX, KEPT_NAME_BYTES_MAX, LayerError, OPAQUE_ATTRIBUTE, is_portable_attribute};
@@ -39,7 +40,7 @@ pub fn unpack(source: impl Read + Send, root: OwnedFd) -> Result<Unpacked, Layer
 }
 
 /// As [`unpack`], while others unpack what is to be written to the same disk.
-pub(crate) fn unpack_beside(source: impl Read + Send, root: OwnedFd, unwritten: &Unwritten) -> Result<Unpacked, LayerError> {
+pub(crate) fn unpack_beside<'a>(source: impl Into<Source<'a>>, root: OwnedFd, unwritten: &Unwritten) -> Result<Unpacked, LayerError> {
     let writeback = Writeback::new(root.as_fd(), unwritten);
     let (applied, compressed) = inflate_ahead(source, |ahead| {
         let mut unpacking = Unpacking {

@@ -4,9 +4,12 @@ use super::Progress;
 use super::client::Client;
 use super::error::RequestError;
 use super::http::BodyReader;
+use crate::image::layer::source::Source;
 use crate::image::manifest::Descriptor;
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use ureq::http::StatusCode;
 
 /// Progress is told this often: a line of output need not move more than some ten times a second on a fast link.
 const PROGRESS_BYTES: u64 = 1 << 20;
@@ -18,34 +21,61 @@ pub(super) struct BlobReader<'a> {
     client: &'a Client<'a>,
     descriptor: &'a Descriptor,
     cancelled: &'a AtomicBool,
+    given_up: Arc<AtomicBool>,
     body: Option<BodyReader>,
     position: u64,
     told: u64,
     failures: u32,
     failed_at: u64,
+    /// How often the client had been interrupted when it was asked last.
+    hang_ups: usize,
 }
 
 impl<'a> BlobReader<'a> {
-    /// A blob from `position` on.
-    pub(super) fn new(client: &'a Client<'a>, descriptor: &'a Descriptor, position: u64, cancelled: &'a AtomicBool) -> Self {
-        Self { client, descriptor, cancelled, body: None, position, told: position, failures: 0, failed_at: position }
+    /// A blob from `position` on. Whoever gives up on it interrupts what its client is at; all but this blob is asked for again.
+    pub(super) fn source(client: &'a Client<'a>, descriptor: &'a Descriptor, position: u64, cancelled: &'a AtomicBool) -> Source<'a> {
+        let given_up = Arc::new(AtomicBool::new(false));
+        let known = Arc::clone(&given_up);
+        let (body, told, failed_at) = (None, position, position);
+        let reader = Self { client, descriptor, cancelled, given_up, body, position, told, failures: 0, failed_at, hang_ups: 0 };
+        Source::waiting(reader, move || {
+            known.store(true, Ordering::Relaxed);
+            client.hang_up();
+        })
+    }
+
+    /// An error if no more of it is wanted.
+    fn check_wanted(&self) -> Result<(), RequestError> {
+        if self.cancelled.load(Ordering::Relaxed) || self.given_up.load(Ordering::Relaxed) {
+            return Err(RequestError::Unwanted);
+        }
+        self.client.check_wanted()
     }
 
     /// Waits before another attempt, or gives up with the error.
     fn failed(&mut self, error: RequestError) -> io::Result<()> {
         self.body = None;
+        // It was interrupted for the sake of another blob, or of this one.
+        if self.hang_ups != self.client.hang_ups() {
+            return self.check_wanted().map_err(io::Error::other);
+        }
         if self.position >= self.failed_at + RECOVERED_BYTES {
             self.failures = 0;
         }
         self.failed_at = self.position;
         self.failures += 1;
         let what = format!("layer {} from byte {}", self.descriptor.digest, self.position);
-        self.client.wait_or_give_up(&what, self.failures, error).map_err(io::Error::other)
+        self.client.wait_while(&|| self.check_wanted(), &what, self.failures, error).map_err(io::Error::other)
     }
 
     fn open(&mut self) -> Result<BodyReader, RequestError> {
-        let (body, begins_at) = self.client.blob(&self.descriptor.digest, self.position)?;
-        let mut body = body;
+        self.hang_ups = self.client.hang_ups();
+        let digest = &self.descriptor.digest;
+        let (mut body, begins_at) = match self.client.blob(digest, self.position) {
+            // Whether it is too short or its server cannot do it: all of it tells.
+            Err(error) if error.status() == Some(StatusCode::RANGE_NOT_SATISFIABLE) => self.client.blob(digest, 0)?,
+            opened => opened?,
+        };
         if begins_at == self.position {
             return Ok(body);
         }
@@ -63,10 +93,7 @@ impl Read for BlobReader<'_> {
         }
         let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         loop {
-            if self.cancelled.load(Ordering::Relaxed) {
-                return Err(io::Error::other("another layer failed"));
-            }
-            self.client.check_wanted().map_err(io::Error::other)?;
+            self.check_wanted().map_err(io::Error::other)?;
             let body = match &mut self.body {
                 Some(body) => body,
                 None => match self.open() {

@@ -21,6 +21,9 @@ const COMPLAINT_BYTES_MAX: u64 = 1 << 10;
 /// How often one who waits looks whether there is still a reason to.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// An error when what is asked for is not wanted any more.
+type Wanted<'a> = dyn Fn() -> Result<(), RequestError> + 'a;
+
 /// One repository at one of its places.
 pub(super) struct Client<'a> {
     http: Http<'a>,
@@ -68,6 +71,16 @@ impl<'a> Client<'a> {
     /// The place, and the scheme that it answered to.
     pub(super) fn place(&self) -> (Endpoint, Option<Scheme>) {
         (self.endpoint.clone(), *self.scheme.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Interrupts all that is asked for now. What is asked for after that is asked for anew.
+    pub(super) fn hang_up(&self) {
+        self.http.hang_up();
+    }
+
+    /// How often that was done.
+    pub(super) fn hang_ups(&self) -> usize {
+        self.http.hang_ups()
     }
 
     /// What the place is called in messages.
@@ -142,11 +155,17 @@ impl<'a> Client<'a> {
     /// answered, nor a mirror, there is another place to ask; what has begun to come is. Docker does the same: who tries again
     /// later is whoever asked, a person or the watch.
     pub(super) fn wait_or_give_up(&self, what: &str, failures: u32, error: RequestError) -> Result<(), RequestError> {
+        self.wait_while(&|| self.check_wanted(), what, failures, error)
+    }
+
+    /// As [`Self::wait_or_give_up`], as long as what is asked for is wanted, which a part of an image may cease to be before all of it.
+    pub(super) fn wait_while(&self, wanted: &Wanted<'_>, what: &str, failures: u32, error: RequestError) -> Result<(), RequestError> {
+        wanted()?;
         let has_begun = matches!(error, RequestError::Body(_));
         match self.access.retry.wait(failures, error.retry_after()) {
             Some(wait) if error.is_passing() && (has_begun || self.is_waited_for(&error)) => {
                 self.tell(Progress::Retrying { what, reason: &chain(&error), wait });
-                self.pause(wait)
+                pause(wait, wanted)
             }
             _ => Err(error),
         }
@@ -155,19 +174,6 @@ impl<'a> Client<'a> {
     fn is_waited_for(&self, error: &RequestError) -> bool {
         let has_answered = self.scheme.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         !self.endpoint.is_mirror && (has_answered || !error.is_nobody())
-    }
-
-    /// Waits so long, or until what is asked for is not wanted any more.
-    fn pause(&self, wait: Duration) -> Result<(), RequestError> {
-        let until = Instant::now() + wait;
-        loop {
-            self.check_wanted()?;
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            std::thread::sleep(left.min(PAUSE));
-        }
     }
 
     /// One GET below the repository. Anything but success is an error.
@@ -300,6 +306,19 @@ impl<'a> Client<'a> {
         }
         let what = if challenges.is_empty() { "it refuses us without saying how to authenticate" } else { "it asks for a password" };
         Err(RequestError::Authentication(format!("{what}: log in (agent image login {registry})")))
+    }
+}
+
+/// Waits so long, or until what is asked for is not wanted any more.
+fn pause(wait: Duration, wanted: &Wanted<'_>) -> Result<(), RequestError> {
+    let until = Instant::now() + wait;
+    loop {
+        wanted()?;
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(PAUSE));
     }
 }
 

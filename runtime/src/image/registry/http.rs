@@ -9,6 +9,7 @@ use super::settings::{Endpoint, Identity, Proof, Trust, is_loopback};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 use ureq::SendBody;
@@ -90,12 +91,13 @@ pub(super) struct Http<'a> {
     endpoint: &'a Endpoint,
     /// By scheme and host.
     agents: Mutex<Vec<(String, ureq::Agent)>>,
+    hang_ups: AtomicUsize,
 }
 
 impl<'a> Http<'a> {
     pub(super) fn new(access: &'a Access, endpoint: &'a Endpoint) -> Self {
         super::install_crypto_provider();
-        Self { access, endpoint, agents: Mutex::default() }
+        Self { access, endpoint, agents: Mutex::default(), hang_ups: AtomicUsize::new(0) }
     }
 
     /// Sends and follows redirects by hand: credentials go to the first host only, and TLS is never left. A message with a body is
@@ -183,6 +185,20 @@ impl<'a> Http<'a> {
             return Err(RequestError::TooLarge { limit });
         }
         Ok(Fetched { bytes, media_type })
+    }
+
+    /// Interrupts all that is under way, whoever waits for it. What comes after has connections of its own.
+    pub(super) fn hang_up(&self) {
+        self.hang_ups.fetch_add(1, Ordering::SeqCst);
+        let agents = std::mem::take(&mut *self.agents.lock().unwrap_or_else(PoisonError::into_inner));
+        for (_, agent) in agents {
+            agent.shutdown();
+        }
+    }
+
+    /// How often that was done: what broke meanwhile may have been broken off.
+    pub(super) fn hang_ups(&self) -> usize {
+        self.hang_ups.load(Ordering::SeqCst)
     }
 
     fn proof_for(&self, host: &str) -> Proof {

@@ -381,6 +381,9 @@ impl Pull<'_> {
                         if let Err(source) = self.layer(layer, diff_id, &cancelled) {
                             // The others fail because of the cancellation: the first failure is the one to report.
                             let first = !cancelled.swap(true, Ordering::Relaxed);
+                            if first {
+                                self.client.hang_up();
+                            }
                             if first && let Ok(mut failure) = failure.lock() {
                                 let (reference, source) = (Box::new(self.reference.clone()), Box::new(source));
                                 *failure = Some(PullError::Layer { reference, layer: layer.digest, source });
@@ -408,7 +411,7 @@ impl Pull<'_> {
             (self.options.progress)(Progress::LayerPresent { layer });
             return Ok(lock.remove()?);
         }
-        self.store.unpack_blob(layer, diff_id, |position| Ok(BlobReader::new(&self.client, layer, position, cancelled)))?;
+        self.store.unpack_blob(layer, diff_id, |position| Ok(BlobReader::source(&self.client, layer, position, cancelled)))?;
         self.store.remember_place(&layer.digest, self.client.registry(), self.client.repository());
         (self.options.progress)(Progress::LayerDone { layer });
         Ok(lock.remove()?)

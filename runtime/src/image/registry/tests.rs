@@ -187,13 +187,15 @@ fn a_cut_connection_is_resumed_from_the_byte_reached() {
     if !is_root() {
         return;
     }
-    for ranges in [true, false] {
+    for (ranges, expected) in [("given", [false, true, true]), ("passed over", [false, true, true]), ("refused", [false, true, false])] {
         let (fixture, host) = (Fixture::new(), Host::new());
         let served = fixture.clone();
         let server = Server::start(move |request, before| {
             let mut request = request.clone();
-            if !ranges {
-                request.headers.remove("range");
+            match ranges {
+                "passed over" => drop(request.headers.remove("range")),
+                "refused" if request.headers.contains_key("range") => return Answer::new(416, ""),
+                _ => {}
             }
             let mut answer = served.answer(&request);
             if served.is_layer(&request) && before < 2 {
@@ -204,7 +206,7 @@ fn a_cut_connection_is_resumed_from_the_byte_reached() {
         assert_eq!(host.pull(&server).unwrap(), fixture.id());
         let asked: Vec<_> =
             server.seen().iter().filter(|seen| fixture.is_layer(seen)).map(|seen| seen.headers.contains_key("range")).collect();
-        assert_eq!(asked, [false, true, true], "ranges answered: {ranges}");
+        assert_eq!(asked, expected, "ranges {ranges}");
     }
 }
 

@@ -4,6 +4,7 @@ use super::seal::tree_digest;
 use super::{ImageStore, StoreError, read_record};
 use crate::image::layer::hashing::HashingSink;
 use crate::image::layer::pack::Packed;
+use crate::image::layer::source::Source;
 use crate::image::layer::{LayerError, Times, pack, unpack};
 use crate::image::manifest::Descriptor;
 use crate::store::{FileError, Lock, Scratch, atomic, remove};
@@ -89,7 +90,7 @@ impl ImageStore {
     }
 
     /// Adds a layer whose digests are known beforehand; nothing stays if they do not come true.
-    pub(crate) fn unpack_layer(&self, source: impl Read + Send, expected: &Expected<'_>) -> Result<LayerRecord, StoreError> {
+    pub(crate) fn unpack_layer<'a>(&self, source: impl Into<Source<'a>>, expected: &Expected<'_>) -> Result<LayerRecord, StoreError> {
         let _lease = self.lease()?;
         let scratch = self.scratch()?;
         let mut record = self.unpack_into(&scratch, source, expected)?;
@@ -100,14 +101,14 @@ impl ImageStore {
     }
 
     /// Unpacks a stream beside the store and checks it; its record is not written yet.
-    pub(super) fn unpack_into(
+    pub(super) fn unpack_into<'a>(
         &self,
         scratch: &Scratch,
-        source: impl Read + Send,
+        source: impl Into<Source<'a>>,
         expected: &Expected<'_>,
     ) -> Result<LayerRecord, StoreError> {
         let root = open_directory(&scratch.subdirectory("root")?)?;
-        let unpacked = unpack::unpack_beside(self.watched(source), root, &self.unwritten)?;
+        let unpacked = unpack::unpack_beside(source.into().through(|stream| self.watched(stream)), root, &self.unwritten)?;
         let matches = |what, expected: Option<Digest>, found| match expected {
             Some(expected) if expected != found => Err(LayerError::Digest { what, expected, found }),
             _ => Ok(()),

@@ -4,8 +4,9 @@
 //! that ended. Nothing in it is trusted: a resumed blob is read and hashed from its first byte.
 
 use super::layers::Expected;
-use super::{ImageStore, LayerRecord, StoreError};
+use super::{ImageStore, LayerRecord, StoreError, no_room};
 use crate::image::layer::LayerError;
+use crate::image::layer::source::Source;
 use crate::image::manifest::Descriptor;
 use crate::store::{FileError, Lock, atomic};
 use spec::value::Digest;
@@ -13,7 +14,6 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// How long the beginning of a blob waits for somebody to fetch its rest: a registry that is away over a long weekend is back by then.
@@ -27,8 +27,26 @@ struct Spool<'a> {
     lock: Lock,
     /// Bytes that were there when it was opened.
     reached: u64,
-    /// Whether it was the source that failed, not what came from it.
-    interrupted: AtomicBool,
+}
+
+/// The source failed, not what came from it.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Interruption(io::Error);
+
+/// Whether other bytes in the place of these may do better: not where the host refused, or has no room.
+fn is_of_stream(error: &StoreError) -> bool {
+    match error {
+        StoreError::Layer(LayerError::Read { source, .. }) => source.raw_os_error().is_none() && no_room(source).is_none(),
+        StoreError::Layer(error) => !matches!(error, LayerError::System { .. }),
+        _ => false,
+    }
+}
+
+/// Whether this is why a blob was not unpacked. Its thread may have been interrupted as well, after the reason or because of it.
+fn is_interruption(error: &StoreError) -> bool {
+    let StoreError::Layer(LayerError::Read { source, .. }) = error else { return false };
+    source.get_ref().is_some_and(|source| source.is::<Interruption>())
 }
 
 impl ImageStore {
@@ -37,11 +55,11 @@ impl ImageStore {
     /// Both digests are checked. If the source fails, what came stays and only the rest is asked for the next time; if what came is
     /// wrong, it is removed, and asked for once more from its first byte if some of it was there before. Waits while anybody else
     /// fetches the same blob.
-    pub(crate) fn unpack_blob<R: Read + Send>(
+    pub(crate) fn unpack_blob<'a, S: Into<Source<'a>>>(
         &self,
         blob: &Descriptor,
         diff_id: &Digest,
-        open: impl Fn(u64) -> io::Result<R>,
+        open: impl Fn(u64) -> io::Result<S>,
     ) -> Result<LayerRecord, StoreError> {
         let _lease = self.lease()?;
         let expected = Expected { diff_id: Some(*diff_id), blob: Some(blob) };
@@ -56,13 +74,14 @@ impl ImageStore {
         }
         loop {
             let rest = open(spool.reached).map_err(|source| LayerError::Read { after: String::new(), source })?;
-            match self.unpack_layer(Spooling { spool: &spool, position: 0, rest }, &expected) {
+            let source = rest.into().through(|rest| Spooling { spool: &spool, position: 0, rest });
+            match self.unpack_layer(source, &expected) {
                 Ok(record) => {
                     self.keep_blob(&spool.path, &blob.digest)?;
                     return Ok(record);
                 }
-                Err(error) if spool.interrupted.load(Ordering::Relaxed) => return Err(error),
-                Err(_) if spool.reached > 0 => spool.restart()?,
+                Err(error) if is_interruption(&error) => return Err(error),
+                Err(error) if spool.reached > 0 && is_of_stream(&error) => spool.restart()?,
                 Err(error) => {
                     spool.discard()?;
                     return Err(error);
@@ -76,7 +95,7 @@ impl ImageStore {
         let Some(file) = self.open_blob(&blob.digest)? else { return Ok(None) };
         match self.unpack_layer(file, expected) {
             Ok(record) => Ok(Some(record)),
-            Err(StoreError::Layer(_)) => self.remove_blob(&blob.digest).map(|()| None),
+            Err(error) if is_of_stream(&error) => self.remove_blob(&blob.digest).map(|()| None),
             Err(error) => Err(error),
         }
     }
@@ -99,7 +118,7 @@ impl ImageStore {
         let path = self.directory.join("partial").join(blob.digest.hex());
         let lock = Lock::exclusive(&path)?;
         let reached = lock.file().metadata().map_err(FileError::of("stat", &path))?.len();
-        let mut spool = Spool { blob, path, lock, reached, interrupted: AtomicBool::new(false) };
+        let mut spool = Spool { blob, path, lock, reached };
         if spool.reached > blob.size {
             spool.restart()?;
         }
@@ -139,11 +158,7 @@ impl<R: Read> Read for Spooling<'_, R> {
         let count = if self.position < self.spool.reached {
             file.read_at(buffer, self.position)?
         } else {
-            let interrupted = |error| {
-                self.spool.interrupted.store(true, Ordering::Relaxed);
-                error
-            };
-            let count = self.rest.read(buffer).map_err(interrupted)?;
+            let count = self.rest.read(buffer).map_err(|error| io::Error::other(Interruption(error)))?;
             file.write_all_at(&buffer[..count], self.position)?;
             count
         };

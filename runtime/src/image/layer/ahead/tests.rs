@@ -40,6 +40,21 @@ fn truncated_and_foreign_streams_are_errors() {
 }
 
 #[test]
+fn giving_up_ends_a_read_that_waits() {
+    struct Waiting(std::sync::mpsc::Receiver<()>);
+    impl Read for Waiting {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            let () = self.0.recv().unwrap();
+            Err(io::ErrorKind::ConnectionAborted.into())
+        }
+    }
+    let (hung_up, until) = std::sync::mpsc::channel();
+    let waiting = Source::waiting(Waiting(until), move || hung_up.send(()).unwrap());
+    let ((), compressed) = inflate_ahead(waiting, drop);
+    assert_eq!(compressed, None);
+}
+
+#[test]
 fn giving_up_early_ends_the_threads() {
     let packed = gzip(&vec![0; 50 << 20]);
     let ((), compressed) = inflate_ahead(&packed[..], drop);

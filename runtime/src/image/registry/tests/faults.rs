@@ -4,7 +4,7 @@ use super::{Answer, Fixture, Host, Request, Server, chain};
 use crate::image::layer::RATIO_FREE_BYTES;
 use crate::image::layer::tests::refused_attacks;
 use crate::image::registry::{Access, Patience, PullOptions, Retry, pull};
-use crate::image::tests::{gzip, is_root};
+use crate::image::tests::{gzip, is_root, rootfs_tar};
 use spec::value::Digest;
 use std::io::Write as _;
 use std::time::Duration;
@@ -29,6 +29,24 @@ fn hostile_layers_are_refused_by_name() {
         let text = refusal(name, &host, &server);
         assert!(text.contains(expected) && text.contains(&layer.to_string()), "{name}: {text}");
     }
+}
+
+#[test]
+fn a_layer_that_is_refused_keeps_nobody_waiting_for_its_rest() {
+    if !is_root() {
+        return;
+    }
+    let noise: Vec<u8> = (0..100_000_u32).flat_map(|n| *Digest::of(&n.to_le_bytes()).as_bytes()).collect();
+    let stream = rootfs_tar(&[(".wh.", b""), ("noise", &noise)]);
+    let (fixture, host) = (Fixture::of(gzip(&stream), &Digest::of(&stream), "amd64"), Host::new());
+    let layer = format!("/v2/test/image/blobs/{}", Digest::of(&fixture.layer));
+    let server = Server::start(move |request, _| {
+        let silent_after = fixture.is_layer(request).then_some(fixture.layer.len() / 3);
+        Answer { silent_after, ..fixture.answer(request) }
+    });
+    let text = refusal("silence", &host, &server);
+    assert!(text.contains("a whiteout of nothing"), "{text}");
+    assert_eq!(server.seen().iter().filter(|request| request.path == layer).count(), 1, "not even asked for again");
 }
 
 #[test]

@@ -30,13 +30,15 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
     /// Bytes of the body after which the connection is cut.
     pub(super) cut_after: Option<usize>,
+    /// Bytes of the body after which nothing more comes, until the peer hangs up.
+    pub(super) silent_after: Option<usize>,
     /// Pause after each byte of the body.
     pub(super) drip: Option<Duration>,
 }
 
 impl Answer {
     pub(super) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), cut_after: None, drip: None }
+        Self { status, headers: Vec::new(), body: body.into(), cut_after: None, silent_after: None, drip: None }
     }
 
     pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -106,6 +108,10 @@ fn serve(mut connection: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>
         head += &format!("{name}: {value}\r\n");
     }
     connection.write_all((head + "\r\n").as_bytes())?;
+    if let Some(reached) = answer.silent_after {
+        connection.write_all(&answer.body[..reached])?;
+        return connection.read(&mut [0]).map(drop);
+    }
     let body = &answer.body[..answer.cut_after.unwrap_or(answer.body.len())];
     let Some(pause) = answer.drip else { return connection.write_all(body) };
     for byte in body {

@@ -1,7 +1,8 @@
 //! Blobs that come in pieces, from sources that fail, lie and die.
 
+use crate::image::layer::LayerError;
 use crate::image::manifest::{Descriptor, media_type};
-use crate::image::store::{ImageStore, StoreError};
+use crate::image::store::{ImageStore, Limits, StoreError, no_room};
 use crate::image::tests::{gzip, is_root, rootfs_tar};
 use spec::value::Digest;
 use std::fs;
@@ -21,8 +22,15 @@ struct Layer {
 }
 
 fn layer() -> Layer {
-    let noise: Vec<u8> = (0..100_000_u32).flat_map(|n| Digest::of(&n.to_le_bytes()).as_bytes()[..8].to_vec()).collect();
-    let tar = rootfs_tar(&[("first", b"1"), ("noise", &noise), ("last", b"2")]);
+    layer_of(&[("first", b"1"), ("noise", &noise()), ("last", b"2")])
+}
+
+fn noise() -> Vec<u8> {
+    (0..100_000_u32).flat_map(|n| Digest::of(&n.to_le_bytes()).as_bytes()[..8].to_vec()).collect()
+}
+
+fn layer_of(files: &[(&str, &[u8])]) -> Layer {
+    let tar = rootfs_tar(files);
     let bytes = gzip(&tar);
     let blob = Descriptor {
         media_type: media_type::OCI_LAYER_GZIP.to_owned(),
@@ -128,6 +136,37 @@ fn what_is_wrong_from_its_first_byte_is_not_kept() {
     fetching.fetch(&layer, &layer.bytes[..9], Ok(())).unwrap_err();
     assert_eq!(fetching.partial(&layer), None);
     assert!(!fetching.store.has_layer(&layer.diff_id) && !fetching.store.has_blob(&layer.blob.digest));
+}
+
+#[test]
+fn what_is_found_wrong_is_not_kept_whatever_becomes_of_its_source() {
+    if !is_root() {
+        return;
+    }
+    let (layer, fetching) = (layer_of(&[(".wh.", b""), ("noise", &noise())]), Fetching::new());
+    let error = fetching.fetch(&layer, &layer.bytes[..layer.bytes.len() / 2], Err(io::ErrorKind::ConnectionReset)).unwrap_err();
+    assert!(matches!(error, StoreError::Layer(LayerError::Refused { .. })), "{error:?}");
+    assert_eq!(fetching.partial(&layer), None);
+}
+
+#[test]
+fn what_this_host_has_no_room_for_is_not_asked_for_twice() {
+    if !is_root() {
+        return;
+    }
+    let (layer, mut fetching) = (layer(), Fetching::new());
+    let (half, has_room) = (layer.bytes.len() / 2, fetching.store.limits());
+    fetching.fetch(&layer, &layer.bytes[..half], Err(io::ErrorKind::ConnectionReset)).unwrap_err();
+    fetching.store = fetching.store.with_limits(Limits { floor: Some(u64::MAX), ..has_room });
+    let error = fetching.fetch(&layer, &layer.bytes, Ok(())).unwrap_err();
+    assert!(no_room(&error).is_some(), "{error:?}");
+    assert_eq!(fetching.asked(), [0, half as u64]);
+    assert_eq!(fetching.partial(&layer), None, "what came gives its room back");
+    // A kept blob is no worse for it.
+    let path = fetching.store.blob_path(&layer.blob.digest);
+    fs::write(&path, &layer.bytes).unwrap();
+    fetching.fetch(&layer, &layer.bytes, Ok(())).unwrap_err();
+    assert!(path.exists());
 }
 
 #[test]
