@@ -1,6 +1,6 @@
 //! `create`: makes a container's lasting files, all of them or none. Nothing runs yet.
 
-use super::config::{ContainerConfig, IdMapping};
+use super::config::{ContainerConfig, IdMapping, MountConfig};
 use super::document::{DOCUMENT, Document};
 use super::error::ContainerError;
 use super::file;
@@ -20,7 +20,10 @@ pub fn create(places: &Places, config: &ContainerConfig, annotations: &serde_jso
     make_directory(&containers)?;
     // No container id contains a space, so this can never be taken for one; `list` skips it, `sweep` removes it.
     let new = containers.join(format!("new {} {}", config.id, std::process::id()));
-    let result = fill(&new, config, annotations).and_then(|()| put_in_place(places, &new, config));
+    let place = places.container(&config.id);
+    let result = fill(&new, config, annotations)
+        .and_then(|()| make_volumes(&new, &place, config))
+        .and_then(|()| put_in_place(places, &new, config));
     if result.is_err() {
         let _ = std::fs::remove_dir_all(&new);
     }
@@ -47,6 +50,22 @@ fn fill(new: &Path, config: &ContainerConfig, annotations: &serde_json::Value) -
     let document = Document { created: time::now(), config, annotations };
     file::write_new(&new.join(DOCUMENT), &document)?.sync_all().map_err(ContainerError::file("sync files in", new))?;
     file::sync_directory(new)
+}
+
+/// Directories of its own that are mounted into it: anonymous volumes, which go with it. Open to whomever the container lets in; where
+/// the image has something at that place, its owner and mode are taken over with its contents.
+fn make_volumes(new: &Path, place: &Path, config: &ContainerConfig) -> Result<(), ContainerError> {
+    for mount in &config.mounts {
+        if let MountConfig::Bind { source, .. } = mount
+            && let Ok(own) = source.strip_prefix(place)
+        {
+            let path = new.join(own);
+            make_directory(&path)?;
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(&path, mode).map_err(ContainerError::file("set mode of", path))?;
+        }
+    }
+    Ok(())
 }
 
 fn put_in_place(places: &Places, new: &Path, config: &ContainerConfig) -> Result<(), ContainerError> {
