@@ -163,7 +163,9 @@ fn attempt(args: &RunArgs, session: &Session) -> Result<u8, NotRun> {
     let is_attended = (args.interactive || args.tty) && !args.detach;
     let attendant = is_attended
         .then(|| request(args.tty, args.interactive, "leave -t out for input from a pipe or file"))
-        .transpose()?
+        .transpose()
+        // The one refusal that has docker's plain code of failures.
+        .map_err(|failure| NotRun { failure, code: exit::FAILED })?
         .map(Attendant::new);
     let transient = args.rm.then(|| remover(session)).transpose()?.map(Transient::new);
     let id = Start { args, session, engine: &engine, attendant: attendant.as_ref(), transient: transient.as_ref() }.start(site, name)?;
