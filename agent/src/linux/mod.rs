@@ -23,7 +23,7 @@ pub use config::ConfigError;
 pub use context::{BuildContext, GitDirectory, GivenContext};
 pub use image::{Bases, Supplies, build_request, build_with, fetch, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots, unused_snapshots};
-pub use needed::{collect, needed};
+pub use needed::{collect, needed, unused_sources};
 pub use publish::push;
 pub use record::Applied;
 pub use registries::{RegistriesError, credential_files, registry_access, registry_settings};
