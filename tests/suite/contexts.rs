@@ -71,6 +71,41 @@ fn every_way_to_a_context_gives_the_same_image() -> Result<()> {
 }
 
 #[test]
+fn repositories_that_nothing_follows_any_more_are_pruned() -> Result<()> {
+    let test = "repositories_that_nothing_follows_any_more_are_pruned";
+    if !is_root(test) || !Repository::is_possible(test) {
+        return Ok(());
+    }
+    let (host, repository) = scene()?;
+    let url = repository.url();
+    let kept = || -> Result<usize> { Ok(fs::read_dir(host.places().state.join("sources"))?.count()) };
+    let image = format!("apiVersion: agent/v1\nkind: Image\nmetadata: {{name: web}}\nspec: {{build: '{url}#main:sub'}}\n");
+    let site = host.files(&[("site/web.yaml", &image)])?.display().to_string();
+    host.agent(&["apply", &site]).ok()?;
+    repository.git(&["tag", "v1"])?;
+    put(&repository.work().join("page"), "later")?;
+    repository.push("later")?;
+    repository.git(&["push", "-q", "origin", "v1"])?;
+    build_from(&host, b"", &[&format!("{url}#v1")])?;
+    ensure!(kept()? == 2);
+    let shown = host.agent(&["system", "prune", "--dry-run"]).ok()?;
+    ensure!(shown.contains("1 repository checkout:") && kept()? == 2, "{shown}");
+    host.agent(&["system", "prune", "--force"]).ok()?;
+    ensure!(kept()? == 1);
+    ensure!(host.agent(&["system", "prune", "--dry-run"]).ok()?.contains("nothing that nothing uses"));
+    // What a site's build takes from is there without its remote, and goes with the site.
+    fs::rename(repository.bare(), host.path().join("away.git"))?;
+    ensure!(host.agent(&["plan", &site]).code == 0);
+    fs::rename(host.path().join("away.git"), repository.bare())?;
+    host.agent(&["destroy", "--yes", &site]).ok()?;
+    host.agent(&["system", "prune", "--force"]).ok()?;
+    ensure!(kept()? == 0);
+    // And it comes again when somebody wants it.
+    build_from(&host, b"", &[&format!("{url}#v1")])?;
+    Ok(())
+}
+
+#[test]
 fn a_manifest_may_hold_the_dockerfile_and_name_contexts() -> Result<()> {
     if !is_root("a_manifest_may_hold_the_dockerfile_and_name_contexts") {
         return Ok(());

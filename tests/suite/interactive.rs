@@ -153,6 +153,23 @@ fn input_through_a_pipe_arrives_whole() -> Result<()> {
 }
 
 #[test]
+fn a_command_inside_is_given_what_was_asked_for() -> Result<()> {
+    let Some(host) = host("a_command_inside_is_given_what_was_asked_for")? else { return Ok(()) };
+    host.agent(&["container", "run", "-d", "--name", "one", "box", "sleep", "1000"]).ok()?;
+    let exec = |arguments: &[&str]| with_input(&host, b"input\n", &[&["exec"], arguments].concat()).map(Ran::from);
+    assert_eq!(exec(&["-i", "one", "cat"])?.ok()?, "input\n");
+    // A loop over lines in a shell goes on to read its own.
+    assert_eq!(exec(&["one", "cat"])?.ok()?, "");
+    assert_eq!(exec(&["-t", "one", "echo", "hello"])?.ok()?, "hello\r\n");
+    let refused = exec(&["-it", "one", "cat"])?;
+    assert!(refused.code == 1 && refused.stderr.contains("the input device is not a TTY"), "{refused:?}");
+    assert!(refused.stderr.contains("leave -t out for input from a pipe or file"), "{refused:?}");
+    assert_eq!(exec(&["-d", "one", "sh", "-c", "echo shown; touch /done; exit 3"])?.ok()?, "");
+    eventually("it is done", || exec(&["one", "test", "-e", "/done"])?.ok())?;
+    Ok(())
+}
+
+#[test]
 fn input_of_who_joins_later_is_not_the_end_of_it() -> Result<()> {
     let Some(host) = host("input_of_who_joins_later_is_not_the_end_of_it")? else { return Ok(()) };
     let script = "while read line; do echo got $line; [ $line = end ] && exit 5; done; exit 6";
@@ -205,7 +222,7 @@ fn signals_are_the_container_s_unless_it_has_a_terminal() -> Result<()> {
 fn a_terminal_is_typed_at_from_a_terminal() -> Result<()> {
     let Some(host) = host("a_terminal_is_typed_at_from_a_terminal")? else { return Ok(()) };
     let refused = Ran::from(with_input(&host, b"x", &["run", "-it", "--rm", "box", "sh"])?);
-    assert!(refused.code == 125 && refused.stderr.contains("the input device is not a TTY"), "{refused:?}");
+    assert!(refused.code == 1 && refused.stderr.contains("the input device is not a TTY"), "{refused:?}");
     assert!(refused.stderr.contains("hint: try it on a terminal, or leave -t out for input from a pipe or file"), "{refused:?}");
     assert_eq!(host.container_ids()?, Vec::<String>::new());
     // To look needs none.

@@ -18,6 +18,7 @@ mod serve;
 mod store;
 mod terminal;
 mod tidy;
+mod transient;
 mod update;
 mod validate;
 mod verbs;

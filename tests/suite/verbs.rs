@@ -39,6 +39,23 @@ fn run_gives_output_and_exit_code() -> Result<()> {
 }
 
 #[test]
+fn what_an_image_keeps_in_volumes_is_its_containers_own() -> Result<()> {
+    if !is_root("what_an_image_keeps_in_volumes_is_its_containers_own") {
+        return Ok(());
+    }
+    let host = host()?;
+    let file = "FROM box\nRUN mkdir -m 0750 /data && echo first >/data/file\nVOLUME /data /absent\n";
+    let context = host.files(&[("keeper/Dockerfile", file)])?.display().to_string();
+    host.agent(&["image", "build", "-t", "keeper", &context]).ok()?;
+    let show = "cat /data/file; stat -c %a /data /absent; echo next >/data/file";
+    host.agent(&["container", "run", "--name", "one", "keeper", "sh", "-c", show]).ok()?;
+    host.agent(&["container", "start", "--attach", "one"]).ok()?;
+    assert_eq!(host.logs("one")?, "first\n750\n755\nnext\n750\n755\n");
+    assert_eq!(host.agent(&["container", "run", "--rm", "keeper", "cat", "/data/file"]).ok()?, "first\n");
+    Ok(())
+}
+
+#[test]
 fn containers_run_at_once_without_a_name_each_get_one() -> Result<()> {
     if !is_root("containers_run_at_once_without_a_name_each_get_one") {
         return Ok(());

@@ -23,7 +23,7 @@ pub use config::ConfigError;
 pub use context::{BuildContext, GitDirectory, GivenContext};
 pub use image::{Bases, Supplies, build_request, build_with, fetch, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots, unused_snapshots};
-pub use needed::{collect, needed};
+pub use needed::{collect, needed, unused_sources};
 pub use publish::push;
 pub use record::Applied;
 pub use registries::{RegistriesError, credential_files, registry_access, registry_settings};
@@ -37,7 +37,7 @@ use crate::plan::actual::{Actual, Owner};
 use crate::progress::Tell;
 use crate::site::Site;
 use entries::Line;
-use runtime::container::{AttachRequest, Attachment};
+use runtime::container::{self, AttachRequest, Attachment, Remover, Stay};
 use runtime::engine::{Engine, EngineError, Lead};
 use runtime::network::Links;
 use runtime::places::Places;
@@ -54,6 +54,7 @@ pub struct LinuxHost<'a> {
     ledger: &'a Mutex<Ledger>,
     site: &'a Site,
     attendant: Option<&'a Attendant>,
+    transient: Option<&'a Transient>,
 }
 
 /// Somebody who sees a container from its first byte.
@@ -80,15 +81,39 @@ impl Attendant {
     }
 }
 
+/// For the site's one container to go with its end, which its maker awaits.
+pub struct Transient {
+    remover: Remover,
+    stay: Mutex<Option<Stay>>,
+}
+
+impl Transient {
+    /// This removes it.
+    pub fn new(remover: Remover) -> Self {
+        Self { remover, stay: Mutex::new(None) }
+    }
+
+    /// From now on nobody removes it before this is dropped.
+    fn begin(&self, engine: &Engine, id: &ContainerId) -> Result<(), EngineError> {
+        *self.stay.lock().unwrap_or_else(PoisonError::into_inner) = container::stay(engine.places(), id)?;
+        Ok(())
+    }
+}
+
 impl<'a> LinuxHost<'a> {
     /// The host for a site.
     pub fn new(engine: &'a Engine, ledger: &'a Mutex<Ledger>, site: &'a Site) -> Self {
-        Self { engine, ledger, site, attendant: None }
+        Self { engine, ledger, site, attendant: None, transient: None }
     }
 
     /// The same with somebody who attends the start of the site's one container, and so sees for himself what becomes of it.
     pub fn attended(self, attendant: Option<&'a Attendant>) -> Self {
         Self { attendant, ..self }
+    }
+
+    /// The same where the site's one container goes with its end.
+    pub fn transient(self, transient: Option<&'a Transient>) -> Self {
+        Self { transient, ..self }
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {

@@ -1,12 +1,17 @@
 //! What the sites of this host need, for whoever removes what nothing needs.
 
+use super::record::AppliedImage;
 use crate::host::HostError;
 use crate::ledger::{Ledger, LedgerError};
 use crate::registry::Holdings;
 use crate::settings::Settings;
+use crate::site::repositories::home;
+use crate::source::homes::{self, Wanted};
 use runtime::engine::{Engine, EngineError, Needed, Reach};
 use runtime::image::store::StoreError;
-use spec::desired::Kind;
+use serde::Deserialize as _;
+use spec::desired::{BuildContextSource, ImageSource, Kind};
+use std::path::{Path, PathBuf};
 
 /// Whatever the ledger says is a site's, in whatever state, the images of the last generations of each site, and what was pushed to the
 /// registry of this host: images as long as they have a name here.
@@ -43,6 +48,33 @@ fn of_sites(needed: &mut Needed, ledger: Option<&Ledger>, generations: u32) -> R
         }
     }
     Ok(())
+}
+
+/// What is kept of repositories that neither holds a site's last good revision nor what a build of a site takes from, and that nobody
+/// works with.
+pub fn unused_sources(engine: &Engine, ledger: Option<&Ledger>) -> Result<Vec<PathBuf>, HostError> {
+    let failed = "find out which repositories are needed";
+    let state = &engine.places().state;
+    let wanted = wanted_sources(state, ledger).map_err(|error| HostError::new(failed, error))?;
+    homes::unused(state, &wanted).map_err(|error| HostError::new(failed, error))
+}
+
+fn wanted_sources(state: &Path, ledger: Option<&Ledger>) -> Result<Wanted, LedgerError> {
+    let Some(ledger) = ledger else { return Ok(Wanted::default()) };
+    let good = ledger.sites()?.into_iter().filter_map(|site| site.good_revision?.commit().cloned());
+    let lines = ledger.owned(None)?.into_iter().filter(|line| line.resource.kind == Kind::Image);
+    let images = lines.filter_map(|line| AppliedImage::deserialize(line.applied).ok());
+    let addresses = images.flat_map(|applied| match applied.image.source {
+        ImageSource::Build { context, contexts, .. } => {
+            let named = contexts.into_values().filter_map(|context| match context {
+                BuildContextSource::Elsewhere { address } => Some(address),
+                BuildContextSource::Directory { .. } => None,
+            });
+            named.chain([context]).collect()
+        }
+        ImageSource::Pull { .. } | ImageSource::Archive { .. } => Vec::new(),
+    });
+    Ok(Wanted { commits: good.collect(), homes: addresses.filter_map(|address| home(&address, state)).collect() })
 }
 
 /// Removes what nothing needs: images without a name, and of the build cache what is above its limit. Does nothing while somebody

@@ -101,7 +101,9 @@ fn create_container(host: &LinuxHost<'_>, id: &ContainerId, wanted: &Container, 
     }
     let parts = Parts { id, wanted, image: &image, endpoints, mounts };
     let config = config::container_config(parts).map_err(|error| failed(error.into()))?;
-    host.engine.create_container(&config, host.applied(Kind::Container, &id.name, wanted)).map_err(|error| failed(error.into()))
+    let remover = host.transient.map(|transient| &transient.remover);
+    let made = host.engine.create_container(&config, host.applied(Kind::Container, &id.name, wanted), remover);
+    made.and_then(|()| host.transient.map_or(Ok(()), |transient| transient.begin(host.engine, id))).map_err(|error| failed(error.into()))
 }
 
 /// A mount of the manifest as a mount of host paths; what comes from the site is snapshotted first.

@@ -4,7 +4,7 @@ use crate::source::{Checkout, CommitId, FetchError, Source, SourceOptions, Sourc
 use runtime::builder::remote::{GitReference, git_reference};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Addresses as manifests write them (`https://host/repo.git#main:web`), and the commits they stand for. `None`: the repository is out
 /// of reach and always was.
@@ -92,6 +92,11 @@ pub fn ask(repository: &str, addresses: &BTreeSet<String>, state: &Path) -> (BTr
 pub fn describe(repository: &str) -> String {
     let source = SourceSpec::parse(repository, SourceOptions::default()).ok().and_then(|spec| Source::open(spec, Path::new("")).ok());
     source.map_or_else(|| "a repository".to_owned(), |source| source.describe())
+}
+
+/// Where what is kept of an address's repository lies; `None` if it is no address of one.
+pub fn home(address: &str, state: &Path) -> Option<PathBuf> {
+    Some(open(&read(address)?, state)?.home()?.to_owned())
 }
 
 /// What the remote has, or if it does not answer what it had.

@@ -21,6 +21,7 @@ pub mod watch;
 pub use address::{Access, AddressError, GitAddress, SourceOptions, SourceSpec, Transport};
 pub use content::{content_digest, read_text, resolve_inside};
 pub use error::FetchError;
+pub use git::homes;
 pub use revision::{CommitId, Revision};
 
 use crate::plan::actual::SiteId;
@@ -114,6 +115,14 @@ impl Source {
         match &self.kind {
             Kind::Directory(root) => Some(root),
             Kind::Git(_) => None,
+        }
+    }
+
+    /// Where what is kept of it lies; `None` for a directory, of which nothing is.
+    pub fn home(&self) -> Option<&Path> {
+        match &self.kind {
+            Kind::Directory(_) => None,
+            Kind::Git(remote) => Some(remote.home()),
         }
     }
 

@@ -1,9 +1,10 @@
 //! `create`: makes a container's lasting files, all of them or none. Nothing runs yet.
 
-use super::config::{ContainerConfig, IdMapping};
+use super::config::{ContainerConfig, IdMapping, MountConfig};
 use super::document::{DOCUMENT, Document};
 use super::error::ContainerError;
 use super::file;
+use super::transient::{REMOVER, Remover};
 use crate::places::Places;
 use crate::time;
 use rustix::fs::{CWD, RenameFlags};
@@ -12,22 +13,34 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-/// Makes the container. `annotations` are the caller's own; nothing here reads them.
+/// Makes the container. `annotations` are the caller's own; nothing here reads them. With a `remover` it goes with its end.
 ///
 /// Errors: [`ContainerError::AlreadyExists`], [`ContainerError::File`].
-pub fn create(places: &Places, config: &ContainerConfig, annotations: &serde_json::Value) -> Result<(), ContainerError> {
+pub fn create(
+    places: &Places,
+    config: &ContainerConfig,
+    annotations: &serde_json::Value,
+    remover: Option<&Remover>,
+) -> Result<(), ContainerError> {
     let containers = places.containers();
     make_directory(&containers)?;
     // No container id contains a space, so this can never be taken for one; `list` skips it, `sweep` removes it.
     let new = containers.join(format!("new {} {}", config.id, std::process::id()));
-    let result = fill(&new, config, annotations).and_then(|()| put_in_place(places, &new, config));
+    if remover.is_some() {
+        // That it is of this boot.
+        make_directory(&places.container_run(&config.id))?;
+    }
+    let place = places.container(&config.id);
+    let result = fill(&new, config, annotations, remover)
+        .and_then(|()| make_volumes(&new, &place, config))
+        .and_then(|()| put_in_place(places, &new, config));
     if result.is_err() {
         let _ = std::fs::remove_dir_all(&new);
     }
     result
 }
 
-fn fill(new: &Path, config: &ContainerConfig, annotations: &serde_json::Value) -> Result<(), ContainerError> {
+fn fill(new: &Path, config: &ContainerConfig, annotations: &serde_json::Value, remover: Option<&Remover>) -> Result<(), ContainerError> {
     make_directory(new)?;
     for name in ["upper", "work", "logs"] {
         make_directory(&new.join(name))?;
@@ -46,7 +59,26 @@ fn fill(new: &Path, config: &ContainerConfig, annotations: &serde_json::Value) -
     // Nobody looks in here before it is in its place: written plainly.
     let document = Document { created: time::now(), config, annotations };
     file::write_new(&new.join(DOCUMENT), &document)?.sync_all().map_err(ContainerError::file("sync files in", new))?;
+    if let Some(remover) = remover {
+        file::write_new(&new.join(REMOVER), remover)?.sync_all().map_err(ContainerError::file("sync files in", new))?;
+    }
     file::sync_directory(new)
+}
+
+/// Directories of its own that are mounted into it: anonymous volumes, which go with it. Open to whomever the container lets in; where
+/// the image has something at that place, its owner and mode are taken over with its contents.
+fn make_volumes(new: &Path, place: &Path, config: &ContainerConfig) -> Result<(), ContainerError> {
+    for mount in &config.mounts {
+        if let MountConfig::Bind { source, .. } = mount
+            && let Ok(own) = source.strip_prefix(place)
+        {
+            let path = new.join(own);
+            make_directory(&path)?;
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(&path, mode).map_err(ContainerError::file("set mode of", path))?;
+        }
+    }
+    Ok(())
 }
 
 fn put_in_place(places: &Places, new: &Path, config: &ContainerConfig) -> Result<(), ContainerError> {

@@ -8,16 +8,16 @@ use crate::shim::bundle::{self, ExecBundle, ExecCommand, RunBundle};
 use spec::value::ContainerId;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-/// Runs it with the caller's standard files, or its terminal, to its end; its exit code, 128 + signal if one ended it.
+/// Runs it with this input and the caller's standard output and error, or its terminal, to its end; its exit code, 128 + signal if one ended it.
 /// 126 and 127: it could not be run, as said on standard error.
 ///
 /// Errors: [`ContainerError::NotRunning`].
-pub fn exec(places: &Places, id: &ContainerId, command: &ExecCommand) -> Result<i32, ContainerError> {
+pub fn exec(places: &Places, id: &ContainerId, command: &ExecCommand, input: Stdio) -> Result<i32, ContainerError> {
     let mut program = exec_command(places, id, command)?;
     let path = shim_executable();
-    let status = program.status().map_err(|source| ContainerError::ShimUnusable { path, source })?;
+    let status = program.stdin(input).status().map_err(|source| ContainerError::ShimUnusable { path, source })?;
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
 }
 

@@ -49,7 +49,7 @@ pub(super) fn lock(places: &Places, id: &ContainerId) -> Result<Lock, ContainerE
     }
 }
 
-fn is_at(file: &File, path: &std::path::Path) -> bool {
+pub(super) fn is_at(file: &File, path: &std::path::Path) -> bool {
     match (file.metadata(), std::fs::metadata(path)) {
         (Ok(held), Ok(there)) => held.ino() == there.ino() && held.dev() == there.dev(),
         (Ok(_) | Err(_), Ok(_) | Err(_)) => false,

@@ -3,6 +3,7 @@
 use super::error::ContainerError;
 use super::list::{inspect, read_state};
 use super::state::{Phase, Timestamp};
+use super::transient::stay;
 use crate::places::Places;
 use crate::shim::log::file::path as log_path;
 use crate::shim::log::record::Stream;
@@ -73,6 +74,7 @@ pub fn logs(
     query: LogQuery,
     mut show: impl FnMut(LogRecord) -> ControlFlow<()>,
 ) -> Result<(), ContainerError> {
+    let _stay = stay(places, id)?;
     inspect(places, id)?;
     let directory = places.container(id).join("logs");
     let mut reader = Reader::oldest(directory)?;

@@ -23,6 +23,7 @@ pub mod state;
 mod stats;
 mod stop;
 mod sweep;
+pub(crate) mod transient;
 mod update;
 pub(crate) mod wait;
 
@@ -41,5 +42,6 @@ pub use start::{adopt, prepare, shim_executable, start};
 pub use stats::{Stats, Traffic, stats};
 pub use stop::{StopBy, kill, restart, stop};
 pub use sweep::sweep;
+pub use transient::{Remover, Stay, WhileSomebodyStays, is_transient, stay};
 pub use update::{reconnect, update};
 pub use wait::{Waited, wait};

@@ -3,7 +3,9 @@
 use super::{Engine, EngineError, Keep, traffic};
 use crate::container::config::{ContainerConfig, NetworkConfig};
 use crate::container::state::{ContainerState, Phase};
-use crate::container::{self, AttachRequest, Attachment, ContainerError, Snapshot, StopBy, WhileRunning};
+use crate::container::{
+    self, AttachRequest, Attachment, ContainerError, Remover, Snapshot, StopBy, WhileRunning, WhileSomebodyStays, transient,
+};
 use crate::network::{self, TrafficChange};
 use spec::value::{ContainerId, Name, PortMapping};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,10 +32,17 @@ impl Engine {
     }
 
     /// Makes a container's files. It serves nobody until it is started or traffic is switched to it: what serves is what also runs.
-    pub fn create_container(&self, config: &ContainerConfig, annotations: serde_json::Value) -> Result<(), EngineError> {
+    ///
+    /// With a `remover` it goes with its end.
+    pub fn create_container(
+        &self,
+        config: &ContainerConfig,
+        annotations: serde_json::Value,
+        remover: Option<&Remover>,
+    ) -> Result<(), EngineError> {
         // Without another incarnation there is nothing to switch from: noted now, it need not be noted at the start.
         let serving = container::incarnations(&self.places, &config.id.name)?.is_empty();
-        Ok(container::create(&self.places, config, &Keep { serving, annotations }.to_value())?)
+        Ok(container::create(&self.places, config, &Keep { serving, annotations }.to_value(), remover)?)
     }
 
     /// Connects and runs a container; leaves nothing connected if it does not start. Does nothing to one that runs.
@@ -47,6 +56,7 @@ impl Engine {
     }
 
     fn start_by<T>(&self, id: &ContainerId, lead: Lead, start: impl FnOnce() -> Result<T, ContainerError>) -> Result<T, EngineError> {
+        let _stay = container::stay(&self.places, id)?;
         let snapshot = container::inspect(&self.places, id)?;
         let runs = matches!(snapshot.state.phase, Phase::Running { .. });
         if !runs && lead == Lead::Later {
@@ -78,8 +88,28 @@ impl Engine {
         Ok(state)
     }
 
+    /// Removes a container that goes with its end, if it has ended; fine if it has not or is gone.
+    pub fn remove_ended(&self, id: &ContainerId, others: WhileSomebodyStays) -> Result<(), EngineError> {
+        match transient::leave(&self.places, id, others)? {
+            Some(_leave) => self.remove_container(id, WhileRunning::Refuse),
+            None => Ok(()),
+        }
+    }
+
+    /// Those that go with their end, have ended and are still there: what their remover left, or never came for.
+    pub(super) fn remove_all_ended(&self) -> Result<(), EngineError> {
+        for id in self.container_ids()?.iter().filter(|id| container::is_transient(&self.places, id)) {
+            // Whose removal is under way is gone after it.
+            drop(container::stay(&self.places, id)?);
+            // One that cannot be removed is no reason to do nothing else on this host; the next one tries again.
+            let _ = self.remove_ended(id, WhileSomebodyStays::Leave);
+        }
+        Ok(())
+    }
+
     /// Removes a container: links, ports, name, files. Running ones only if forced.
     pub fn remove_container(&self, id: &ContainerId, while_running: WhileRunning) -> Result<(), EngineError> {
+        let _right = transient::removal(&self.places, id)?;
         let network = match container::inspect(&self.places, id) {
             Ok(snapshot) if while_running == WhileRunning::Refuse && snapshot.state.phase.is_alive() => {
                 return Err(ContainerError::StillRunning { id: id.clone() }.into());

@@ -94,6 +94,7 @@ impl Engine {
     /// What a holder of the lock that was killed has left half made or half removed.
     fn clear_interrupted(&self) -> Result<(), EngineError> {
         container::sweep(&self.places)?;
+        self.remove_all_ended()?;
         self.thaw_forgotten()?;
         Ok(crate::volume::sweep_volumes(&self.places)?)
     }

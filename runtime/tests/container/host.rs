@@ -93,7 +93,7 @@ impl Host {
     }
 
     pub(crate) fn create(&self, config: &ContainerConfig) {
-        container::create(&self.places, config, &serde_json::json!({"test": true})).expect("create");
+        container::create(&self.places, config, &serde_json::json!({"test": true}), None).expect("create");
     }
 
     pub(crate) fn inspect(&self, id: &ContainerId) -> Snapshot {

@@ -191,7 +191,7 @@ fn create_is_whole_and_remove_is_thorough() {
     let Some(host) = host() else { return };
     let config = host.config("thing@1", "sleep 1000");
     host.create(&config);
-    let again = container::create(&host.places, &config, &serde_json::Value::Null);
+    let again = container::create(&host.places, &config, &serde_json::Value::Null, None);
     assert!(matches!(again, Err(ContainerError::AlreadyExists { .. })));
     assert_eq!(host.inspect(&config.id).state.phase, Phase::Created);
     container::annotate(&host.places, &config.id, serde_json::json!({"site": "shop"})).expect("annotate");

@@ -39,11 +39,17 @@ impl Stayed {
 ///
 /// Errors: a container's terminal can be typed at from another one only; `otherwise` is what to do without one.
 pub(super) fn request(tty: bool, stdin: bool, otherwise: &str) -> Result<AttachRequest, Failure> {
-    if tty && stdin && !std::io::stdin().is_terminal() {
+    require_terminal(tty && stdin, otherwise)?;
+    Ok(AttachRequest { size: tty.then(console::size), stdin })
+}
+
+/// Refuses to type at a terminal from anything but another one; `otherwise` is what to do without one.
+pub(super) fn require_terminal(is_typed_at: bool, otherwise: &str) -> Result<(), Failure> {
+    if is_typed_at && !std::io::stdin().is_terminal() {
         let hint = format!("try it on a terminal, or {otherwise}");
         return Err(Failure::Error { error: anyhow!("the input device is not a TTY"), hint: Some(hint) });
     }
-    Ok(AttachRequest { size: tty.then(console::size), stdin })
+    Ok(())
 }
 
 /// Stays until it ends or the caller leaves.

@@ -6,11 +6,14 @@ use crate::cli::{Failure, Outcome, Session, exit};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use runtime::container::state::Phase;
-use runtime::container::{self, Manner, OnSignal, StopBy, WhileRunning};
+use runtime::container::{self, ContainerError, Manner, OnSignal, StopBy, WhileRunning, WhileSomebodyStays};
 use runtime::engine::{Engine, EngineError, Lead};
 use runtime::shim::protocol::WaitCondition;
 use spec::value::{ContainerId, Signal};
 use std::time::Duration;
+
+/// How long the end of a killed container is waited for.
+const KILLED_MAX: Duration = Duration::from_secs(10);
 
 /// Start stopped containers.
 #[derive(Debug, Args)]
@@ -61,6 +64,9 @@ pub(crate) struct RmArgs {
     /// Running ones too
     #[arg(short, long)]
     force: bool,
+    /// Only those of `run --rm` that have exited, when nobody reads them any more: what their shims call
+    #[arg(long, hide = true, conflicts_with = "force")]
+    ended: bool,
 }
 
 /// Wait until containers have exited, print their exit codes.
@@ -99,18 +105,40 @@ pub(super) fn stop(args: &StopArgs, session: &Session) -> Outcome {
 
 pub(super) fn restart(args: &StopArgs, session: &Session) -> Outcome {
     each(&args.containers, session, |engine, id| {
+        let _stay = container::stay(engine.places(), id)?;
         engine.stop_container(id, args.time, StopBy::Plan)?;
         engine.start_container(id, Lead::Now).map(drop)
     })
 }
 
 pub(super) fn kill(args: &KillArgs, session: &Session) -> Outcome {
-    each(&args.containers, session, |engine, id| Ok(container::kill(engine.places(), id, args.signal).map(drop)?))
+    each(&args.containers, session, |engine, id| {
+        container::kill(engine.places(), id, args.signal)?;
+        // Nothing survives this one: who asked for it finds it done, as with docker.
+        if args.signal == Signal::KILL {
+            match container::wait(engine.places(), id, WaitCondition::Exited, Some(KILLED_MAX)) {
+                Ok(_) | Err(ContainerError::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    })
 }
 
 pub(super) fn rm(args: &RmArgs, session: &Session) -> Outcome {
+    if args.ended {
+        return rm_ended(args, session);
+    }
     let while_running = if args.force { WhileRunning::Kill } else { WhileRunning::Refuse };
     each(&args.containers, session, |engine, id| engine.remove_container(id, while_running))
+}
+
+fn rm_ended(args: &RmArgs, session: &Session) -> Outcome {
+    let Some(engine) = session.look()? else { return Ok(exit::DONE) };
+    for id in &args.containers {
+        engine.remove_ended(&id.parse()?, WhileSomebodyStays::Wait)?;
+    }
+    Ok(exit::DONE)
 }
 
 pub(super) fn wait(args: &WaitArgs, session: &Session) -> Outcome {

@@ -9,7 +9,7 @@ use crate::cli::view::Teller;
 use crate::cli::{Failure, Outcome, Session, exit};
 use crate::clock::now;
 use crate::daemon::EndSignals;
-use crate::linux::{Attendant, LinuxHost};
+use crate::linux::{Attendant, LinuxHost, Transient};
 use crate::plan::Policy;
 use crate::plan::action::{Action, Plan, Step};
 use crate::plan::actual::SiteId;
@@ -18,10 +18,12 @@ use crate::site::Site;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use runtime::container::state::{Exit, ExitCause, Phase};
-use runtime::container::{self, Attachment, Follow, LogQuery, LogStream, Manner, OnSignal, StopBy, Waited, WhileRunning};
+use runtime::container::{self, Attachment, Follow, LogQuery, LogStream, Manner, OnSignal, Remover, StopBy, Waited, WhileRunning};
 use runtime::engine::Engine;
+use runtime::places::Places;
 use runtime::shim::protocol::WaitCondition;
 use spec::value::{ContainerId, Name, Signal};
+use std::ffi::OsStr;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -52,7 +54,7 @@ pub(crate) struct RunArgs {
     tty: bool,
     #[command(flatten)]
     leaving: Leaving,
-    /// Remove it when it has exited, if that is waited for
+    /// Remove it with its anonymous volumes when it has exited
     #[arg(long)]
     rm: bool,
     /// Its name
@@ -153,13 +155,20 @@ fn attempt(args: &RunArgs, session: &Session) -> Result<u8, NotRun> {
         None => free_name(&engine)?,
     };
     // Arguments that are wrong are refused before anything is waited for.
+    if args.rm && args.restart != "no" {
+        let hint = Some("one that is removed when it has exited is not restarted: leave one of them out".to_owned());
+        return Err(Failure::Error { error: anyhow!("--rm and --restart contradict each other"), hint }.into());
+    }
     let site = site(args, &name)?;
     let is_attended = (args.interactive || args.tty) && !args.detach;
     let attendant = is_attended
         .then(|| request(args.tty, args.interactive, "leave -t out for input from a pipe or file"))
-        .transpose()?
+        .transpose()
+        // The one refusal that has docker's plain code of failures.
+        .map_err(|failure| NotRun { failure, code: exit::FAILED })?
         .map(Attendant::new);
-    let id = Start { args, session, engine: &engine, attendant: attendant.as_ref() }.start(site, name)?;
+    let transient = args.rm.then(|| remover(session)).transpose()?.map(Transient::new);
+    let id = Start { args, session, engine: &engine, attendant: attendant.as_ref(), transient: transient.as_ref() }.start(site, name)?;
     if args.detach {
         session.render.answer("id", &id);
         return Ok(exit::DONE);
@@ -176,6 +185,26 @@ fn attempt(args: &RunArgs, session: &Session) -> Result<u8, NotRun> {
         ExitCause::StartFailed { reason } => Err(NotRun { failure: anyhow!("{reason}").into(), code: code_of(&ended) }),
         ExitCause::Own | ExitCause::Requested | ExitCause::OutOfMemory | ExitCause::Unknown => Ok(code_of(&ended)),
     }
+}
+
+/// What a shim is to run when a container of `--rm` has ended: this program, at the same places.
+fn remover(session: &Session) -> Result<Remover, Failure> {
+    let program = std::env::current_exe().context("find this program")?;
+    let Places { state, run, config } = &session.places;
+    let words = [
+        program.as_os_str(),
+        "--state-dir".as_ref(),
+        state.as_os_str(),
+        "--run-dir".as_ref(),
+        run.as_os_str(),
+        "--config-dir".as_ref(),
+        config.as_os_str(),
+        "container".as_ref(),
+        "rm".as_ref(),
+        "--ended".as_ref(),
+    ];
+    let text = |word: &OsStr| word.to_str().map(str::to_owned).with_context(|| format!("{} is not text", word.display()));
+    Ok(Remover(words.into_iter().map(text).collect::<Result<_, _>>()?))
 }
 
 /// The arguments as the manifest they stand for, read like any other: the same checks, the same short forms.
@@ -285,11 +314,12 @@ struct Start<'a> {
     session: &'a Session,
     engine: &'a Engine,
     attendant: Option<&'a Attendant>,
+    transient: Option<&'a Transient>,
 }
 
 impl Start<'_> {
     fn start(self, mut made: Site, mut name: Name) -> Result<ContainerId, NotRun> {
-        let Self { args, session, engine, attendant } = self;
+        let Self { args, session, engine, attendant, transient } = self;
         let ledger = Mutex::new(session.ledger()?);
         let _lock = session.lock_host(engine)?;
         if engine.container_ids()?.iter().any(|id| id.name == name) {
@@ -302,7 +332,7 @@ impl Start<'_> {
             made = site(args, &name)?;
         }
         let policy = Policy::keep(made.id.clone());
-        let host = LinuxHost::new(engine, &ledger, &made).attended(attendant);
+        let host = LinuxHost::new(engine, &ledger, &made).attended(attendant).transient(transient);
         let pulls = Pulls { render: session.render, image: args.image.clone(), teller: OnceLock::new() };
         let cycle = converge(&host, &made.desired, &policy, &AtomicBool::new(false), &pulls);
         if let Some(teller) = pulls.teller.into_inner() {

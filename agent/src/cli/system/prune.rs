@@ -4,17 +4,19 @@ use crate::cli::render::Render;
 use crate::cli::until::{self, Until};
 use crate::cli::{Failure, Outcome, Session, exit};
 use crate::human::size;
-use crate::linux::{collect_snapshots, unused_snapshots};
+use crate::linux::{collect_snapshots, unused_snapshots, unused_sources};
 use crate::registry::{Holdings, remove_garbage};
+use crate::source::homes;
 use anyhow::anyhow;
 use clap::Args;
 use runtime::container::WhileRunning;
-use runtime::engine::{Collectable, ContainerUsage, DiskUsage, Engine, Needed, Reach, VolumeUsage};
+use runtime::engine::{Collectable, ContainerUsage, DiskUsage, Engine, Reach, VolumeUsage};
 use runtime::image::store::Travelled;
 use runtime::store::usage::tree_bytes;
 use runtime::volume::remove_volume;
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, IsTerminal as _};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// Remove what nothing uses: stopped containers of no site, images without a name, what interrupted pulls left, and of the build cache
@@ -47,6 +49,9 @@ struct Preview {
     volumes: Vec<VolumeUsage>,
     /// Copies of what sites mount that no container mounts any more.
     snapshot_bytes: u64,
+    /// What is kept of repositories that no site and no build of one follows.
+    sources: Vec<PathBuf>,
+    source_bytes: u64,
     /// What was pushed to the registry of this host and has no name, or was never finished.
     pushed_bytes: u64,
     garbage: Collectable,
@@ -78,7 +83,7 @@ pub(in crate::cli) struct Sweep {
 /// Shows what nothing uses, asks, and removes it.
 pub(in crate::cli) fn sweep(session: &Session, wanted: &Sweep) -> Outcome {
     let engine = session.engine()?;
-    let preview = preview(&engine, &session.needed(&engine)?, wanted)?;
+    let preview = preview(session, &engine, wanted)?;
     if wanted.dry_run || (!wanted.force && !preview.is_empty()) {
         show(session.render, &preview);
     }
@@ -104,6 +109,7 @@ pub(in crate::cli) fn sweep(session: &Session, wanted: &Sweep) -> Outcome {
     if wanted.containers {
         collect_snapshots(&engine)?;
         remove_garbage(&engine.places().registry())?;
+        preview.sources.iter().try_for_each(|source| homes::remove(source))?;
     }
     // The ledger may say more than it did before the question.
     let freed = engine.collect_garbage(&session.needed(&engine)?, wanted.reach)?;
@@ -123,8 +129,9 @@ pub(in crate::cli) fn sweep(session: &Session, wanted: &Sweep) -> Outcome {
     Ok(exit::DONE)
 }
 
-fn preview(engine: &Engine, needed: &Needed, wanted: &Sweep) -> Result<Preview, Failure> {
-    let DiskUsage { mut containers, mut volumes, .. } = engine.disk_usage(needed)?;
+fn preview(session: &Session, engine: &Engine, wanted: &Sweep) -> Result<Preview, Failure> {
+    let needed = session.needed(engine)?;
+    let DiskUsage { mut containers, mut volumes, .. } = engine.disk_usage(&needed)?;
     let is_old = |it: &ContainerUsage| wanted.reach.before.is_none_or(|before| it.created < before);
     containers.retain(|it| wanted.containers && it.is_unused() && is_old(it));
     let going: BTreeSet<_> = containers.iter().map(|it| it.id.clone()).collect();
@@ -132,7 +139,12 @@ fn preview(engine: &Engine, needed: &Needed, wanted: &Sweep) -> Result<Preview, 
     let snapshots = if wanted.containers { unused_snapshots(engine, &going)? } else { Vec::new() };
     let snapshot_bytes = snapshots.iter().map(|path| tree_bytes(path)).sum();
     let pushed_bytes = if wanted.containers { Holdings::read(&engine.places().registry())?.garbage_bytes } else { 0 };
-    Ok(Preview { garbage: engine.garbage_without(&going, needed, wanted.reach)?, containers, volumes, snapshot_bytes, pushed_bytes })
+    // They have no time of their own.
+    let is_for_sources = wanted.containers && wanted.reach.before.is_none();
+    let sources = if is_for_sources { unused_sources(engine, session.read_ledger()?.as_ref())? } else { Vec::new() };
+    let source_bytes = sources.iter().map(|path| tree_bytes(path)).sum();
+    let garbage = engine.garbage_without(&going, &needed, wanted.reach)?;
+    Ok(Preview { containers, volumes, snapshot_bytes, sources, source_bytes, pushed_bytes, garbage })
 }
 
 impl Preview {
@@ -142,7 +154,7 @@ impl Preview {
 
     fn bytes_beside_images(&self) -> u64 {
         let containers: u64 = self.containers.iter().map(|it| it.bytes).sum();
-        containers + self.volumes.iter().map(|it| it.bytes).sum::<u64>() + self.snapshot_bytes + self.pushed_bytes
+        containers + self.volumes.iter().map(|it| it.bytes).sum::<u64>() + self.snapshot_bytes + self.source_bytes + self.pushed_bytes
     }
 
     fn bytes(&self) -> u64 {
@@ -151,10 +163,11 @@ impl Preview {
 }
 
 fn show(render: Render, preview: &Preview) {
-    let Preview { containers, volumes, snapshot_bytes, pushed_bytes, garbage } = preview;
+    let Preview { containers, volumes, snapshot_bytes, sources, source_bytes, pushed_bytes, garbage } = preview;
     if render.json {
         return render.json_document(&serde_json::json!({
-            "containers": containers, "volumes": volumes, "snapshotBytes": snapshot_bytes, "registryBytes": pushed_bytes, "store": garbage.store,
+            "containers": containers, "volumes": volumes, "snapshotBytes": snapshot_bytes, "sourceBytes": source_bytes,
+            "registryBytes": pushed_bytes, "store": garbage.store,
             "steps": garbage.steps.iter().map(|step| &step.record.instruction).collect::<Vec<_>>(),
             "mounts": garbage.mounts.iter().map(|mount| &mount.id).collect::<Vec<_>>(),
             "downloads": garbage.downloads.iter().flat_map(|download| &download.urls).collect::<Vec<_>>(),
@@ -174,6 +187,7 @@ fn show(render: Render, preview: &Preview) {
     sum(volumes.len(), "volume with all data", volumes.iter().map(|it| it.bytes).sum());
     volumes.iter().for_each(|it| render.line(format_args!("  {}", it.name)));
     sum(usize::from(*snapshot_bytes > 0), "copy of what sites mounted", *snapshot_bytes);
+    sum(sources.len(), "repository checkout", *source_bytes);
     sum(usize::from(*pushed_bytes > 0), "lot of what was pushed and nobody names", *pushed_bytes);
     sum(garbage.store.images.len(), "image", garbage.store.records);
     garbage.store.names.iter().for_each(|name| render.line(format_args!("  {name}")));

@@ -199,7 +199,7 @@ fn sync_directory(path: &Path) -> Result<(), FetchError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(FetchError::local("sync", path))
 }
 
-fn remove_tree(path: &Path) -> Result<(), FetchError> {
+pub(super) fn remove_tree(path: &Path) -> Result<(), FetchError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FetchError::local("remove", path)(error)),
         Ok(()) | Err(_) => Ok(()),

@@ -13,6 +13,7 @@ mod checkouts;
 mod connection;
 mod export;
 mod hold;
+pub mod homes;
 mod http;
 mod local;
 mod metered;
@@ -70,6 +71,10 @@ impl Remote {
         let branch = self.branch.as_deref().map(|branch| format!(", branch {branch}")).unwrap_or_default();
         let folder = self.folder.as_deref().map(|folder| format!(", folder {folder}")).unwrap_or_default();
         format!("{}{branch}{folder}", self.address)
+    }
+
+    pub(super) fn home(&self) -> &Path {
+        &self.home
     }
 
     pub(super) fn kept(&self, site: &SiteId) -> Result<Option<Checkout>, FetchError> {

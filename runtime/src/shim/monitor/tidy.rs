@@ -4,6 +4,7 @@ use super::Monitor;
 use crate::container::file::{self, Lasting};
 use crate::container::list::LAST_EXIT;
 use crate::container::state::Phase;
+use crate::container::transient;
 use crate::places::Places;
 use crate::shim::protocol::Reply;
 use rustix::io::Errno;
@@ -13,7 +14,8 @@ use std::io;
 use std::time::Instant;
 
 impl Monitor {
-    /// Tidies up, then publishes the exit and answers everybody: whoever learns of it finds nothing left.
+    /// Tidies up, then publishes the exit and answers everybody: whoever learns of it finds nothing left. Has it removed, if it goes
+    /// with its end.
     pub(super) fn finish(mut self) {
         self.drain();
         // Its sockets hold the namespace.
@@ -32,6 +34,9 @@ impl Monitor {
         }
         self.logs.bench.audience.dismiss(&Reply::State { state: self.state() });
         self.control.settle(&self.state(), self.starts, now);
+        if let Err(error) = transient::send_remover(&self.ground.places, &self.ground.id) {
+            self.note("have it removed", &error);
+        }
     }
 }
 

@@ -5,9 +5,11 @@ mod repository;
 mod tls;
 
 use super::super::{FetchError, Revision, SourceOptions};
+use super::homes::{self, Wanted};
 use repository::{Habits, HttpServer, Place, SshServer, git, read, source, told};
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 /// 200 kB that no compression makes smaller than half.
@@ -298,6 +300,28 @@ fn old_checkouts_go_unless_kept_current_or_held() {
     assert_eq!(source.prune(&BTreeSet::new()).unwrap().len(), 2);
     assert!(source.checkout_of(&ids[1]).unwrap().is_none());
     assert_eq!(source.kept().unwrap().unwrap().revision.commit(), Some(&ids[3]));
+}
+
+#[test]
+fn what_is_kept_of_a_remote_goes_unless_wanted_or_held() {
+    let place = Place::new();
+    let source = source(&place, &place.file_url(), SourceOptions::default());
+    let checkout = source.fetch().unwrap();
+    let (home, commit) = (source.home().unwrap().to_owned(), checkout.revision.commit().unwrap().clone());
+    let unused = |wanted: &Wanted| homes::unused(&place.state(), wanted).unwrap();
+    assert_eq!(unused(&Wanted::default()), [""; 0].map(PathBuf::from), "it is held");
+    homes::remove(&home).unwrap();
+    assert_eq!(read(&checkout, "web.yaml"), "one");
+    drop(checkout);
+    assert_eq!(unused(&Wanted { commits: [commit].into(), ..Wanted::default() }), [""; 0].map(PathBuf::from));
+    assert_eq!(unused(&Wanted { homes: [home.clone()].into(), ..Wanted::default() }), [""; 0].map(PathBuf::from));
+    // What an interrupted removal left goes too.
+    let old = home.with_file_name("old 0123456789abcdef");
+    fs::create_dir(&old).unwrap();
+    assert_eq!(unused(&Wanted::default()), [home.clone(), old.clone()]);
+    [home, old].iter().for_each(|path| homes::remove(path).unwrap());
+    assert_eq!(fs::read_dir(place.state().join("sources")).unwrap().count(), 0);
+    assert_eq!(read(&source.fetch().unwrap(), "web.yaml"), "one");
 }
 
 #[test]
