@@ -263,7 +263,7 @@ fn what_cannot_be_pulled_says_why_and_leaves_nothing() {
             |_, _| Answer::new(404, r#"{"errors":[{"message":"manifest unknown"}]}"#),
             "404 Not Found (manifest unknown): check the name",
         ),
-        ("rate limit", |_, _| Answer::new(429, "").with("Retry-After", "3600"), "its rate limit is used up"),
+        ("rate limit", |_, _| Answer::new(429, "").with("Retry-After", "3600"), "or log in; it asks to wait for 3600 s"),
         (
             "always cut",
             |fixture, request| Answer { cut_after: fixture.is_layer(request).then_some(0), ..fixture.answer(request) },
