@@ -98,6 +98,9 @@ pub enum ManifestError {
     /// Something else that registries hold: a chart, a signature, a set of files.
     #[error("this is not a container image: its configuration is of type {0:?}")]
     NotAnImage(String),
+    /// Something that is neither an image nor an index of images, as it says itself.
+    #[error("this is not a container image: it is of type {0:?}")]
+    Foreign(String),
     /// Nothing of it runs here.
     #[error("no image for {wanted}; there are {offered}")]
     Platform {
@@ -151,7 +154,10 @@ pub fn parse(bytes: &[u8], served_as: Option<&str>) -> Result<Document, Manifest
     if is_index {
         return serde_json::from_slice(bytes).map(Document::Index).map_err(ManifestError::Json);
     }
-    let manifest: Manifest = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+    let manifest: Manifest = serde_json::from_slice(bytes).map_err(|error| match own {
+        Some(own) if ![media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST].contains(&own) => ManifestError::Foreign(own.to_owned()),
+        _ => ManifestError::Json(error),
+    })?;
     let config = manifest.config.media_type.as_str();
     if ![media_type::OCI_CONFIG, media_type::DOCKER_CONFIG, "", "application/octet-stream"].contains(&config) {
         return Err(ManifestError::NotAnImage(config.to_owned()));
@@ -193,6 +199,7 @@ mod tests {
                 config.replace("config.v1", "chart.v1").replacen('"', r#"{"schemaVersion":2,"layers":[],""#, 1) + "}",
                 "not a container image",
             ),
+            (r#"{"mediaType":"application/vnd.oci.artifact.manifest.v1+json","blobs":[]}"#.to_owned(), "not a container image"),
             ("[]".to_owned(), "not valid JSON"),
         ];
         for (text, expected) in cases {

@@ -4,7 +4,7 @@
 //! The `tar` crate decodes the fields of a 512-byte header; extensions, sizes and skipping are done here, with limits.
 
 use super::sparse::{self, HOLE_BYTES_MAX, Layout, Region, Stretch};
-use super::{EXTENSION_BYTES_MAX, LayerError};
+use super::{EXTENSION_BYTES_MAX, LayerError, after_entry};
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
 use std::ops::Range;
@@ -198,7 +198,7 @@ impl<R: BufRead> TarReader<R> {
         let sums = summed.fold((0, 0), |(unsigned, signed), byte| (unsigned + i64::from(byte), signed + i64::from(byte as i8)));
         if !field(&header, CHECKSUM).is_some_and(|sum| sum == sums.0 || sum == sums.1) {
             let last = super::text(&self.last_name);
-            return Err(LayerError::Format(format!("no tar header where one should be, after {last:?}")));
+            return Err(LayerError::Format(format!("no tar header where one should be{}", after_entry(&last))));
         }
         Ok(Some(header))
     }

@@ -58,7 +58,7 @@ pub(crate) const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// The stream broke off, or could not be decompressed.
-    #[error("read the layer after {after:?}")]
+    #[error("read the layer{}", after_entry(.after))]
     Read {
         /// The last entry that was read; empty at the start.
         after: String,
@@ -101,6 +101,10 @@ pub enum LayerError {
         /// What came.
         found: Digest,
     },
+}
+
+fn after_entry(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!(" after {name:?}") }
 }
 
 impl LayerError {

@@ -2,6 +2,7 @@
 
 use super::credentials::CredentialsError;
 use super::http::REDIRECTS_MAX;
+use super::retry::WAIT_MAX;
 use super::settings::Identity;
 pub(super) use crate::cause::chain;
 use std::time::Duration;
@@ -55,7 +56,7 @@ impl RequestFailed {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The registry said no.
-    #[error("it answered {status}{message}: {hint}")]
+    #[error("it answered {status}{message}: {hint}{}", asked_for(*.retry_after))]
     Status {
         /// HTTP status.
         status: StatusCode,
@@ -208,6 +209,12 @@ impl RequestError {
         };
         Self::Transport { hint, source: Box::new(source) }
     }
+}
+
+/// A wait that is too long for anybody who waits now.
+fn asked_for(retry_after: Option<Duration>) -> String {
+    let long = retry_after.filter(|asked| *asked > WAIT_MAX);
+    long.map_or_else(String::new, |asked| format!("; it asks to wait for {} s", asked.as_secs()))
 }
 
 /// For a name that leads nowhere.

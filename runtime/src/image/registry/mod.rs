@@ -294,7 +294,7 @@ impl Pull<'_> {
         };
         let Some(id) = self.store.find(&self.reference.to_string())?.filter(|id| self.store.has_image(id)) else { return Ok(None) };
         let is_same = |origin: &Origin| origin.repository == policy::name_of(self.reference) && origin.tag.as_deref() == Some(tag);
-        let Some(origin) = self.store.origins(&id)?.into_iter().rfind(is_same) else { return Ok(None) };
+        let Some(origin) = self.store.origins(&id).unwrap_or_default().into_iter().rfind(is_same) else { return Ok(None) };
         let now = match self.client.digest_of(tag) {
             Ok(now) => now,
             Err(error) if error.is_nobody() => return Err(self.client.failed(Wish::Get, &format!("manifest {tag}"), error).into()),

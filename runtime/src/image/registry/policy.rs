@@ -66,7 +66,11 @@ pub fn admit(settings: &Settings, reference: &ImageReference) -> Result<(), Poli
 /// where a signature is wanted, one by a key that still counts was found when it was pulled.
 pub fn is_settled(settings: &Settings, store: &ImageStore, reference: &ImageReference, id: &ImageId) -> Result<bool, StoreError> {
     let Some(policy) = settings.policy(reference) else { return Ok(true) };
-    let origins = store.origins(id)?;
+    let origins = match store.origins(id) {
+        // It was pulled, and nobody knows from where: it has to be again.
+        Err(StoreError::Record { .. }) => return Ok(false),
+        origins => origins?,
+    };
     if origins.is_empty() {
         return Ok(true);
     }

@@ -4,7 +4,7 @@ use crate::time::http_date;
 use std::time::{Duration, SystemTime};
 
 /// Longest wait that a registry may ask for: longer means "come back later", which is for the caller to decide.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// How often a request is tried again, and how long the waits are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

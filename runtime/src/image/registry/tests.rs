@@ -11,7 +11,7 @@ use crate::image::ImageId;
 use crate::image::layer::stream::Compression;
 use crate::image::manifest::media_type;
 use crate::image::platform::Platform;
-use crate::image::store::ImageStore;
+use crate::image::store::{ImageStore, Lost, Repaired};
 use crate::image::tests::{gzip, is_root, rootfs_tar, write_oci_layout};
 use server::{Answer, Request, Server};
 use spec::value::{Digest, ImageReference};
@@ -183,6 +183,30 @@ fn a_tag_that_stands_for_what_is_here_costs_one_question_that_no_limit_counts() 
 }
 
 #[test]
+fn what_is_not_known_to_come_from_anywhere_is_found_and_pulled_again() {
+    if !is_root() {
+        return;
+    }
+    let (fixture, host) = (Fixture::new(), Host::new());
+    let served = fixture.clone();
+    let server = Server::start(move |request, _| served.answer(request));
+    let id = host.pull(&server).unwrap();
+    host.store.tag(&server.reference().to_string(), &id).unwrap();
+    let origins = host.store.origins(&id).unwrap();
+    let tear = || std::fs::write(host.directory.path().join(format!("images/images/{}.origins", id.hex())), "{").unwrap();
+    tear();
+    let findings = host.store.verify(&mut |_| {}).unwrap().findings;
+    assert!(findings.len() == 1 && findings[0].problem.starts_with("where it came from cannot be read"), "{findings:?}");
+    let mut fetch = |_: &Lost| host.pull(&server).map(drop).map_err(|error| chain(&error));
+    let repaired = host.store.repair(&findings, &|_| None, &mut fetch).unwrap();
+    assert_eq!(repaired, [Repaired::Done("fetched again".to_owned())]);
+    assert_eq!(host.store.origins(&id).unwrap(), origins);
+    tear();
+    host.pull(&server).unwrap();
+    assert_eq!(host.store.origins(&id).unwrap(), origins, "whoever pulls it mends it too");
+}
+
+#[test]
 fn a_cut_connection_is_resumed_from_the_byte_reached() {
     if !is_root() {
         return;
@@ -239,7 +263,7 @@ fn what_cannot_be_pulled_says_why_and_leaves_nothing() {
             |_, _| Answer::new(404, r#"{"errors":[{"message":"manifest unknown"}]}"#),
             "404 Not Found (manifest unknown): check the name",
         ),
-        ("rate limit", |_, _| Answer::new(429, "").with("Retry-After", "3600"), "its rate limit is used up"),
+        ("rate limit", |_, _| Answer::new(429, "").with("Retry-After", "3600"), "or log in; it asks to wait for 3600 s"),
         (
             "always cut",
             |fixture, request| Answer { cut_after: fixture.is_layer(request).then_some(0), ..fixture.answer(request) },

@@ -154,9 +154,26 @@ impl ImageStore {
         let scratch = self.scratch()?;
         let root = scratch.path().join("root");
         fs::rename(upper, &root).map_err(FileError::of("rename to", &root))?;
-        let Packed { size_bytes, entries } = packed;
+        self.keep(scratch, self.record_of(diff_id, packed))
+    }
+
+    /// The record of a layer that was packed here.
+    fn record_of(&self, diff_id: Digest, Packed { size_bytes, entries }: Packed) -> LayerRecord {
         let boot = self.boot.clone();
-        self.keep(scratch, LayerRecord { diff_id, size_bytes, entries, blob: None, blob_diff_id: None, made_here: true, seal: None, boot })
+        LayerRecord { diff_id, size_bytes, entries, blob: None, blob_diff_id: None, made_here: true, seal: None, boot }
+    }
+
+    /// Writes the record of a layer anew from its files; false if packing them does not give it.
+    pub(super) fn record_again(&self, diff_id: &Digest) -> Result<bool, StoreError> {
+        let Ok(root) = open_directory(&self.layer_dir(diff_id)) else { return Ok(false) };
+        let mut stream = HashingSink::new();
+        let packed = pack::pack(&root, Times::Keep, pack::OnDisk::Leave, &mut stream)?;
+        let found = stream.finish().map_err(FileError::of("read", &self.layer_dir(diff_id)))?;
+        if found != *diff_id {
+            return Ok(false);
+        }
+        self.write_layer_record(&self.record_of(*diff_id, packed))?;
+        Ok(true)
     }
 
     /// Writes a layer of the store as an uncompressed tar stream. Its digest is the diff id for layers committed here; a layer that was

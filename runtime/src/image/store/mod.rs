@@ -77,7 +77,7 @@ pub enum StoreError {
     #[error("broken off: it is not wanted any more")]
     Unwanted,
     /// A record that is no JSON, or not of its kind: somebody wrote to the store.
-    #[error("image store: record {path:?} is broken")]
+    #[error("image store: record {path:?} is broken (agent image verify --repair may mend it)")]
     Record {
         /// Which.
         path: PathBuf,

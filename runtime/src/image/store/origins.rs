@@ -38,7 +38,11 @@ impl ImageStore {
     /// Remembers how an image comes here: before the image is there, so that a pulled one never looks as if it was made here. Two
     /// at once keep one of them: a signature that is not remembered is asked for again.
     pub(crate) fn put_origin(&self, id: &ImageId, origin: &Origin) -> Result<(), StoreError> {
-        let mut origins = self.origins(id)?;
+        let mut origins = match self.origins(id) {
+            // Nobody knows any more where else it came from.
+            Err(StoreError::Record { .. }) => Vec::new(),
+            origins => origins?,
+        };
         if origins.contains(origin) {
             return Ok(());
         }

@@ -2,9 +2,11 @@
 //!
 //! Whatever a container has mounted is left as it is: the kernel does not take a change beneath an overlay well.
 
+use super::images::ImageRecord;
 use super::verify::{Finding, Subject};
 use super::{Expected, ImageStore, StoreError};
 use crate::image::ImageId;
+use crate::image::config::ImageConfig;
 use crate::image::manifest::{self, Descriptor, Document};
 use crate::store::{FileError, atomic, remove};
 use rustix::fs::{CWD, RenameFlags};
@@ -97,6 +99,9 @@ impl Repair<'_, '_> {
         if self.unpack_again(diff_id)? {
             return Ok(Repaired::Done("unpacked again from its compressed form".to_owned()));
         }
+        if self.store.record_again(diff_id)? {
+            return Ok(Repaired::Done("its record was made again from its files".to_owned()));
+        }
         let users = self.images_with_layer(diff_id)?;
         let Some(user) = users.first().copied() else {
             self.store.remove_layer(diff_id)?;
@@ -115,10 +120,14 @@ impl Repair<'_, '_> {
     }
 
     fn image(&mut self, id: &ImageId) -> Result<Repaired, StoreError> {
-        if let Ok(record) = self.store.record(id)
-            && record.id == *id
-            && self.is_whole(id, &record.layers)
-        {
+        if let Some(record) = self.whole(id) {
+            if self.store.origins(id).is_err() {
+                let fetched = self.fetch(id);
+                return Ok(match self.store.origins(id) {
+                    Ok(_) => Repaired::Done("fetched again".to_owned()),
+                    Err(_) => Repaired::Left(self.remedy(id, &fetched)?),
+                });
+            }
             if record.manifest.is_some_and(|manifest| !self.store.has_blob(&manifest)) {
                 let _ = self.fetch(id);
                 if self.store.manifest_of(id)?.is_none() {
@@ -128,23 +137,48 @@ impl Repair<'_, '_> {
             }
             return Ok(Repaired::Done("whole".to_owned()));
         }
-        for layer in self.store.layers_of(id).unwrap_or_default() {
+        for layer in self.configured_layers(id).unwrap_or_default() {
             if !self.store.has_layer(&layer) {
                 self.unpack_again(&layer)?;
             }
         }
-        if self.store.record(id).is_ok_and(|record| record.id == *id && self.is_whole(id, &record.layers)) {
+        if self.whole(id).is_some() {
             return Ok(Repaired::Done("unpacked again from its compressed form".to_owned()));
         }
+        if self.record_again(id)? {
+            return Ok(Repaired::Done("its record was made again from its configuration".to_owned()));
+        }
         let fetched = self.fetch(id);
-        if self.store.record(id).is_ok_and(|record| self.is_whole(id, &record.layers)) {
+        if self.whole(id).is_some() {
             return Ok(Repaired::Done("fetched again".to_owned()));
         }
         Ok(Repaired::Left(self.remedy(id, &fetched)?))
     }
 
-    fn is_whole(&self, id: &ImageId, layers: &[Digest]) -> bool {
-        self.store.blob(id).is_ok_and(|bytes| Digest::of(&bytes) == *id) && layers.iter().all(|layer| self.store.has_layer(layer))
+    /// The record of an image of which all is here that it names.
+    fn whole(&self, id: &ImageId) -> Option<ImageRecord> {
+        let record = self.store.record(id).ok()?;
+        let is_right = record.id == *id && self.configured_layers(id).as_deref() == Some(&record.layers);
+        (is_right && record.layers.iter().all(|layer| self.store.has_layer(layer))).then_some(record)
+    }
+
+    /// The layers that the configuration of an image names, if that is what it was.
+    fn configured_layers(&self, id: &ImageId) -> Option<Vec<Digest>> {
+        let bytes = self.store.blob(id).ok().filter(|bytes| Digest::of(bytes) == *id)?;
+        Some(serde_json::from_slice::<ImageConfig>(&bytes).ok()?.rootfs.diff_ids)
+    }
+
+    /// Writes the record of an image anew from its configuration; false if not all is here that it names.
+    fn record_again(&self, id: &ImageId) -> Result<bool, StoreError> {
+        if !self.configured_layers(id).is_some_and(|layers| layers.iter().all(|layer| self.store.has_layer(layer))) {
+            return Ok(false);
+        }
+        // The last manifest of its origin is the one that names it; without, it is published by a new one.
+        let origins = self.store.origins(id).unwrap_or_default();
+        let manifest = origins.iter().rev().find_map(|origin| self.store.blob(origin.manifests.last()?).ok());
+        atomic::remove_file(&self.store.image_path(id))?;
+        self.store.put_image_bytes(&self.store.blob(id)?, manifest.as_deref())?;
+        Ok(true)
     }
 
     /// Fetches an image once. Its record is out of the way meanwhile: one that is there would be taken to be whole.
@@ -243,6 +277,7 @@ fn replace(made: &Path, place: &Path) -> Result<(), FileError> {
 mod tests {
     use super::*;
     use crate::image::archive;
+    use crate::image::layer::Times;
     use crate::image::publish::manifest_of;
     use crate::image::store::{Roots, Travelled};
     use crate::image::tests::{describe_tree, gzip, is_root, rootfs_tar, write_oci_layout};
@@ -421,5 +456,30 @@ mod tests {
             assert_eq!(fs::read_to_string(ground.store.layer_dir(&ground.layer).join("a")).unwrap(), "first", "{what}");
         }
         manifest_of(&ground.store, &ground.image).unwrap();
+    }
+
+    #[test]
+    fn the_records_of_what_was_made_here_are_made_again_from_it() {
+        if !is_root() {
+            return;
+        }
+        let ground = ground();
+        let scratch = ground.store.scratch().unwrap();
+        let upper = scratch.subdirectory("upper").unwrap();
+        fs::write(upper.join("file"), "text").unwrap();
+        let layer = ground.store.commit_layer(&upper, Times::Keep).unwrap();
+        let mut config = ImageConfig::empty(&Platform::host());
+        config.rootfs.diff_ids.push(layer.diff_id);
+        let image = ground.store.put_image(&config).unwrap();
+        let nobody = &mut |lost: &Lost| panic!("{lost:?} is asked for");
+        for torn in [ground.store.image_path(&image), ground.store.layer_path(&layer.diff_id).join("layer.json")] {
+            fs::write(&torn, "{").unwrap();
+            let findings = ground.store.verify(&mut |_| {}).unwrap().findings;
+            let outcome = ground.store.repair(&findings, &|_| None, nobody).unwrap();
+            assert!(matches!(&outcome[..], [Repaired::Done(how)] if how.contains("its record was made again")), "{outcome:?}");
+            assert_eq!(found(&ground.store), Vec::<String>::new());
+        }
+        assert_eq!(ground.store.layer(&layer.diff_id).unwrap().unwrap(), layer);
+        assert_eq!(ground.store.layers_of(&image).unwrap(), [layer.diff_id]);
     }
 }

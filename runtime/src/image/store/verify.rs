@@ -232,6 +232,9 @@ impl Verifying<'_> {
         if let Some(missing) = record.layers.iter().find(|layer| !self.store.has_layer(layer)) {
             return Some(format!("its layer {missing} is missing"));
         }
+        if let Err(error) = self.store.origins(id) {
+            return Some(format!("where it came from cannot be read: {error}"));
+        }
         record.manifest.filter(|manifest| !self.store.has_blob(manifest)).map(|manifest| format!("its manifest {manifest} is missing"))
     }
 

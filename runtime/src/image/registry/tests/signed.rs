@@ -96,6 +96,9 @@ fn a_signed_image_is_taken_and_who_signed_it_remembered() {
     assert!(!settled(&access, &format!("{}/test/other:1", server.address)), "another name of the same image");
     assert!(!settled(&access, &format!("{}/test/image:2", server.address)), "another tag");
     assert!(!settled(&wanting(vec![Signer::new().public()], &host), &named), "its key does not count any more");
+    let origins = host.directory.path().join(format!("images/images/{}.origins", id.hex()));
+    std::fs::write(origins, "{").unwrap();
+    assert!(!settled(&access, &named), "nobody knows any more where it came from");
     host.store.remove(&id).unwrap();
     host.store.gc(&Roots::default()).unwrap();
     assert!(host.is_empty());
