@@ -21,10 +21,6 @@ const SYNONYMS: &[(&str, &str)] = &[
 
 /// What is not done by a verb here, and how it is done.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
-    ("volume", "create", "a volume is made by its manifest, or by agent container run --volume NAME:/path"),
-    ("network", "create", "a network is made by its manifest"),
-    ("network", "rm", "a network goes with its manifest, or with agent destroy"),
-    ("network", "remove", "a network goes with its manifest, or with agent destroy"),
     ("container", "create", "a container is made by its manifest, or by agent container run --detach"),
     ("container", "top", "agent container exec NAME ps shows processes, agent container stats what they use"),
     ("container", "update", "limits are changed in the manifest: agent apply changes them while the container runs"),

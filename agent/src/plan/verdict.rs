@@ -99,7 +99,7 @@ pub(super) struct Verdicts<'a> {
 }
 
 /// Decides on networks and containers together: a network is replaced only if every container on it can go with it.
-pub(super) fn decide<'a>(site: &Site<'a>, images: &Images<'a>, volumes: &BTreeMap<&'a Name, VolumeState>) -> (Networks, Verdicts<'a>) {
+pub(super) fn decide<'a>(site: &Site<'a>, images: &Images<'a>, volumes: &BTreeMap<Name, VolumeState>) -> (Networks, Verdicts<'a>) {
     let mut networks = network::decide(site);
     let addresses = present_addresses(site);
     let order = order(site);

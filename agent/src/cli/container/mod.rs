@@ -15,6 +15,7 @@ mod stats;
 
 pub(super) use commit::{CommitArgs, run as commit};
 pub(super) use export::{ExportArgs, run as export};
+pub(super) use run::label;
 
 use super::{Outcome, Session};
 use clap::Subcommand;

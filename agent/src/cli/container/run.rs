@@ -9,7 +9,7 @@ use crate::cli::view::Teller;
 use crate::cli::{Failure, Outcome, Session, exit};
 use crate::clock::now;
 use crate::daemon::EndSignals;
-use crate::linux::{Attendant, LinuxHost, Transient};
+use crate::linux::{Attendant, LinuxHost, Transient, create_volume};
 use crate::plan::Policy;
 use crate::plan::action::{Action, Plan, Step};
 use crate::plan::actual::SiteId;
@@ -22,7 +22,9 @@ use runtime::container::{self, Attachment, Follow, LogQuery, LogStream, Manner, 
 use runtime::engine::Engine;
 use runtime::places::Places;
 use runtime::shim::protocol::WaitCondition;
+use spec::desired::Volume;
 use spec::value::{ContainerId, Name, Signal};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -33,6 +35,9 @@ use std::time::Duration;
 /// Exit codes of a start that failed at the program itself: there is one that cannot be run, and there is none. As a shell has it.
 const CODE_NO_PROGRAM: i32 = 126;
 const CODE_NOT_FOUND: i32 = 127;
+
+/// The network of containers that name none.
+const DEFAULT_NETWORK: &str = "default";
 
 /// A command that ends within this time needs no reader that follows it.
 const SHORT: Duration = Duration::from_millis(200);
@@ -70,8 +75,14 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "MOUNT")]
     volume: Vec<String>,
     /// A network by name, or host, or none; the default network if not given
-    #[arg(long)]
-    network: Option<String>,
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
+    network: Vec<String>,
+    /// A further name that it answers to on these networks
+    #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
+    network_alias: Vec<Name>,
+    /// Its address on its network
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<String>,
     /// As whom
     #[arg(short, long)]
     user: Option<String>,
@@ -253,17 +264,35 @@ fn site(args: &RunArgs, name: &Name) -> Result<Site, Failure> {
     if let Some(entrypoint) = &args.entrypoint {
         set("entrypoint", vec![entrypoint.clone()].into());
     }
-    match args.network.as_deref() {
-        None | Some("default") => {}
-        Some(mode @ ("host" | "none")) => set("networkMode", mode.into()),
-        Some(network) => set("networks", vec![network].into()),
+    match &args.network[..] {
+        [mode] if ["host", "none"].contains(&mode.as_str()) => set("networkMode", mode.clone().into()),
+        networks => {
+            let entry = serde_json::json!({"aliases": args.network_alias, "address": args.ip});
+            let entries: serde_json::Map<_, _> = networks.iter().map(|network| (network_name(network).to_owned(), entry.clone())).collect();
+            if !entries.is_empty() {
+                set("networks", entries.into());
+            }
+        }
     }
-    let manifest = serde_json::json!({"apiVersion": "agent/v1", "kind": "Container", "metadata": {"name": name}, "spec": spec});
-    crate::site::single(SiteId::of_run(name), &manifest).map_err(|problems| {
-        let hint = problems.iter().find_map(|problem| problem.help.clone());
-        let problems: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
-        Failure::Error { error: anyhow!("{}", problems.join("; ")), hint }
-    })
+    let document =
+        |kind, name: &str, spec| serde_json::json!({"apiVersion": "agent/v1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+    let mut manifests = vec![document("Container", name.as_str(), spec)];
+    let external = || serde_json::json!({"external": true});
+    manifests.extend(volume_names(args).iter().map(|volume| document("Volume", volume.as_str(), external())));
+    let others =
+        args.network.iter().map(|network| network_name(network)).filter(|network| !["host", "none", DEFAULT_NETWORK].contains(network));
+    manifests.extend(others.collect::<BTreeSet<_>>().into_iter().map(|network| document("Network", network, external())));
+    crate::site::unwritten(SiteId::of_run(name), &manifests).map_err(Failure::of_arguments)
+}
+
+/// A network by our name for it: docker's users know the default one as `bridge`.
+fn network_name(network: &str) -> &str {
+    if network == "bridge" { DEFAULT_NETWORK } else { network }
+}
+
+/// The volumes that are mounted by name.
+fn volume_names(args: &RunArgs) -> BTreeSet<Name> {
+    args.volume.iter().filter_map(|mount| mount.split_once(':')?.0.parse().ok()).collect()
 }
 
 /// Files of `KEY=value` lines as docker has them: no quotes, `#` begins a comment, `KEY` alone is taken from the environment.
@@ -281,7 +310,7 @@ fn env_of(files: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
 }
 
 /// `KEY=value`; `KEY` alone has an empty value.
-fn label(text: &str) -> Result<(String, String), String> {
+pub(crate) fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     if key.is_empty() { Err("the name is empty".to_owned()) } else { Ok((key.to_owned(), value.to_owned())) }
 }
@@ -330,6 +359,9 @@ impl Start<'_> {
             // Somebody else took it while we waited for the host; until we let go of that nobody takes another.
             name = free_name(engine)?;
             made = site(args, &name)?;
+        }
+        for volume in volume_names(args) {
+            create_volume(engine, &volume, &Volume { labels: BTreeMap::new() })?;
         }
         let policy = Policy::keep(made.id.clone());
         let host = LinuxHost::new(engine, &ledger, &made).attended(attendant).transient(transient);
