@@ -57,6 +57,7 @@ pub struct LinuxHost<'a> {
     site: &'a Site,
     attendant: Option<&'a Attendant>,
     transient: Option<&'a Transient>,
+    then: Then,
 }
 
 /// Somebody who sees a container from its first byte.
@@ -83,6 +84,15 @@ impl Attendant {
     }
 }
 
+/// What becomes of a container that was made by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// It is started.
+    Start,
+    /// It waits for somebody to start it.
+    Wait,
+}
+
 /// For the site's one container to go with its end, which its maker awaits.
 pub struct Transient {
     remover: Remover,
@@ -105,7 +115,7 @@ impl Transient {
 impl<'a> LinuxHost<'a> {
     /// The host for a site.
     pub fn new(engine: &'a Engine, ledger: &'a Mutex<Ledger>, site: &'a Site) -> Self {
-        Self { engine, ledger, site, attendant: None, transient: None }
+        Self { engine, ledger, site, attendant: None, transient: None, then: Then::Start }
     }
 
     /// The same with somebody who attends the start of the site's one container, and so sees for himself what becomes of it.
@@ -116,6 +126,11 @@ impl<'a> LinuxHost<'a> {
     /// The same where the site's one container goes with its end.
     pub fn transient(self, transient: Option<&'a Transient>) -> Self {
         Self { transient, ..self }
+    }
+
+    /// The same where the site's one container is to run, or not yet.
+    pub fn then(self, then: Then) -> Self {
+        Self { then, ..self }
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
