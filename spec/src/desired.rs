@@ -82,6 +82,8 @@ pub struct Desired {
     pub volumes: BTreeMap<Name, Volume>,
     /// Containers.
     pub containers: BTreeMap<Name, Container>,
+    /// Networks and volumes that others make and containers of this site use: they are no part of it.
+    pub external: BTreeSet<ResourceId>,
     /// Where each resource and field was written. Shown, never compared: it is not part of [`Desired::digest`].
     pub origins: Origins,
     /// Digest of each resource that has a manifest as it was written, with all it took from files beside it, and without a default.
@@ -429,6 +431,7 @@ impl Desired {
             "networks": self.networks,
             "volumes": self.volumes,
             "containers": self.containers,
+            "external": self.external,
         });
         Digest::of(canonical.to_string().as_bytes())
     }

@@ -80,6 +80,18 @@ fn who_reads_it_reads_all_of_it() -> Result<()> {
 }
 
 #[test]
+fn one_that_was_only_made_waits_for_its_start() -> Result<()> {
+    let Some(host) = host("one_that_was_only_made_waits_for_its_start")? else { return Ok(()) };
+    let id = host.agent(&["container", "create", "--rm", "--name", "one", "box", "sh", "-c", "echo hello; exit 3"]).ok()?;
+    // Whoever works on this host meanwhile leaves it alone.
+    run(&host, &["box", "true"]).ok()?;
+    assert_eq!((id.as_str(), host.inspect("one")?["state"]["status"].as_str()), ("one@1\n", Some("created")));
+    let Ran { code, stdout, .. } = host.agent(&["container", "start", "--attach", "one"]);
+    assert_eq!((code, stdout.as_str()), (3, "hello\n"));
+    all_gone(&host)
+}
+
+#[test]
 fn a_restart_is_no_end_and_a_policy_is_refused() -> Result<()> {
     let Some(host) = host("a_restart_is_no_end_and_a_policy_is_refused")? else { return Ok(()) };
     run(&host, &["-d", "--name", "one", "box", "sleep", "1000"]).ok()?;

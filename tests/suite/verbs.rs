@@ -222,6 +222,42 @@ fn volumes_and_networks_are_listed() -> Result<()> {
 }
 
 #[test]
+fn volumes_and_networks_made_by_hand_are_for_everybody() -> Result<()> {
+    if !is_root("volumes_and_networks_made_by_hand_are_for_everybody") {
+        return Ok(());
+    }
+    let host = host()?;
+    let run = |arguments: &[&str]| host.agent(&[&["container", "run", "--rm"], arguments].concat());
+    run(&["-v", "my_data:/d", "box", "sh", "-c", "echo kept >/d/file"]).ok()?;
+    host.agent(&["volume", "create", "my_data"]).ok()?;
+    assert_eq!(run(&["-v", "my_data:/d:ro", "box", "cat", "/d/file"]).ok()?, "kept\n");
+    let missing = run(&["--network", "shop", "box", "true"]);
+    assert!(missing.code == 125 && missing.stderr.contains("agent network create shop"), "{missing:?}");
+    host.agent(&["network", "create", "--subnet", "10.98.0.0/24", "shop"]).ok()?;
+    assert_eq!(host.agent(&["network", "create", "shop"]).code, 1);
+    assert_eq!(host.agent(&["network", "create", "--subnet", "10.98.0.128/25", "other"]).code, 1);
+    let server = ["-d", "--name", "web", "--network", "shop", "--network-alias", "www", "--ip", "10.98.0.9", "box"];
+    run(&[&server[..], &["httpd", "-f", "-p", "80", "-h", "/bin"]].concat()).ok()?;
+    run(&["--network", "shop", "box", "sh", "-c", "nslookup web | grep 10.98.0.9 && wget -qO /dev/null http://www/busybox"]).ok()?;
+    assert_ne!(run(&["box", "nslookup", "web"]).code, 0);
+    let refused = host.agent(&["network", "rm", "shop"]);
+    assert!(refused.code == 1 && refused.stderr.contains("in use by web@1"), "{refused:?}");
+
+    let [data, shop] = [("Volume", "my_data"), ("Network", "shop")]
+        .map(|(kind, name)| format!("kind: {kind}\nmetadata: {{name: {name}}}\nspec: {{external: true}}"));
+    let user = "kind: Container\nmetadata: {name: user}\nspec: {image: box, command: [sleep, '1000'], volumes: ['my_data:/d'], networks: [shop], stopGracePeriod: 1s}";
+    let site = host.manifests("site", &[&data, &shop, user])?;
+    host.agent(&["apply", &site]).ok()?;
+    assert_eq!(host.agent(&["plan", &site]).code, 0);
+    assert_eq!(host.agent(&["container", "exec", "user", "cat", "/d/file"]).ok()?, "kept\n");
+    host.agent(&["destroy", "--yes", "--volumes", &site]).ok()?;
+    host.agent(&["container", "rm", "--force", "web"]).ok()?;
+    host.agent(&["network", "rm", "shop"]).ok()?;
+    assert_eq!(run(&["-v", "my_data:/d", "box", "cat", "/d/file"]).ok()?, "kept\n");
+    Ok(())
+}
+
+#[test]
 fn the_system_is_shown_pruned_and_reset() -> Result<()> {
     if !is_root("the_system_is_shown_pruned_and_reset") {
         return Ok(());

@@ -185,6 +185,15 @@ pub enum Failure {
     Shown,
 }
 
+impl Failure {
+    /// What is wrong with arguments, in the words for manifests.
+    fn of_arguments(problems: Vec<spec::Diagnostic>) -> Self {
+        let hint = problems.iter().find_map(|problem| problem.help.clone());
+        let problems: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
+        Self::Error { error: anyhow::anyhow!("{}", problems.join("; ")), hint }
+    }
+}
+
 /// What to do about a disk that is full, after all that may go went by itself.
 const NO_ROOM_HINT: &str =
     "agent system df shows what takes the space, agent system prune --all frees more; the limits are in agent.yaml of the --config-dir";

@@ -1,24 +1,63 @@
 //! `agent network …`.
 
+use super::container::label;
 use super::missing::missing;
 use super::template::Format;
 use super::{Failure, Outcome, Session, exit};
+use crate::linux::{Applied, create_network};
+use crate::plan::actual::{Owner, SiteId};
+use anyhow::anyhow;
 use clap::{Args, Subcommand};
-use runtime::engine::Engine;
+use runtime::engine::{Engine, EngineError};
 use runtime::network::{Links, bridge_name, list_networks};
 use serde::Serialize;
-use spec::desired::Kind;
+use spec::desired::{Kind, Network};
 use spec::value::Name;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum NetworkCommand {
+    /// Make a network that belongs to no site
+    Create(CreateArgs),
     /// List networks
     #[command(alias = "list")]
     Ls(LsArgs),
     /// Show what is known of networks, as JSON
     Inspect(InspectArgs),
+    /// Remove networks that nothing uses
+    #[command(alias = "remove")]
+    Rm(RmArgs),
+}
+
+/// Make a network that belongs to no site: for containers run by hand, and for sites that say `external: true`.
+#[derive(Debug, Args)]
+pub(super) struct CreateArgs {
+    /// How it is made; a bridge is the only way
+    #[arg(short, long, default_value = "bridge", value_parser = ["bridge"], hide = true)]
+    driver: String,
+    /// Its subnet, such as 10.20.0.0/24; a free one is chosen if not given
+    #[arg(long, value_name = "CIDR")]
+    subnet: Option<String>,
+    /// The bridge's own address; the subnet's first host if not given
+    #[arg(long, value_name = "ADDRESS")]
+    gateway: Option<String>,
+    /// It has no way out of the host
+    #[arg(long)]
+    internal: bool,
+    /// A label
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    label: Vec<(String, String)>,
+    /// Its name
+    name: Name,
+}
+
+/// Remove networks that belong to no site. One that a container is on is refused.
+#[derive(Debug, Args)]
+pub(super) struct RmArgs {
+    /// Names
+    #[arg(required = true)]
+    networks: Vec<Name>,
 }
 
 /// List networks.
@@ -58,9 +97,62 @@ struct Row {
 
 pub(super) fn run(command: &NetworkCommand, session: &Session) -> Outcome {
     match command {
+        NetworkCommand::Create(args) => create(args, session),
+        NetworkCommand::Rm(args) => rm(args, session),
         NetworkCommand::Ls(args) => ls(args, session),
         NetworkCommand::Inspect(args) => inspect(args, session),
     }
+}
+
+fn create(args: &CreateArgs, session: &Session) -> Outcome {
+    // As a manifest: the same checks.
+    let labels: BTreeMap<_, _> = args.label.iter().cloned().collect();
+    let spec = serde_json::json!({
+        "driver": args.driver, "subnet": args.subnet, "gateway": args.gateway, "internal": args.internal, "labels": labels,
+    });
+    let manifest = serde_json::json!({"apiVersion": "agent/v1", "kind": "Network", "metadata": {"name": args.name}, "spec": spec});
+    let site = crate::site::unwritten(SiteId::of_run(&args.name), &[manifest]).map_err(Failure::of_arguments)?;
+    let engine = session.engine()?;
+    let _lock = session.lock_host(&engine)?;
+    if list_networks(engine.places())?.contains_key(&args.name) {
+        let hint = Some(format!("use it, choose another name, or remove it: agent network rm {}", args.name));
+        return Err(Failure::Error { error: anyhow!("network {} exists", args.name), hint });
+    }
+    for (name, network) in &site.desired.networks {
+        create_network(&engine, name, network)?;
+        session.render.answer("name", name);
+    }
+    Ok(exit::DONE)
+}
+
+fn rm(args: &RmArgs, session: &Session) -> Outcome {
+    let engine = session.engine()?;
+    let _lock = session.lock_host(&engine)?;
+    let records = list_networks(engine.places())?;
+    let absent: Vec<&str> = args.networks.iter().filter(|name| !records.contains_key(*name)).map(Name::as_str).collect();
+    if !absent.is_empty() {
+        return Err(missing(&engine, Kind::Network, &absent));
+    }
+    for name in &args.networks {
+        if let Some(Ok(record)) = records.get(name)
+            && let Ok(Applied { owner: Owner::Site(site), .. }) = Applied::<Network>::read(&record.annotations)
+        {
+            let hint = Some("it goes with its manifest, or with agent destroy".to_owned());
+            return Err(Failure::Error { error: anyhow!("network {name} belongs to the site {site}"), hint });
+        }
+        engine.remove_network(name).map_err(|error| {
+            let hint = match &error {
+                EngineError::NetworkInUse { users, .. } => {
+                    let users: Vec<_> = users.iter().map(ToString::to_string).collect();
+                    Some(format!("remove them first: agent container rm {}", users.join(" ")))
+                }
+                _ => None,
+            };
+            Failure::Error { error: error.into(), hint }
+        })?;
+        session.render.answer("name", name);
+    }
+    Ok(exit::DONE)
 }
 
 fn ls(args: &LsArgs, session: &Session) -> Outcome {

@@ -7,7 +7,6 @@ use clap::{CommandFactory as _, Parser as _};
 
 /// Verbs of other tools, and what they are called here.
 const SYNONYMS: &[(&str, &str)] = &[
-    ("create", "container run"),
     ("delete", "destroy"),
     ("describe", "container inspect"),
     ("diff", "plan"),
@@ -21,11 +20,6 @@ const SYNONYMS: &[(&str, &str)] = &[
 
 /// What is not done by a verb here, and how it is done.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
-    ("volume", "create", "a volume is made by its manifest, or by agent container run --volume NAME:/path"),
-    ("network", "create", "a network is made by its manifest"),
-    ("network", "rm", "a network goes with its manifest, or with agent destroy"),
-    ("network", "remove", "a network goes with its manifest, or with agent destroy"),
-    ("container", "create", "a container is made by its manifest, or by agent container run --detach"),
     ("container", "top", "agent container exec NAME ps shows processes, agent container stats what they use"),
     ("container", "update", "limits are changed in the manifest: agent apply changes them while the container runs"),
 ];

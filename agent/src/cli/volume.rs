@@ -1,19 +1,23 @@
 //! `agent volume …`.
 
+use super::container::label;
 use super::missing::missing;
 use super::template::Format;
 use super::{Failure, Outcome, Session, exit};
 use crate::human::size;
+use crate::linux::create_volume;
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use runtime::engine::Engine;
 use runtime::volume::{list_volumes, remove_volume};
 use serde::Serialize;
-use spec::desired::Kind;
+use spec::desired::{Kind, Volume};
 use spec::value::Name;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum VolumeCommand {
+    /// Make volumes that belong to no site
+    Create(CreateArgs),
     /// List volumes
     #[command(alias = "list")]
     Ls(LsArgs),
@@ -22,6 +26,19 @@ pub(super) enum VolumeCommand {
     /// Remove volumes and their data
     #[command(alias = "remove")]
     Rm(RmArgs),
+}
+
+/// Make volumes that belong to no site: for containers run by hand, and for sites that say `external: true`.
+///
+/// One that is there already stays as it is.
+#[derive(Debug, Args)]
+pub(super) struct CreateArgs {
+    /// Names
+    #[arg(required = true)]
+    volumes: Vec<Name>,
+    /// A label
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    label: Vec<(String, String)>,
 }
 
 /// List volumes.
@@ -65,10 +82,21 @@ struct Row {
 
 pub(super) fn run(command: &VolumeCommand, session: &Session) -> Outcome {
     match command {
+        VolumeCommand::Create(args) => create(args, session),
         VolumeCommand::Ls(args) => ls(args, session),
         VolumeCommand::Inspect(args) => inspect(args, session),
         VolumeCommand::Rm(args) => rm(args, session),
     }
+}
+
+fn create(args: &CreateArgs, session: &Session) -> Outcome {
+    let engine = session.engine()?;
+    let _lock = session.lock_host(&engine)?;
+    for name in &args.volumes {
+        create_volume(&engine, name, &Volume { labels: args.label.iter().cloned().collect() })?;
+        session.render.answer("name", name);
+    }
+    Ok(exit::DONE)
 }
 
 fn ls(args: &LsArgs, session: &Session) -> Outcome {

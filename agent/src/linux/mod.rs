@@ -6,6 +6,7 @@ mod config;
 mod content;
 mod context;
 mod entries;
+mod hand;
 mod image;
 mod leftovers;
 mod needed;
@@ -21,6 +22,7 @@ pub use build_cache::write_layout;
 pub use build_log::BuildLog;
 pub use config::ConfigError;
 pub use context::{BuildContext, GitDirectory, GivenContext};
+pub use hand::{create_network, create_volume};
 pub use image::{Bases, Supplies, build_request, build_with, fetch, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots, unused_snapshots};
 pub use needed::{collect, needed, unused_sources};
@@ -55,6 +57,7 @@ pub struct LinuxHost<'a> {
     site: &'a Site,
     attendant: Option<&'a Attendant>,
     transient: Option<&'a Transient>,
+    then: Then,
 }
 
 /// Somebody who sees a container from its first byte.
@@ -81,6 +84,15 @@ impl Attendant {
     }
 }
 
+/// What becomes of a container that was made by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// It is started.
+    Start,
+    /// It waits for somebody to start it.
+    Wait,
+}
+
 /// For the site's one container to go with its end, which its maker awaits.
 pub struct Transient {
     remover: Remover,
@@ -103,7 +115,7 @@ impl Transient {
 impl<'a> LinuxHost<'a> {
     /// The host for a site.
     pub fn new(engine: &'a Engine, ledger: &'a Mutex<Ledger>, site: &'a Site) -> Self {
-        Self { engine, ledger, site, attendant: None, transient: None }
+        Self { engine, ledger, site, attendant: None, transient: None, then: Then::Start }
     }
 
     /// The same with somebody who attends the start of the site's one container, and so sees for himself what becomes of it.
@@ -114,6 +126,11 @@ impl<'a> LinuxHost<'a> {
     /// The same where the site's one container goes with its end.
     pub fn transient(self, transient: Option<&'a Transient>) -> Self {
         Self { transient, ..self }
+    }
+
+    /// The same where the site's one container is to run, or not yet.
+    pub fn then(self, then: Then) -> Self {
+        Self { then, ..self }
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {

@@ -3,7 +3,7 @@
 use super::config::{self, Parts};
 use super::content::ensure_snapshot;
 use super::record::Applied;
-use super::{LinuxHost, image, now, publish};
+use super::{LinuxHost, Then, image, now, publish};
 use crate::host::HostError;
 use crate::plan::action::{Action, Traffic};
 use crate::plan::actual::{ContainerFault, Owner};
@@ -47,6 +47,7 @@ pub(super) fn perform(host: &LinuxHost<'_>, action: &Action, progress: &Tell<'_>
             remove_volume(host.engine.places(), name).map_err(|error| HostError::new(format!("remove volume {name}"), error))
         }
         Action::CreateContainer { id, spec, image, endpoints } => create_container(host, id, spec, image, endpoints),
+        Action::StartContainer { .. } | Action::AwaitContainer { .. } if host.then == Then::Wait => Ok(()),
         Action::StartContainer { id, traffic } => start_container(host, id, *traffic),
         Action::AwaitContainer { id, until } => await_container(host, id, *until),
         Action::SwitchTraffic { from, to } => switch_traffic(host, from.as_ref(), to),

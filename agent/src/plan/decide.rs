@@ -15,7 +15,7 @@ use spec::value::Name;
 use std::collections::BTreeMap;
 
 /// Decides on networks and containers together: a network is replaced only if every container on it can go with it.
-pub(super) fn decide<'a>(site: &Site<'a>, images: &Images<'a>, volumes: &BTreeMap<&'a Name, VolumeState>) -> (Networks, Verdicts<'a>) {
+pub(super) fn decide<'a>(site: &Site<'a>, images: &Images<'a>, volumes: &BTreeMap<Name, VolumeState>) -> (Networks, Verdicts<'a>) {
     let mut networks = network::decide(site);
     let addresses = present_addresses(site);
     let order = order(site);

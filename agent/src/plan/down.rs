@@ -78,6 +78,7 @@ pub(super) fn write<'a>(site: &Site<'a>, networks: &Networks, verdicts: &Verdict
         if let Observed::Present(volume) = observed
             && volume.owner == site.owner
             && !site.desired.volumes.contains_key(name)
+            && !site.desired.external.contains(&resource(Kind::Volume, name))
         {
             writer.volume(name);
         }

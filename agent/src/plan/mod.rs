@@ -38,6 +38,8 @@ mod verdict;
 mod volume;
 mod words;
 
+pub use network::place_of_network;
+
 use action::{Cause, Plan, Purpose};
 use actual::{Actual, Owner, SiteId};
 use draft::Draft;

@@ -1,13 +1,13 @@
 //! What becomes of networks: subnets are chosen, broken bridges mended; a changed subnet takes a new network with new containers.
 
 use super::action::{Cause, Consequence, Verb};
-use super::actual::{ActualNetwork, Observed, Owner};
+use super::actual::{Actual, ActualNetwork, Observed, Owner};
 use super::addresses::{DEFAULT_NETWORK, Range, Subnets};
 use super::draft::{Draft, resource};
 use super::field::{self, Difference, Effect};
 use super::site::{Site, foreign};
 use spec::desired::{Kind, Network, NetworkMode, ResourceId};
-use spec::value::Name;
+use spec::value::{Name, Subnet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -84,11 +84,50 @@ pub(super) fn decide(site: &Site<'_>) -> Networks {
     let mut subnets = Subnets::new(site.actual);
     // Given subnets are taken before any is chosen.
     let (given, chosen): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, network, _)| network.subnet.is_some());
-    let mut networks = Networks::new();
+    let mut networks = external(site);
     for (name, network, is_shared) in given.into_iter().chain(chosen) {
         networks.insert(name.clone(), one(site, name, network, is_shared, &mut subnets));
     }
     networks
+}
+
+/// Networks that others make. They are as they are; what is broken of them is mended for who is on them.
+fn external(site: &Site<'_>) -> Networks {
+    let external = site.desired.external.iter().filter(|resource| resource.kind == Kind::Network);
+    let names = external.filter_map(|resource| resource.name.parse::<Name>().ok());
+    let mut networks = Networks::new();
+    for name in names {
+        let verdict = match site.actual.networks.get(&name) {
+            Some(Observed::Present(present)) => one(site, &name, &present.applied, true, &mut Subnets::new(site.actual)),
+            Some(Observed::Unreadable { why }) => absent(format!("its record could not be read: {why}")),
+            None => absent(format!("there is no network {name}: make it with `agent network create {name}`")),
+        };
+        networks.insert(name, verdict);
+    }
+    networks
+}
+
+/// A network of others that cannot be used.
+fn absent(why: String) -> NetworkVerdict {
+    NetworkVerdict {
+        network: Network { subnet: None, gateway: None, internal: false, labels: BTreeMap::new() },
+        owner: Owner::Hand,
+        state: NetworkState::Blocked { why },
+        verb: Verb::Update,
+        consequence: Consequence::None,
+        causes: Vec::new(),
+    }
+}
+
+/// Where a network lies that is made by hand: its subnet and gateway.
+pub fn place_of_network(actual: &Actual, name: &Name, network: &Network) -> Result<(Subnet, Ipv4Addr), String> {
+    let mut subnets = Subnets::new(actual);
+    let within: Vec<Ipv4Addr> = network.gateway.into_iter().collect();
+    let subnet = match network.subnet {
+        Some(subnet) => subnets.take(subnet, name).map(|()| subnet)?,
+        None => subnets.choose(name, &within).ok_or("no subnet is free: name one")?,
+    };
+    range(subnet, network.gateway).map(|range| (range.subnet, range.gateway))
 }
 
 /// The host-wide network, if a container names it and the site does not define it. It belongs to nobody: no site removes it.
@@ -192,7 +231,7 @@ fn move_to(present: &ActualNetwork, name: &Name, network: &Network, subnets: &mu
     taken
 }
 
-fn range(subnet: spec::value::Subnet, gateway: Option<Ipv4Addr>) -> Result<Range, String> {
+fn range(subnet: Subnet, gateway: Option<Ipv4Addr>) -> Result<Range, String> {
     let gateway = gateway.unwrap_or_else(|| subnet.first_host());
     let fits = subnet.contains(gateway) && gateway != subnet.network() && gateway != subnet.broadcast();
     if fits { Ok(Range { subnet, gateway }) } else { Err(format!("gateway {gateway} does not lie in subnet {subnet}: name both")) }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 pub(super) struct Room<'a, 'b> {
     pub(super) site: &'b Site<'a>,
     pub(super) images: &'b Images<'a>,
-    pub(super) volumes: &'b BTreeMap<&'a Name, VolumeState>,
+    pub(super) volumes: &'b BTreeMap<Name, VolumeState>,
     pub(super) networks: &'b Networks,
     pub(super) addresses: Addresses,
     pub(super) decided: BTreeMap<&'a Name, Verdict<'a>>,

@@ -22,9 +22,9 @@ use spec::value::{ContainerId, Mount, Name};
 use std::collections::BTreeMap;
 
 /// What containers stand on: steps written before theirs.
-pub(super) struct Ground<'a, 'b> {
+pub(super) struct Ground<'b> {
     pub(super) firewall: Option<usize>,
-    pub(super) volumes: &'b BTreeMap<&'a Name, VolumeState>,
+    pub(super) volumes: &'b BTreeMap<Name, VolumeState>,
 }
 
 /// What the steps on the way up have done, for those on the way down.
@@ -53,7 +53,7 @@ pub(super) fn firewall(site: &Site<'_>, draft: &mut Draft) -> Option<usize> {
 
 struct Writer<'a, 'b> {
     site: &'b Site<'a>,
-    ground: &'b Ground<'a, 'b>,
+    ground: &'b Ground<'b>,
     draft: &'b mut Draft,
     done: Done,
     /// The step after which a network can be used.
@@ -65,7 +65,7 @@ struct Writer<'a, 'b> {
 }
 
 /// Writes the steps of networks and containers, and what becomes of them for people.
-pub(super) fn write<'a>(site: &Site<'a>, networks: &Networks, verdicts: &Verdicts<'a>, ground: &Ground<'a, '_>, draft: &mut Draft) -> Done {
+pub(super) fn write<'a>(site: &Site<'a>, networks: &Networks, verdicts: &Verdicts<'a>, ground: &Ground<'_>, draft: &mut Draft) -> Done {
     networks.iter().for_each(|(name, verdict)| verdict.describe(name, draft));
     verdicts.by_name.iter().for_each(|(name, verdict)| verdict.describe(name, draft));
     let (linked, made, started, awaited) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());

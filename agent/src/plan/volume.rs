@@ -18,8 +18,23 @@ pub(super) enum VolumeState {
 }
 
 /// Decides on and writes the steps of every volume of the site.
-pub(super) fn plan<'a>(site: &Site<'a>, draft: &mut Draft) -> BTreeMap<&'a Name, VolumeState> {
-    site.desired.volumes.keys().map(|name| (name, one(site, name, draft))).collect()
+pub(super) fn plan(site: &Site<'_>, draft: &mut Draft) -> BTreeMap<Name, VolumeState> {
+    let mut states: BTreeMap<_, _> = site.desired.volumes.keys().map(|name| (name.clone(), one(site, name, draft))).collect();
+    let external = site.desired.external.iter().filter(|resource| resource.kind == Kind::Volume);
+    for name in external.filter_map(|resource| resource.name.parse::<Name>().ok()) {
+        let state = external_state(site, &name, draft);
+        states.insert(name, state);
+    }
+    states
+}
+
+/// One that others make is used as it is.
+fn external_state(site: &Site<'_>, name: &Name, draft: &mut Draft) -> VolumeState {
+    match site.actual.volumes.get(name) {
+        Some(Observed::Present(_)) => VolumeState::Usable { made_by: None },
+        Some(Observed::Unreadable { why }) => blocked(draft, name, format!("its record could not be read: {why}")),
+        None => blocked(draft, name, format!("there is no volume {name}: make it with `agent volume create {name}`")),
+    }
 }
 
 fn one(site: &Site<'_>, name: &Name, draft: &mut Draft) -> VolumeState {

@@ -68,10 +68,11 @@ pub fn load(checkout: Checkout, state: &Path, known: &Commits) -> Result<Site, S
     Ok(Site { id, root, desired: resolved.desired, warnings: resolved.warnings, notes, checkout, commits })
 }
 
-/// A site of one manifest that lies in no file.
-pub fn single(id: SiteId, manifest: &serde_json::Value) -> Result<Site, Vec<Diagnostic>> {
-    let checkout = Checkout::nowhere(id.clone(), Digest::of(manifest.to_string().as_bytes()));
-    let resolved = spec::load([("command line", manifest.to_string().as_bytes())], &CheckoutFiles::new(&checkout, None))?;
+/// A site of manifests that lie in no file.
+pub fn unwritten(id: SiteId, manifests: &[serde_json::Value]) -> Result<Site, Vec<Diagnostic>> {
+    let text = manifests.iter().map(|manifest| manifest.to_string()).collect::<Vec<_>>().join("\n---\n");
+    let checkout = Checkout::nowhere(id.clone(), Digest::of(text.as_bytes()));
+    let resolved = spec::load([("command line", text.as_bytes())], &CheckoutFiles::new(&checkout, None))?;
     let root = checkout.root.clone();
     let (desired, warnings) = (resolved.desired, resolved.warnings);
     Ok(Site { id, root, desired, warnings, notes: Vec::new(), checkout, commits: Commits::new() })

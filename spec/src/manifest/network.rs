@@ -10,6 +10,8 @@ use serde::Deserialize;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "Network")]
 pub struct Network {
+    /// Whether it is made by others, and used as it is: nothing else is said of it then, and it is never changed or removed.
+    pub external: Option<bool>,
     /// How it is made; a bridge is the only way.
     pub driver: Option<Driver>,
     /// Its subnet in CIDR form, `10.20.0.0/24`; a free one is chosen unless said.

@@ -101,6 +101,12 @@ impl<'a> Resolver<'a> {
         self.site.begin(document);
         match &manifest.spec {
             Spec::Image(image) => self.image(document, name, image),
+            Spec::Network(network) if network.external == Some(true) => {
+                let is_more =
+                    network.driver.is_some() || network.subnet.is_some() || network.gateway.is_some() || network.internal.is_some();
+                self.external(document, resource.clone(), is_more || network.labels.is_some());
+            }
+            Spec::Volume(volume) if volume.external == Some(true) => self.external(document, resource.clone(), volume.labels.is_some()),
             Spec::Network(network) => self.network(document, name, &manifest.metadata, network),
             Spec::Volume(volume) => {
                 let labels = self.labels(document, &manifest.metadata, volume.labels.as_ref());
@@ -109,6 +115,15 @@ impl<'a> Resolver<'a> {
             Spec::Container(container) => self.container(document, name, &manifest.metadata, container),
         }
         self.desired.written.insert(resource, self.site.end());
+    }
+
+    /// What others make. It is used as it is: a wish about it would come to nothing.
+    fn external(&mut self, document: &Document, resource: ResourceId, is_more_said: bool) {
+        if is_more_said {
+            let problem = document.spec().key("external").key_error(format!("{} {} is made by others", resource.kind, resource.name));
+            self.report(problem.help("leave out either external or everything else".to_owned()));
+        }
+        self.desired.external.insert(resource);
     }
 
     /// Checks that need the whole site.

@@ -3,18 +3,21 @@
 mod attach;
 mod attend;
 mod commit;
+mod create;
 mod exec;
 mod export;
 mod find;
 mod inspect;
 mod lifecycle;
 mod logs;
+mod make;
 mod ps;
 mod run;
 mod stats;
 
 pub(super) use commit::{CommitArgs, run as commit};
 pub(super) use export::{ExportArgs, run as export};
+pub(super) use make::label;
 
 use super::{Outcome, Session};
 use clap::Subcommand;
@@ -26,6 +29,8 @@ pub(super) enum ContainerCommand {
     Ps(ps::PsArgs),
     /// Run a command in a new container that no manifest describes
     Run(Box<run::RunArgs>),
+    /// Make a container that no manifest describes, and do not start it
+    Create(Box<create::CreateArgs>),
     /// Join a running container: its terminal, or what it reads and writes
     Attach(attach::AttachArgs),
     /// Show what containers wrote
@@ -59,6 +64,7 @@ pub(super) fn run(command: &ContainerCommand, session: &Session) -> Outcome {
     match command {
         ContainerCommand::Ps(args) => ps::run(args, session),
         ContainerCommand::Run(args) => run::run(args, session),
+        ContainerCommand::Create(args) => create::run(args, session),
         ContainerCommand::Attach(args) => attach::run(args, session),
         ContainerCommand::Logs(args) => logs::run(args, session),
         ContainerCommand::Exec(args) => exec::run(args, session),

@@ -4,7 +4,7 @@
 //! gateway= internal label.X=Y]`, `volume NAME [label.X=Y]`, `container NAME [image= networks=N,N:ADDRESS host ports=
 //! volumes=V:/T,./P#C:/T env.X= file.X= label.X= memory= cpus= pids= restart= grace= depends=N:CONDITION probe update=stop-first
 //! hostname= command= tty stdinOpen]`; any of them `written=TEXT` for a manifest that says so, whatever is filled in.
-//! Desired alone: `destroy`, `destroy-volumes`. Actual alone: `digest= bases=A:D probed published=REF,REF outdated=REF` of images;
+//! Desired alone: `destroy`, `destroy-volumes`; `external` of networks and volumes. Actual alone: `digest= bases=A:D probed published=REF,REF outdated=REF` of images;
 //! `on=SUBNET fault=TEXT` of networks; the life and faults of containers (see [`life`]); `hand`, `site=OTHER`, `unreadable`;
 //! lines `foreign SUBNET`, `firewall broken`.
 
@@ -232,6 +232,14 @@ fn read_desired(text: &str, policy: &mut Policy) -> Desired {
             "image" => {
                 desired.images.insert(key(of), read_image(of, &words));
                 Kind::Image
+            }
+            "network" if words.has("external") => {
+                desired.external.insert(ResourceId { kind: Kind::Network, name: of.to_owned() });
+                continue;
+            }
+            "volume" if words.has("external") => {
+                desired.external.insert(ResourceId { kind: Kind::Volume, name: of.to_owned() });
+                continue;
             }
             "network" => {
                 desired.networks.insert(name(of), read_network(&words));

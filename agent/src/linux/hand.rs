@@ -1,0 +1,32 @@
+//! What is made by hand: volumes and networks that belong to no site, which sites and containers run by hand may use.
+
+use super::record::Applied;
+use crate::host::HostError;
+use crate::plan::actual::Owner;
+use crate::plan::place_of_network;
+use runtime::engine::Engine;
+use runtime::network::NetworkRecord;
+use runtime::volume::{VolumeRecord, ensure_volume};
+use spec::desired::{Network, Volume};
+use spec::value::Name;
+
+/// Makes a volume, unless there is one of that name: then its data and whose it is stay. Under the host's lock.
+pub fn create_volume(engine: &Engine, name: &Name, volume: &Volume) -> Result<(), HostError> {
+    if engine.places().volume(name).exists() {
+        return Ok(());
+    }
+    let annotations = Applied { owner: Owner::Hand, applied: volume.clone(), written: None }.to_value();
+    let record = VolumeRecord { name: name.clone(), labels: volume.labels.clone(), annotations };
+    ensure_volume(engine.places(), &record).map_err(|error| HostError::new(format!("create volume {name}"), error))
+}
+
+/// Makes a network that is not there yet; chooses its subnet unless that is said. Under the host's lock.
+pub fn create_network(engine: &Engine, name: &Name, network: &Network) -> Result<(), HostError> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| HostError::new(format!("create network {name}"), error);
+    let actual = super::observe::all_but_images(engine)?;
+    let (subnet, gateway) = place_of_network(&actual, name, network).map_err(|why| failed(why.into()))?;
+    let annotations = Applied { owner: Owner::Hand, applied: network.clone(), written: None }.to_value();
+    let (name, labels) = (name.clone(), network.labels.clone());
+    let record = NetworkRecord { name, subnet, gateway, internal: network.internal, labels, annotations };
+    engine.ensure_network(&record).map_err(|error| failed(error.into()))
+}
