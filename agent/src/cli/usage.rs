@@ -125,7 +125,7 @@ mod tests {
             ("up ./site", "write agent apply"),
             ("aply ./site", "a similar subcommand exists: 'apply'"),
             ("container pss", "a similar subcommand exists: 'ps'"),
-            ("volume create x", "a volume is made by its manifest"),
+            ("container top x", "agent container exec NAME ps"),
             ("apply -f ./site", "agent apply ./site"),
             ("apply --auto-approve ./site", "apply does not ask"),
             ("container ps --al", "a similar argument exists: '--all'"),
