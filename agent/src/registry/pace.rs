@@ -69,7 +69,7 @@ impl Read for Paced {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let now = Instant::now();
         self.stream.set_read_timeout(Some(self.patience(now)?))?;
-        let count = self.stream.read(buffer)?;
+        let count = self.stream.read(buffer).map_err(in_time)?;
         self.moved(now, count)
     }
 }
@@ -78,13 +78,18 @@ impl Write for Paced {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let now = Instant::now();
         self.stream.set_write_timeout(Some(self.patience(now)?))?;
-        let count = self.stream.write(bytes)?;
+        let count = self.stream.write(bytes).map_err(in_time)?;
         self.moved(now, count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.stream.flush()
     }
+}
+
+/// What a socket whose time is over says is `EAGAIN` (socket(7), `SO_RCVTIMEO`), which is no reason to try again.
+fn in_time(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock { slow("nothing came through") } else { error }
 }
 
 fn slow(how: &'static str) -> io::Error {
@@ -111,6 +116,13 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(server);
         dripping.join().unwrap();
+    }
+
+    #[test]
+    fn silence_is_too_slow_too() {
+        let (mut server, _client) = pair();
+        server.within(Duration::from_millis(10));
+        assert_eq!(server.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]
