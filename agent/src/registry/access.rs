@@ -143,7 +143,14 @@ fn needed(method: Method, route: &Route) -> Option<Scope> {
 impl Passwords {
     fn admit(&self, request: &Request<'_>, route: &Route, service: &str) -> Result<(), Problem> {
         let needed = needed(request.method, route);
-        let refuse = |error, message| Err(challenge(request, service, needed.as_ref(), error, message));
+        let refuse = |error, message| {
+            let mut challenges = vec![bearer(request, service, needed.as_ref(), error)];
+            // Docker without a password gives up on the offer to give one, though a token is to be had without.
+            if self.anonymous == Anonymous::Refused {
+                challenges.push(BASIC.to_owned());
+            }
+            Err(unauthorized(message, challenges))
+        };
         let Some(given) = request.header("authorization").filter(|given| !given.eq_ignore_ascii_case(NOBODY)) else {
             // Clients ask the root once whether passwords are wanted, and send none later if they are not: it always wants one.
             let is_free = self.anonymous == Anonymous::MayPull && needed.as_ref().is_some_and(is_pull);
@@ -235,8 +242,8 @@ fn pull_only(scope: Scope) -> Option<Scope> {
 /// The other way to prove who one is.
 const BASIC: &str = "Basic realm=\"agent registry\", charset=\"UTF-8\"";
 
-/// Where a token for what is needed can be had, and that a password will do too.
-fn challenge(request: &Request<'_>, service: &str, needed: Option<&Scope>, error: Option<&str>, message: &str) -> Problem {
+/// Where a token for what is needed can be had.
+fn bearer(request: &Request<'_>, service: &str, needed: Option<&Scope>, error: Option<&str>) -> String {
     // What the client calls us is what it can reach us by.
     let is_host = |host: &&str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
     let host = request.header("host").filter(is_host).unwrap_or(service);
@@ -247,7 +254,7 @@ fn challenge(request: &Request<'_>, service: &str, needed: Option<&Scope>, error
     if let Some(error) = error {
         bearer.push_str(&format!(",error=\"{error}\""));
     }
-    unauthorized(message, vec![bearer, BASIC.to_owned()])
+    bearer
 }
 
 fn unauthorized(message: &str, challenges: Vec<String>) -> Problem {
