@@ -405,7 +405,8 @@ impl Pull<'_> {
             (self.options.progress)(Progress::LayerPresent { layer });
             return Ok(());
         }
-        let lock = self.store.lock_layer_while(diff_id, self.options.is_wanted)?;
+        let is_wanted = || !cancelled.load(Ordering::Relaxed) && (self.options.is_wanted)();
+        let lock = self.store.lock_layer_while(diff_id, &is_wanted)?;
         // Whoever held the lock before us may have been pulling this very layer.
         if self.store.has_layer(diff_id) {
             (self.options.progress)(Progress::LayerPresent { layer });

@@ -50,6 +50,28 @@ fn a_layer_that_is_refused_keeps_nobody_waiting_for_its_rest() {
 }
 
 #[test]
+fn a_pull_that_failed_waits_for_no_other_pull_of_its_layers() {
+    if !is_root() {
+        return;
+    }
+    let (small, host) = (Fixture::small(), Host::new());
+    let config = String::from_utf8(small.config.clone()).unwrap();
+    let present: Digest = config.split('"').find_map(|word| word.parse().ok()).unwrap();
+    let absent = Digest::of(b"nowhere");
+    let config = config.replace(&present.to_string(), &format!("{present}\",\"{absent}"));
+    let layer = format!(r#""digest":"{absent}","size":7}}]}}"#);
+    let manifest = String::from_utf8(small.manifest.clone()).unwrap();
+    let manifest = manifest
+        .replace(&small.id().to_string(), &Digest::of(config.as_bytes()).to_string())
+        .replace("]}", &format!(r#",{{"mediaType":"application/vnd.oci.image.layer.v1.tar",{layer}"#));
+    let fixture = Fixture { config: config.into_bytes(), manifest: manifest.into_bytes(), ..small };
+    let server = Server::start(move |request, _| fixture.answer(request));
+    let _other = host.store.lock_layer(&present).unwrap();
+    let text = chain(&host.pull(&server).unwrap_err());
+    assert!(text.contains(&absent.to_string()) && text.contains("404 Not Found"), "{text}");
+}
+
+#[test]
 fn a_pull_that_nobody_wants_any_more_ends() {
     if !is_root() {
         return;
