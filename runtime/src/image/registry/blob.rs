@@ -14,7 +14,7 @@ use ureq::http::StatusCode;
 /// Progress is told this often: a line of output need not move more than some ten times a second on a fast link.
 const PROGRESS_BYTES: u64 = 1 << 20;
 /// So much must come for a connection to count as working again. Less, and a server that cuts after each byte is given up on.
-const RECOVERED_BYTES: u64 = 4 << 20;
+pub(super) const RECOVERED_BYTES: u64 = 4 << 20;
 
 /// Reads exactly the bytes that the descriptor announces. Whether they are the right ones is for the reader's digest to say.
 pub(super) struct BlobReader<'a> {

@@ -1,6 +1,7 @@
 //! One blob on its way into a repository (distribution specification, "Pushing Blobs"): asked for, mounted from another repository
 //! of the same registry, else sent. What was sent before a connection broke is not sent again.
 
+use super::blob::RECOVERED_BYTES;
 use super::client::Client;
 use super::error::RequestError;
 use super::http::{Content, Message, accepted};
@@ -40,8 +41,8 @@ pub(super) struct Upload<'a> {
 enum Session {
     /// Nothing.
     None,
-    /// An upload whose connection broke; the registry knows how much of it came.
-    Broken { url: Uri },
+    /// An upload whose connection broke; the registry knows how much of it came, after so many bytes that it had.
+    Broken { url: Uri, from: u64 },
 }
 
 /// What a registry makes of the wish to upload.
@@ -60,7 +61,7 @@ impl Upload<'_> {
         let mut piece = u64::MAX;
         let mut failures = 0;
         loop {
-            let error = match self.attempt(&mut session, piece) {
+            let error = match self.attempt(&mut session, piece, &mut failures) {
                 Ok(arrival) => return Ok(arrival),
                 Err(error) => error,
             };
@@ -73,13 +74,18 @@ impl Upload<'_> {
         }
     }
 
-    fn attempt(&self, session: &mut Session, piece: u64) -> Result<Arrival, RequestError> {
+    fn attempt(&self, session: &mut Session, piece: u64, failures: &mut u32) -> Result<Arrival, RequestError> {
         // Also after a break: the answer to the last request may be all that was lost.
         if self.is_there()? {
             return Ok(Arrival::Present);
         }
         let resumed = match session {
-            Session::Broken { url } => self.progress_of(url)?.map(|reached| (url.clone(), reached)),
+            Session::Broken { url, from } => self.progress_of(url)?.map(|reached| {
+                if reached >= *from + RECOVERED_BYTES {
+                    *failures = 0;
+                }
+                (url.clone(), reached)
+            }),
             Session::None => None,
         };
         let (at, from) = match resumed {
@@ -139,7 +145,7 @@ impl Upload<'_> {
             if length < self.blob.size {
                 message.headers.push((header::CONTENT_RANGE, format!("{from}-{}", from + length - 1)));
             }
-            *session = Session::Broken { url: at.clone() };
+            *session = Session::Broken { url: at.clone(), from };
             let response = self.client.authenticated(&at, &message)?;
             if [StatusCode::RANGE_NOT_SATISFIABLE, StatusCode::NOT_FOUND].contains(&response.status()) {
                 *session = Session::None;

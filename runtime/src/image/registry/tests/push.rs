@@ -26,8 +26,8 @@ struct State {
     uploads: BTreeMap<String, Vec<u8>>,
     /// Requests in short: `PATCH 0-99`.
     log: Vec<String>,
-    /// The connection of the next upload is cut after so many bytes.
-    cut_at: Option<usize>,
+    /// The connections of the next uploads are cut, each after so many bytes.
+    cuts: Vec<usize>,
     /// A cut upload is forgotten.
     forgets: bool,
     /// Larger requests are refused.
@@ -101,7 +101,7 @@ fn serve(mut connection: TcpStream, state: &Mutex<State>) -> std::io::Result<()>
         found.map(|(_, value)| value.trim().to_owned())
     };
     let length: usize = header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    let cut = if method == "PATCH" { state.lock().unwrap().cut_at.take() } else { None };
+    let cut = if method == "PATCH" { state.lock().unwrap().cuts.pop() } else { None };
     let mut body = vec![0; cut.unwrap_or(length)];
     let refuses = state.lock().unwrap().most.is_some_and(|most| length > most);
     reader.read_exact(&mut body)?;
@@ -112,7 +112,7 @@ fn serve(mut connection: TcpStream, state: &Mutex<State>) -> std::io::Result<()>
         if state.forgets {
             state.uploads.remove(&upload);
         } else {
-            state.uploads.insert(upload, body);
+            state.uploads.entry(upload).or_default().extend(body);
         }
         return Ok(());
     }
@@ -232,13 +232,25 @@ fn a_cut_upload_goes_on_where_it_was_cut() {
         return;
     }
     for (forgets, expected) in [(false, "PATCH 1000000-"), (true, "PATCH upload")] {
-        let ((_directory, store), registry) = (host(), Registry::start(State { cut_at: Some(1_000_000), forgets, ..State::default() }));
+        let ((_directory, store), registry) = (host(), Registry::start(State { cuts: vec![1_000_000], forgets, ..State::default() }));
         let id = image(&store, LARGE, "amd64");
         registry.push(&store, &id, Tagged::Image).unwrap();
         let log = registry.log();
         assert!(log.iter().any(|line| line == "cut") && log.iter().any(|line| line.starts_with(expected)), "{log:?}");
         assert!(registry.has_all());
     }
+}
+
+#[test]
+fn an_upload_that_moves_on_between_its_cuts_is_not_given_up() {
+    if !is_root() {
+        return;
+    }
+    let ((_directory, store), registry) = (host(), Registry::start(State { cuts: vec![5_000_000; 6], ..State::default() }));
+    let id = image(&store, 32 << 20, "amd64");
+    registry.push(&store, &id, Tagged::Image).unwrap();
+    assert_eq!(registry.log().iter().filter(|line| *line == "cut").count(), 6);
+    assert!(registry.has_all());
 }
 
 #[test]
