@@ -114,7 +114,7 @@ impl Engine {
         let mut holders: BTreeMap<Digest, usize> = BTreeMap::new();
         let mut layers = BTreeMap::new();
         for summary in &summaries {
-            let own: BTreeSet<Digest> = self.images.layers_of(&summary.id)?.into_iter().collect();
+            let own: BTreeSet<Digest> = summary.layers.iter().copied().collect();
             own.iter().for_each(|layer| *holders.entry(*layer).or_default() += 1);
             layers.insert(summary.id, own);
         }

@@ -122,7 +122,10 @@ impl ImageStore {
         let mut keep_blobs = roots.blobs.clone();
         for id in self.digests("images", ".json")? {
             if keep_images.contains(&id) {
-                let record = self.record(&id)?;
+                let record = match self.record(&id) {
+                    Err(StoreError::NoImage(_)) => continue, // removed since it was listed
+                    other => other?,
+                };
                 keep_layers.extend(record.layers);
                 keep_blobs.extend(record.manifest);
                 keep_blobs.insert(id);

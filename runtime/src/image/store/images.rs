@@ -35,6 +35,8 @@ pub struct ImageSummary {
     pub added: SystemTime,
     /// Bytes of the files of all its layers, shared ones included.
     pub size_bytes: u64,
+    /// Diff ids of its layers, lowest first.
+    pub layers: Vec<Digest>,
     /// Digest of the manifest it was pulled by, or first published by.
     pub manifest: Option<Digest>,
 }
@@ -137,19 +139,24 @@ impl ImageStore {
         }
         let mut summaries = Vec::new();
         for id in self.digests("images", ".json")? {
-            let record = match self.record(&id) {
-                Err(StoreError::NoImage(_)) => continue, // removed since it was listed
-                other => other?,
-            };
-            let mut size_bytes = 0;
-            for diff_id in &record.layers {
-                size_bytes += self.layer(diff_id)?.map_or(0, |layer| layer.size_bytes);
+            match self.summary(id, keys.remove(&id).unwrap_or_default()) {
+                // Removed since it was listed.
+                Err(StoreError::NoImage(_)) => {}
+                Err(_) if !self.has_image(&id) => {}
+                other => summaries.push(other?),
             }
-            let created = self.image(&id)?.config.created;
-            let (keys, added) = (keys.remove(&id).unwrap_or_default(), self.added(&id)?);
-            summaries.push(ImageSummary { id, keys, created, added, size_bytes, manifest: record.manifest });
         }
         Ok(summaries)
+    }
+
+    fn summary(&self, id: ImageId, keys: Vec<String>) -> Result<ImageSummary, StoreError> {
+        let ImageRecord { layers, manifest, .. } = self.record(&id)?;
+        let mut size_bytes = 0;
+        for diff_id in &layers {
+            size_bytes += self.layer(diff_id)?.map_or(0, |layer| layer.size_bytes);
+        }
+        let (created, added) = (self.image(&id)?.config.created, self.added(&id)?);
+        Ok(ImageSummary { id, keys, created, added, size_bytes, layers, manifest })
     }
 
     /// When an image came: its configuration is written once, its record again when it is published.

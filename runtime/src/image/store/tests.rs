@@ -11,6 +11,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Tells a test run as a child which store to import into.
 const CHILD_STORE: &str = "RUNTIME_TEST_CHILD_STORE";
@@ -68,6 +69,25 @@ fn an_image_without_its_layers_and_a_name_without_its_image_are_refused() {
     assert!(matches!(store.tag("x", &absent), Err(StoreError::NoImage(missing)) if missing == absent));
     assert!(matches!(store.image(&absent), Err(StoreError::NoImage(_))));
     assert!(store.list().unwrap().is_empty());
+}
+
+#[test]
+fn whoever_looks_is_not_troubled_by_images_that_come_and_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = ImageStore::open_at(directory.path()).unwrap();
+    let has_looked = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !has_looked.load(Ordering::Relaxed) {
+                let id = image_of(&store, &[]);
+                store.tag("x", &id).unwrap();
+                store.remove(&id).unwrap();
+            }
+        });
+        let looked = (0..300).try_for_each(|_| store.list().and(store.garbage(&Roots::default())).map(drop));
+        has_looked.store(true, Ordering::Relaxed);
+        looked.unwrap();
+    });
 }
 
 #[test]
