@@ -3,6 +3,7 @@
 mod attach;
 mod attend;
 mod commit;
+mod cp;
 mod create;
 mod exec;
 mod export;
@@ -37,6 +38,8 @@ pub(super) enum ContainerCommand {
     Logs(logs::LogsArgs),
     /// Run a command inside a running container
     Exec(exec::ExecArgs),
+    /// Copy files between a container and the host
+    Cp(cp::CpArgs),
     /// Show processor time, memory and processes of running containers
     Stats(stats::StatsArgs),
     /// Show everything that is known about containers, as JSON
@@ -65,6 +68,7 @@ pub(super) fn run(command: &ContainerCommand, session: &Session) -> Outcome {
         ContainerCommand::Ps(args) => ps::run(args, session),
         ContainerCommand::Run(args) => run::run(args, session),
         ContainerCommand::Create(args) => create::run(args, session),
+        ContainerCommand::Cp(args) => cp::run(args, session),
         ContainerCommand::Attach(args) => attach::run(args, session),
         ContainerCommand::Logs(args) => logs::run(args, session),
         ContainerCommand::Exec(args) => exec::run(args, session),
