@@ -12,9 +12,12 @@ mod inspect;
 mod lifecycle;
 mod logs;
 mod make;
+mod port;
 mod ps;
 mod run;
 mod stats;
+mod top;
+mod update;
 
 pub(super) use commit::{CommitArgs, run as commit};
 pub(super) use export::{ExportArgs, run as export};
@@ -42,6 +45,12 @@ pub(super) enum ContainerCommand {
     Cp(cp::CpArgs),
     /// Show processor time, memory and processes of running containers
     Stats(stats::StatsArgs),
+    /// Show the processes of a running container
+    Top(top::TopArgs),
+    /// Show which ports of the host lead to a container
+    Port(port::PortArgs),
+    /// Change limits and the restart policy of containers run by hand
+    Update(update::UpdateArgs),
     /// Show everything that is known about containers, as JSON
     Inspect(inspect::InspectArgs),
     /// Start stopped containers
@@ -69,6 +78,9 @@ pub(super) fn run(command: &ContainerCommand, session: &Session) -> Outcome {
         ContainerCommand::Run(args) => run::run(args, session),
         ContainerCommand::Create(args) => create::run(args, session),
         ContainerCommand::Cp(args) => cp::run(args, session),
+        ContainerCommand::Top(args) => top::run(args, session),
+        ContainerCommand::Port(args) => port::run(args, session),
+        ContainerCommand::Update(args) => update::run(args, session),
         ContainerCommand::Attach(args) => attach::run(args, session),
         ContainerCommand::Logs(args) => logs::run(args, session),
         ContainerCommand::Exec(args) => exec::run(args, session),
