@@ -54,7 +54,7 @@ fn a_follower_sees_everything_and_ends_with_the_container() {
     let config = host.config("followed@1", "for i in 1 2 3 4 5; do seq 1 2000; sleep 0.05; done");
     host.run(&config);
     let mut count = 0;
-    let query = LogQuery { tail: None, since: None, follow: Follow::UntilExit };
+    let query = LogQuery { follow: Follow::UntilExit, ..LogQuery::default() };
     container::logs(&host.places, &config.id, query, |_| {
         count += 1;
         ControlFlow::Continue(())
