@@ -291,8 +291,14 @@ fn volumes_and_networks_made_by_hand_are_for_everybody() -> Result<()> {
     assert_eq!(host.agent(&["container", "exec", "user", "cat", "/d/file"]).ok()?, "kept\n");
     host.agent(&["destroy", "--yes", "--volumes", &site]).ok()?;
     host.agent(&["container", "rm", "--force", "web"]).ok()?;
-    host.agent(&["network", "rm", "shop"]).ok()?;
     assert_eq!(run(&["-v", "my_data:/d", "box", "cat", "/d/file"]).ok()?, "kept\n");
+    host.agent(&["volume", "prune"]).err_with("nobody is there to ask")?;
+    host.agent(&["container", "run", "--name", "ended", "box", "true"]).ok()?;
+    for (noun, gone) in [("container", "ended@1"), ("volume", "my_data"), ("network", "shop")] {
+        let said = host.agent(&[noun, "prune", "--force"]).ok()?;
+        assert!(said.starts_with(&format!("{gone}\nTotal reclaimed space: ")), "{said}");
+        assert!(!host.agent(&[noun, "prune", "--force"]).ok()?.contains(gone));
+    }
     Ok(())
 }
 

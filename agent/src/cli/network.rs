@@ -1,7 +1,8 @@
 //! `agent network …`.
 
-use super::container::label;
+use super::container::{DEFAULT_NETWORK, label};
 use super::missing::missing;
+use super::system::prune::confirm_removal;
 use super::template::Format;
 use super::{Failure, Outcome, Session, exit};
 use crate::linux::{Applied, create_network};
@@ -25,7 +26,9 @@ pub(super) enum NetworkCommand {
     Ls(LsArgs),
     /// Show what is known of networks, as JSON
     Inspect(InspectArgs),
-    /// Remove networks that nothing uses
+    /// Remove networks of no site that no container is on
+    Prune(PruneArgs),
+    /// Remove networks of no site
     #[command(alias = "remove")]
     Rm(RmArgs),
 }
@@ -82,6 +85,14 @@ pub(super) struct InspectArgs {
     format: Option<Format>,
 }
 
+/// Remove networks of no site that no container is on.
+#[derive(Debug, Args)]
+pub(super) struct PruneArgs {
+    /// Do not ask
+    #[arg(short, long, visible_short_alias = 'y', visible_alias = "yes")]
+    force: bool,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
@@ -98,6 +109,7 @@ struct Row {
 pub(super) fn run(command: &NetworkCommand, session: &Session) -> Outcome {
     match command {
         NetworkCommand::Create(args) => create(args, session),
+        NetworkCommand::Prune(args) => prune(args, session),
         NetworkCommand::Rm(args) => rm(args, session),
         NetworkCommand::Ls(args) => ls(args, session),
         NetworkCommand::Inspect(args) => inspect(args, session),
@@ -153,6 +165,22 @@ fn rm(args: &RmArgs, session: &Session) -> Outcome {
         session.render.answer("name", name);
     }
     Ok(exit::DONE)
+}
+
+fn prune(args: &PruneArgs, session: &Session) -> Outcome {
+    let engine = session.engine()?;
+    let users = engine.users_of_networks()?;
+    let unused = list_networks(engine.places())?.into_iter().filter(|(name, record)| {
+        let owner = record.as_ref().ok().and_then(|record| Applied::<Network>::read(&record.annotations).ok());
+        // The host's own comes again with the next container.
+        !users.contains_key(name) && name.as_str() != DEFAULT_NETWORK && owner.is_some_and(|applied| applied.owner == Owner::Hand)
+    });
+    let unused = unused.map(|(name, _)| (name, 0)).collect();
+    confirm_removal(session, args.force, "networks", unused, |name| {
+        // One that somebody has joined while we asked refuses.
+        let _lock = session.lock_host(&engine)?;
+        Ok(engine.remove_network(name)?)
+    })
 }
 
 fn ls(args: &LsArgs, session: &Session) -> Outcome {

@@ -32,7 +32,7 @@ const CODE_NO_PROGRAM: i32 = 126;
 const CODE_NOT_FOUND: i32 = 127;
 
 /// The network of containers that name none.
-const DEFAULT_NETWORK: &str = "default";
+pub(crate) const DEFAULT_NETWORK: &str = "default";
 
 /// What it is to be.
 #[derive(Debug, Args)]

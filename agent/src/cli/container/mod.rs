@@ -13,6 +13,7 @@ mod lifecycle;
 mod logs;
 mod make;
 mod port;
+mod prune;
 mod ps;
 mod run;
 mod stats;
@@ -21,7 +22,7 @@ mod update;
 
 pub(super) use commit::{CommitArgs, run as commit};
 pub(super) use export::{ExportArgs, run as export};
-pub(super) use make::label;
+pub(super) use make::{DEFAULT_NETWORK, label};
 
 use super::{Outcome, Session};
 use clap::Subcommand;
@@ -64,6 +65,8 @@ pub(super) enum ContainerCommand {
     /// Remove containers; a watch makes those of its site again
     #[command(alias = "remove")]
     Rm(lifecycle::RmArgs),
+    /// Remove stopped containers of no site
+    Prune(prune::PruneArgs),
     /// Wait until containers have exited, print their exit codes
     Wait(lifecycle::WaitArgs),
     /// Make an image of a container as it is now
@@ -81,6 +84,7 @@ pub(super) fn run(command: &ContainerCommand, session: &Session) -> Outcome {
         ContainerCommand::Top(args) => top::run(args, session),
         ContainerCommand::Port(args) => port::run(args, session),
         ContainerCommand::Update(args) => update::run(args, session),
+        ContainerCommand::Prune(args) => prune::run(args, session),
         ContainerCommand::Attach(args) => attach::run(args, session),
         ContainerCommand::Logs(args) => logs::run(args, session),
         ContainerCommand::Exec(args) => exec::run(args, session),
