@@ -279,6 +279,19 @@ fn volumes_and_networks_made_by_hand_are_for_everybody() -> Result<()> {
     run(&[&server[..], &["httpd", "-f", "-p", "80", "-h", "/bin"]].concat()).ok()?;
     run(&["--network", "shop", "box", "sh", "-c", "nslookup web | grep 10.98.0.9 && wget -qO /dev/null http://www/busybox"]).ok()?;
     assert_ne!(run(&["box", "nslookup", "web"]).code, 0);
+    // What runs joins and leaves.
+    host.agent(&["container", "run", "-d", "--name", "guest", "box", "sleep", "1000"]).ok()?;
+    let asks = || host.agent(&["container", "exec", "guest", "wget", "-qO", "/dev/null", "http://www/busybox"]);
+    assert_ne!(asks().code, 0);
+    host.agent(&["network", "connect", "--alias", "visitor", "shop", "guest"]).ok()?;
+    asks().ok()?;
+    host.agent(&["container", "exec", "web", "nslookup", "visitor"]).ok()?;
+    host.agent(&["network", "connect", "shop", "guest"]).err_with("is on network shop already")?;
+    host.agent(&["container", "restart", "-t", "0", "guest"]).ok()?;
+    asks().ok()?;
+    host.agent(&["network", "disconnect", "shop", "guest"]).ok()?;
+    assert_ne!(asks().code, 0);
+    host.agent(&["container", "rm", "-f", "guest"]).ok()?;
     let refused = host.agent(&["network", "rm", "shop"]);
     assert!(refused.code == 1 && refused.stderr.contains("in use by web@1"), "{refused:?}");
 

@@ -22,7 +22,7 @@ pub use build_cache::write_layout;
 pub use build_log::BuildLog;
 pub use config::ConfigError;
 pub use context::{BuildContext, GitDirectory, GivenContext};
-pub use hand::{create_network, create_volume};
+pub use hand::{create_network, create_volume, endpoint_by_hand};
 pub use image::{Bases, Supplies, build_request, build_with, fetch, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots, unused_snapshots};
 pub use needed::{collect, needed, unused_sources};

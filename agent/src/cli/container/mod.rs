@@ -22,7 +22,9 @@ mod update;
 
 pub(super) use commit::{CommitArgs, run as commit};
 pub(super) use export::{ExportArgs, run as export};
+pub(super) use find::find_one;
 pub(super) use make::{DEFAULT_NETWORK, label};
+pub(super) use update::refuse_if_of_site;
 
 use super::{Outcome, Session};
 use clap::Subcommand;

@@ -6,10 +6,10 @@ use crate::linux::Applied;
 use crate::plan::actual::Owner;
 use anyhow::anyhow;
 use clap::Args;
-use runtime::container;
+use runtime::container::{self, Snapshot};
 use runtime::engine::Keep;
 use spec::desired::Container;
-use spec::value::{ByteSize, Cpus, RestartPolicy};
+use spec::value::{ByteSize, ContainerId, Cpus, RestartPolicy};
 
 /// Change limits and the restart policy of containers that were run by hand, at once.
 ///
@@ -37,13 +37,7 @@ pub(super) fn run(args: &UpdateArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
     for id in find(&engine, &args.containers)? {
         let snapshot = container::inspect(engine.places(), &id)?;
-        let applied = Applied::<Container>::read(&Keep::of(&snapshot.annotations).annotations);
-        if let Ok(Applied { owner: Owner::Site(site), .. }) = applied
-            && !site.is_of_run()
-        {
-            let hint = Some("change its manifest and apply that: it goes on running".to_owned());
-            return Err(Failure::Error { error: anyhow!("container {id} belongs to the site {site}"), hint });
-        }
+        refuse_if_of_site(&id, &snapshot)?;
         let mut updatable = snapshot.config.updatable;
         let limits = &mut updatable.resources;
         limits.memory = args.memory.or(limits.memory);
@@ -54,4 +48,15 @@ pub(super) fn run(args: &UpdateArgs, session: &Session) -> Outcome {
         session.render.answer("id", &id);
     }
     Ok(exit::DONE)
+}
+
+/// What belongs to a site is as its manifest says.
+pub(crate) fn refuse_if_of_site(id: &ContainerId, snapshot: &Snapshot) -> Result<(), Failure> {
+    match Applied::<Container>::read(&Keep::of(&snapshot.annotations).annotations) {
+        Ok(Applied { owner: Owner::Site(site), .. }) if !site.is_of_run() => {
+            let hint = Some("change its manifest and apply that: it goes on running".to_owned());
+            Err(Failure::Error { error: anyhow!("container {id} belongs to the site {site}"), hint })
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
 }

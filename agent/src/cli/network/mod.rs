@@ -1,10 +1,12 @@
 //! `agent network …`.
 
-use super::container::{DEFAULT_NETWORK, label};
-use super::missing::missing;
-use super::system::prune::confirm_removal;
-use super::template::Format;
-use super::{Failure, Outcome, Session, exit};
+mod connect;
+
+use crate::cli::container::{DEFAULT_NETWORK, label};
+use crate::cli::missing::missing;
+use crate::cli::system::prune::confirm_removal;
+use crate::cli::template::Format;
+use crate::cli::{Failure, Outcome, Session, exit};
 use crate::linux::{Applied, create_network};
 use crate::plan::actual::{Owner, SiteId};
 use anyhow::anyhow;
@@ -18,7 +20,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum NetworkCommand {
+pub(in crate::cli) enum NetworkCommand {
     /// Make a network that belongs to no site
     Create(CreateArgs),
     /// List networks
@@ -26,6 +28,10 @@ pub(super) enum NetworkCommand {
     Ls(LsArgs),
     /// Show what is known of networks, as JSON
     Inspect(InspectArgs),
+    /// Connect a container that was run by hand to a network
+    Connect(connect::ConnectArgs),
+    /// Disconnect a container that was run by hand from a network
+    Disconnect(connect::DisconnectArgs),
     /// Remove networks of no site that no container is on
     Prune(PruneArgs),
     /// Remove networks of no site
@@ -35,7 +41,7 @@ pub(super) enum NetworkCommand {
 
 /// Make a network that belongs to no site: for containers run by hand, and for sites that say `external: true`.
 #[derive(Debug, Args)]
-pub(super) struct CreateArgs {
+pub(in crate::cli) struct CreateArgs {
     /// How it is made; a bridge is the only way
     #[arg(short, long, default_value = "bridge", value_parser = ["bridge"], hide = true)]
     driver: String,
@@ -57,7 +63,7 @@ pub(super) struct CreateArgs {
 
 /// Remove networks that belong to no site. One that a container is on is refused.
 #[derive(Debug, Args)]
-pub(super) struct RmArgs {
+pub(in crate::cli) struct RmArgs {
     /// Names
     #[arg(required = true)]
     networks: Vec<Name>,
@@ -65,7 +71,7 @@ pub(super) struct RmArgs {
 
 /// List networks.
 #[derive(Debug, Args)]
-pub(super) struct LsArgs {
+pub(in crate::cli) struct LsArgs {
     /// Print names only
     #[arg(short, long)]
     quiet: bool,
@@ -76,7 +82,7 @@ pub(super) struct LsArgs {
 
 /// Show what is known of networks, as JSON.
 #[derive(Debug, Args)]
-pub(super) struct InspectArgs {
+pub(in crate::cli) struct InspectArgs {
     /// Names
     #[arg(required = true)]
     networks: Vec<Name>,
@@ -87,7 +93,7 @@ pub(super) struct InspectArgs {
 
 /// Remove networks of no site that no container is on.
 #[derive(Debug, Args)]
-pub(super) struct PruneArgs {
+pub(in crate::cli) struct PruneArgs {
     /// Do not ask
     #[arg(short, long, visible_short_alias = 'y', visible_alias = "yes")]
     force: bool,
@@ -106,10 +112,12 @@ struct Row {
     faults: Vec<String>,
 }
 
-pub(super) fn run(command: &NetworkCommand, session: &Session) -> Outcome {
+pub(in crate::cli) fn run(command: &NetworkCommand, session: &Session) -> Outcome {
     match command {
         NetworkCommand::Create(args) => create(args, session),
         NetworkCommand::Prune(args) => prune(args, session),
+        NetworkCommand::Connect(args) => connect::connect(args, session),
+        NetworkCommand::Disconnect(args) => connect::disconnect(args, session),
         NetworkCommand::Rm(args) => rm(args, session),
         NetworkCommand::Ls(args) => ls(args, session),
         NetworkCommand::Inspect(args) => inspect(args, session),
