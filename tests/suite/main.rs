@@ -4,6 +4,7 @@ mod access;
 mod apply;
 mod build;
 mod contexts;
+mod copy;
 mod crash;
 mod drift;
 mod examples;

@@ -158,6 +158,45 @@ fn containers_are_looked_at_and_steered() -> Result<()> {
 }
 
 #[test]
+fn processes_ports_and_limits_are_shown_and_changed() -> Result<()> {
+    if !is_root("processes_ports_and_limits_are_shown_and_changed") {
+        return Ok(());
+    }
+    let host = host()?;
+    let options = ["-d", "--name", "one", "-v", "/own", "-m", "64m", "-p", "127.0.0.1:8080:80", "-p", "5353:53/udp", "box"];
+    host.agent(&[&["container", "run"], &options[..], &["sh", "-c", "echo first >/own/file; echo said; sleep 1000; true"]].concat())
+        .ok()?;
+    let asked = |arguments: &[&str]| host.agent(&[&["container"], arguments].concat());
+    eventually("it sleeps", || {
+        let tasks = host.json(&["container", "top", "one"])?;
+        let commands: Vec<_> = tasks.iter().filter_map(|task| task["command"].as_str()).collect();
+        let pid = host.pid("one")?;
+        if commands.get(1) == Some(&"sleep 1000") && tasks[0]["pid"] == pid && tasks[1]["ppid"] == pid {
+            Ok(())
+        } else {
+            bail!("{tasks:?}")
+        }
+    })?;
+    assert_eq!(asked(&["port", "one"]).ok()?, "53/udp -> 0.0.0.0:5353\n80/tcp -> 127.0.0.1:8080\n");
+    assert_eq!(asked(&["port", "one", "80"]).ok()?, "127.0.0.1:8080\n");
+    asked(&["port", "one", "81"]).err_with("port 81/tcp of one@1 is not published")?;
+    asked(&["update", "-m", "100m", "--restart", "on-failure:2", "one"]).ok()?;
+    let updatable = &host.inspect("one")?["config"]["updatable"];
+    assert_eq!((&updatable["resources"]["memory"], &updatable["restart"]), (&"100Mi".into(), &"on-failure:2".into()));
+    assert_eq!(host.json(&["container", "stats", "one"])?[0]["memoryLimitBytes"], 100 << 20);
+    assert_eq!(asked(&["logs", "--until", "1h", "one"]).ok()?, "");
+    assert_eq!(asked(&["logs", "--since", "1h", "--until", "0s", "one"]).ok()?, "said\n");
+    // A volume that only a place is named for goes with the container.
+    assert_eq!(asked(&["exec", "one", "cat", "/own/file"]).ok()?, "first\n");
+    assert!(host.json(&["volume", "ls"])?.is_empty());
+    asked(&["rm", "-f", "one"]).ok()?;
+    let member = "kind: Container\nmetadata: {name: member}\nspec: {image: box, command: [sleep, '1000'], stopGracePeriod: 1s}";
+    let site = host.manifests("site", &[member])?;
+    host.agent(&["apply", &site]).ok()?;
+    asked(&["update", "-m", "100m", "member"]).err_with("belongs to the site")
+}
+
+#[test]
 fn images_are_built_imported_named_and_removed() -> Result<()> {
     if !is_root("images_are_built_imported_named_and_removed") {
         return Ok(());
@@ -240,6 +279,19 @@ fn volumes_and_networks_made_by_hand_are_for_everybody() -> Result<()> {
     run(&[&server[..], &["httpd", "-f", "-p", "80", "-h", "/bin"]].concat()).ok()?;
     run(&["--network", "shop", "box", "sh", "-c", "nslookup web | grep 10.98.0.9 && wget -qO /dev/null http://www/busybox"]).ok()?;
     assert_ne!(run(&["box", "nslookup", "web"]).code, 0);
+    // What runs joins and leaves.
+    host.agent(&["container", "run", "-d", "--name", "guest", "box", "sleep", "1000"]).ok()?;
+    let asks = || host.agent(&["container", "exec", "guest", "wget", "-qO", "/dev/null", "http://www/busybox"]);
+    assert_ne!(asks().code, 0);
+    host.agent(&["network", "connect", "--alias", "visitor", "shop", "guest"]).ok()?;
+    asks().ok()?;
+    host.agent(&["container", "exec", "web", "nslookup", "visitor"]).ok()?;
+    host.agent(&["network", "connect", "shop", "guest"]).err_with("is on network shop already")?;
+    host.agent(&["container", "restart", "-t", "0", "guest"]).ok()?;
+    asks().ok()?;
+    host.agent(&["network", "disconnect", "shop", "guest"]).ok()?;
+    assert_ne!(asks().code, 0);
+    host.agent(&["container", "rm", "-f", "guest"]).ok()?;
     let refused = host.agent(&["network", "rm", "shop"]);
     assert!(refused.code == 1 && refused.stderr.contains("in use by web@1"), "{refused:?}");
 
@@ -252,8 +304,14 @@ fn volumes_and_networks_made_by_hand_are_for_everybody() -> Result<()> {
     assert_eq!(host.agent(&["container", "exec", "user", "cat", "/d/file"]).ok()?, "kept\n");
     host.agent(&["destroy", "--yes", "--volumes", &site]).ok()?;
     host.agent(&["container", "rm", "--force", "web"]).ok()?;
-    host.agent(&["network", "rm", "shop"]).ok()?;
     assert_eq!(run(&["-v", "my_data:/d", "box", "cat", "/d/file"]).ok()?, "kept\n");
+    host.agent(&["volume", "prune"]).err_with("nobody is there to ask")?;
+    host.agent(&["container", "run", "--name", "ended", "box", "true"]).ok()?;
+    for (noun, gone) in [("container", "ended@1"), ("volume", "my_data"), ("network", "shop")] {
+        let said = host.agent(&[noun, "prune", "--force"]).ok()?;
+        assert!(said.starts_with(&format!("{gone}\nTotal reclaimed space: ")), "{said}");
+        assert!(!host.agent(&[noun, "prune", "--force"]).ok()?.contains(gone));
+    }
     Ok(())
 }
 

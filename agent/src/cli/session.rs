@@ -10,10 +10,15 @@ use runtime::engine::{Engine, Needed};
 use runtime::places::Places;
 use runtime::store::Lock;
 use std::path::Path;
+use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
 
 /// Columns of another process's command line that are shown.
 const COMMAND_COLUMNS: usize = 80;
+
+/// So long somebody who changes the host is waited for without a word, and how often it is asked for meanwhile.
+const SILENCE: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// How much a command logs if it is not told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,10 +88,17 @@ impl Session {
         if Engine::exists(&self.places) { self.engine().map(Some) } else { Ok(None) }
     }
 
-    /// Takes the host; says for whom it waits if somebody has it.
+    /// Takes the host; says for whom it waits if somebody has it for longer than a start takes.
     pub(super) fn lock_host(&self, engine: &Engine) -> Result<Lock, Failure> {
-        if let Some(lock) = engine.try_lock_host()? {
-            return Ok(lock);
+        let silent = Instant::now() + SILENCE;
+        loop {
+            if let Some(lock) = engine.try_lock_host()? {
+                return Ok(lock);
+            }
+            if Instant::now() >= silent {
+                break;
+            }
+            std::thread::sleep(LOCK_PAUSE);
         }
         let who = holder(&self.places.lock()).map(|who| format!(": {who}"));
         self.render.say(format_args!("Waiting for another agent that is changing this host{} …", who.unwrap_or_default()));

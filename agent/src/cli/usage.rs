@@ -14,15 +14,11 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("get", "container ps"),
     ("images", "image ls"),
     ("rmi", "image rm"),
-    ("top", "container stats"),
     ("up", "apply"),
 ];
 
 /// What is not done by a verb here, and how it is done.
-const ELSEWHERE: &[(&str, &str, &str)] = &[
-    ("container", "top", "agent container exec NAME ps shows processes, agent container stats what they use"),
-    ("container", "update", "limits are changed in the manifest: agent apply changes them while the container runs"),
-];
+const ELSEWHERE: &[(&str, &str, &str)] = &[];
 
 /// Verbs whose argument is a site.
 const OF_SITES: &[&str] = &["validate", "plan", "apply", "watch", "destroy"];

@@ -2,6 +2,7 @@
 
 use super::container::label;
 use super::missing::missing;
+use super::system::prune::confirm_removal;
 use super::template::Format;
 use super::{Failure, Outcome, Session, exit};
 use crate::human::size;
@@ -23,6 +24,8 @@ pub(super) enum VolumeCommand {
     Ls(LsArgs),
     /// Show what is known of volumes, as JSON
     Inspect(InspectArgs),
+    /// Remove volumes that no container mounts and no site has, with their data
+    Prune(PruneArgs),
     /// Remove volumes and their data
     #[command(alias = "remove")]
     Rm(RmArgs),
@@ -71,6 +74,14 @@ pub(super) struct RmArgs {
     volumes: Vec<Name>,
 }
 
+/// Remove volumes that no container mounts and no site has, with their data.
+#[derive(Debug, Args)]
+pub(super) struct PruneArgs {
+    /// Do not ask
+    #[arg(short, long, visible_short_alias = 'y', visible_alias = "yes")]
+    force: bool,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
@@ -85,6 +96,7 @@ pub(super) fn run(command: &VolumeCommand, session: &Session) -> Outcome {
         VolumeCommand::Create(args) => create(args, session),
         VolumeCommand::Ls(args) => ls(args, session),
         VolumeCommand::Inspect(args) => inspect(args, session),
+        VolumeCommand::Prune(args) => prune(args, session),
         VolumeCommand::Rm(args) => rm(args, session),
     }
 }
@@ -138,6 +150,17 @@ fn inspect(args: &InspectArgs, session: &Session) -> Outcome {
     }
     Format::print(args.format.as_ref(), session.render, &documents, |render| render.json_document(&documents))?;
     Ok(exit::DONE)
+}
+
+fn prune(args: &PruneArgs, session: &Session) -> Outcome {
+    let engine = session.engine()?;
+    let volumes = engine.disk_usage(&session.needed(&engine)?)?.volumes.into_iter();
+    let unused = volumes.filter(|it| it.is_unused()).map(|it| (it.name, it.bytes)).collect();
+    confirm_removal(session, args.force, "volumes with all data", unused, |name| {
+        // Somebody may have begun to use it while we asked.
+        let _lock = session.lock_host(&engine)?;
+        if engine.volume_users(name)?.is_empty() { Ok(remove_volume(engine.places(), name)?) } else { Ok(()) }
+    })
 }
 
 fn rm(args: &RmArgs, session: &Session) -> Outcome {

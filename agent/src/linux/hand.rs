@@ -3,12 +3,13 @@
 use super::record::Applied;
 use crate::host::HostError;
 use crate::plan::actual::Owner;
-use crate::plan::place_of_network;
+use crate::plan::{endpoint_on, place_of_network};
+use runtime::container::config::Endpoint;
 use runtime::engine::Engine;
 use runtime::network::NetworkRecord;
 use runtime::volume::{VolumeRecord, ensure_volume};
-use spec::desired::{Network, Volume};
-use spec::value::Name;
+use spec::desired::{Attachment, Network, Volume};
+use spec::value::{ContainerId, Name};
 
 /// Makes a volume, unless there is one of that name: then its data and whose it is stay. Under the host's lock.
 pub fn create_volume(engine: &Engine, name: &Name, volume: &Volume) -> Result<(), HostError> {
@@ -29,4 +30,10 @@ pub fn create_network(engine: &Engine, name: &Name, network: &Network) -> Result
     let (name, labels) = (name.clone(), network.labels.clone());
     let record = NetworkRecord { name, subnet, gateway, internal: network.internal, labels, annotations };
     engine.ensure_network(&record).map_err(|error| failed(error.into()))
+}
+
+/// The place of a container on a network that it is to join. Under the host's lock.
+pub fn endpoint_by_hand(engine: &Engine, id: &ContainerId, network: &Name, attachment: &Attachment) -> Result<Endpoint, HostError> {
+    let actual = super::observe::all_but_images(engine)?;
+    endpoint_on(&actual, network, attachment, id).map_err(|why| HostError::new(format!("connect {id} to network {network}"), why))
 }

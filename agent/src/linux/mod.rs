@@ -22,7 +22,7 @@ pub use build_cache::write_layout;
 pub use build_log::BuildLog;
 pub use config::ConfigError;
 pub use context::{BuildContext, GitDirectory, GivenContext};
-pub use hand::{create_network, create_volume};
+pub use hand::{create_network, create_volume, endpoint_by_hand};
 pub use image::{Bases, Supplies, build_request, build_with, fetch, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots, unused_snapshots};
 pub use needed::{collect, needed, unused_sources};
@@ -46,7 +46,7 @@ use runtime::places::Places;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use spec::desired::{Desired, Kind, ResourceId};
-use spec::value::{ContainerId, Digest, Name};
+use spec::value::{ContainerId, Digest, MountTarget, Name};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// This machine, seen from one site.
@@ -58,6 +58,7 @@ pub struct LinuxHost<'a> {
     attendant: Option<&'a Attendant>,
     transient: Option<&'a Transient>,
     then: Then,
+    anonymous: &'a [MountTarget],
 }
 
 /// Somebody who sees a container from its first byte.
@@ -115,7 +116,7 @@ impl Transient {
 impl<'a> LinuxHost<'a> {
     /// The host for a site.
     pub fn new(engine: &'a Engine, ledger: &'a Mutex<Ledger>, site: &'a Site) -> Self {
-        Self { engine, ledger, site, attendant: None, transient: None, then: Then::Start }
+        Self { engine, ledger, site, attendant: None, transient: None, then: Then::Start, anonymous: &[] }
     }
 
     /// The same with somebody who attends the start of the site's one container, and so sees for himself what becomes of it.
@@ -131,6 +132,11 @@ impl<'a> LinuxHost<'a> {
     /// The same where the site's one container is to run, or not yet.
     pub fn then(self, then: Then) -> Self {
         Self { then, ..self }
+    }
+
+    /// The same with volumes at these places of the site's one container that are its own and go with it.
+    pub fn anonymous(self, anonymous: &'a [MountTarget]) -> Self {
+        Self { anonymous, ..self }
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {

@@ -17,6 +17,7 @@ use runtime::shim::protocol::WaitCondition;
 use runtime::volume::{VolumeRecord, ensure_volume, remove_volume};
 use spec::desired::{Container, DependencyCondition, Kind, Network, Volume};
 use spec::value::{BindSource, ContainerId, Digest, Mount, Name, Subnet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -96,7 +97,8 @@ fn create_container(host: &LinuxHost<'_>, id: &ContainerId, wanted: &Container, 
     for mount in &wanted.mounts {
         mounts.push(resolve(host, mount)?);
     }
-    for target in config::anonymous_volumes(wanted, &image).map_err(|error| failed(error.into()))? {
+    let declared = config::anonymous_volumes(wanted, &image).map_err(|error| failed(error.into()))?;
+    for target in declared.into_iter().chain(host.anonymous.iter().cloned()).collect::<BTreeSet<_>>() {
         let source = config::anonymous_volume(host.engine.places().container(id), &target);
         mounts.push(MountConfig::Bind { source, target, read_only: false, copy_up: true });
     }

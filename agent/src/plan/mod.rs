@@ -38,7 +38,7 @@ mod verdict;
 mod volume;
 mod words;
 
-pub use network::place_of_network;
+pub use network::{endpoint_on, place_of_network};
 
 use action::{Cause, Plan, Purpose};
 use actual::{Actual, Owner, SiteId};

@@ -2,12 +2,13 @@
 
 use super::action::{Cause, Consequence, Verb};
 use super::actual::{Actual, ActualNetwork, Observed, Owner};
-use super::addresses::{DEFAULT_NETWORK, Range, Subnets};
+use super::addresses::{Addresses, DEFAULT_NETWORK, Range, Subnets};
 use super::draft::{Draft, resource};
 use super::field::{self, Difference, Effect};
 use super::site::{Site, foreign};
-use spec::desired::{Kind, Network, NetworkMode, ResourceId};
-use spec::value::{Name, Subnet};
+use runtime::container::config::Endpoint;
+use spec::desired::{Attachment, Kind, Network, NetworkMode, ResourceId};
+use spec::value::{ContainerId, Name, Subnet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -128,6 +129,19 @@ pub fn place_of_network(actual: &Actual, name: &Name, network: &Network) -> Resu
         None => subnets.choose(name, &within).ok_or("no subnet is free: name one")?,
     };
     range(subnet, network.gateway).map(|range| (range.subnet, range.gateway))
+}
+
+/// The place of a container on a network that it joins by hand. Errors: why there is none.
+pub fn endpoint_on(actual: &Actual, network: &Name, attachment: &Attachment, id: &ContainerId) -> Result<Endpoint, String> {
+    let Some(Observed::Present(present)) = actual.networks.get(network) else { return Err(format!("network/{network} cannot be read")) };
+    let mut addresses = Addresses::default();
+    for (holder, observed) in &actual.containers {
+        if let Observed::Present(state) = observed {
+            state.endpoints.iter().for_each(|endpoint| addresses.hold(endpoint, holder));
+        }
+    }
+    let range = Range { subnet: present.subnet, gateway: present.gateway };
+    addresses.assign(network, attachment, range, id, |_| false)
 }
 
 /// The host-wide network, if a container names it and the site does not define it. It belongs to nobody: no site removes it.

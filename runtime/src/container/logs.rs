@@ -32,6 +32,8 @@ pub struct LogQuery {
     pub tail: Option<usize>,
     /// Only records from then on.
     pub since: Option<Timestamp>,
+    /// Only records before then.
+    pub until: Option<Timestamp>,
     /// Whether to go on until the container has exited.
     pub follow: Follow,
 }
@@ -78,7 +80,8 @@ pub fn logs(
     inspect(places, id)?;
     let directory = places.container(id).join("logs");
     let mut reader = Reader::oldest(directory)?;
-    let wanted = |record: &LogRecord| query.since.is_none_or(|since| record.time >= since);
+    let wanted =
+        |record: &LogRecord| query.since.is_none_or(|since| record.time >= since) && query.until.is_none_or(|until| record.time < until);
     let mut last = VecDeque::new();
     while let Some(record) = reader.next()? {
         match query.tail {

@@ -1,6 +1,7 @@
-//! Filling an empty volume with what the image has at its target: contents, owners, modes, times, attributes, hard links.
+//! Trees copied beneath two directory descriptors: contents, owners, modes, times, attributes, hard links; nothing is followed.
 //!
-//! Runs in the init stage, inside the container's own root, beneath two directory descriptors; nothing is followed.
+//! Fills an empty volume with what the image has at its target, in the init stage, inside the container's own root; and carries files
+//! between the host and a container.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
@@ -25,16 +26,44 @@ pub(super) fn fill(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     if !is_empty(&to)? {
         return Ok(());
     }
-    let mut copier = Copier { links: BTreeMap::new(), top: to };
+    let mut copier = Copier { links: BTreeMap::new(), top: to, existing: Existing::Refuse, owner: None };
     let top = copier.top.try_clone()?;
     copier.copy_directory(&from, &top, "", 0)?;
-    finish_directory(&from, &top)
+    copier.finish_directory(&from, &top)
+}
+
+/// Who owns what was copied: whoever owned the original if `None`.
+pub(crate) type Owner = Option<(Uid, Gid)>;
+
+/// Copies what is in the directory `from` into the directory `to`, over what is there.
+pub(crate) fn copy_contents(from: BorrowedFd<'_>, to: BorrowedFd<'_>, owner: Owner) -> io::Result<()> {
+    let (from, to) = (reopen(from)?, reopen(to)?);
+    let mut copier = Copier { links: BTreeMap::new(), top: to.try_clone()?, existing: Existing::Replace, owner };
+    copier.copy_directory(&from, &to, "", 0)
+}
+
+/// Copies what has this name in the directory `from` into the directory `to` under another, over what is there.
+pub(crate) fn copy_named(from: (BorrowedFd<'_>, &CStr), to: (BorrowedFd<'_>, &CStr), owner: Owner) -> io::Result<()> {
+    let (source, target) = (reopen(from.0)?, reopen(to.0)?);
+    let mut copier = Copier { links: BTreeMap::new(), top: target.try_clone()?, existing: Existing::Replace, owner };
+    copier.copy_entry((&source, from.1), (&target, to.1), &to.1.to_string_lossy(), 0)
+}
+
+/// What becomes of something that is where a copy goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    /// It cannot be: the copy fails.
+    Refuse,
+    /// A directory takes what is copied beside what it has; all else gives way, if what comes is no directory.
+    Replace,
 }
 
 struct Copier {
     /// Where a file with several names was put first, from the top.
     links: BTreeMap<(u64, u64), String>,
     top: OwnedFd,
+    existing: Existing,
+    owner: Owner,
 }
 
 impl Copier {
@@ -47,15 +76,22 @@ impl Copier {
             let name = entry.file_name();
             if name != c"." && name != c".." {
                 let path = format!("{path}/{}", name.to_string_lossy());
-                self.copy_entry(from, to, name, path.trim_start_matches('/'), depth)?;
+                self.copy_entry((from, name), (to, name), path.trim_start_matches('/'), depth)?;
             }
         }
         Ok(())
     }
 
-    fn copy_entry(&mut self, from: &OwnedFd, to: &OwnedFd, name: &CStr, path: &str, depth: usize) -> io::Result<()> {
-        let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    fn copy_entry(&mut self, from: (&OwnedFd, &CStr), to: (&OwnedFd, &CStr), path: &str, depth: usize) -> io::Result<()> {
+        let ((from, source), (to, name)) = (from, to);
+        let stat = statat(from, source, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
+        if self.existing == Existing::Replace && kind != FileType::Directory {
+            match rustix::fs::unlinkat(to, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         if kind != FileType::Directory && stat.st_nlink > 1 {
             let key = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.links.get(&key) {
@@ -65,27 +101,31 @@ impl Copier {
         }
         match kind {
             FileType::Directory => {
-                mkdirat(to, name, Mode::from_raw_mode(0o700))?;
-                let (from, to) = (open(from, name, OFlags::DIRECTORY)?, open(to, name, OFlags::DIRECTORY)?);
+                match mkdirat(to, name, Mode::from_raw_mode(0o700)) {
+                    Err(Errno::EXIST) if self.existing == Existing::Replace => {}
+                    made => made?,
+                }
+                let (from, to) = (open(from, source, OFlags::DIRECTORY)?, open(to, name, OFlags::DIRECTORY)?);
                 self.copy_directory(&from, &to, path, depth + 1)?;
-                return finish_directory(&from, &to);
+                return self.finish_directory(&from, &to);
             }
             FileType::RegularFile => {
-                let from = open(from, name, OFlags::empty())?;
+                let from = open(from, source, OFlags::NONBLOCK)?;
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let to = openat(to, name, flags, Mode::from_raw_mode(0o600))?;
                 io::copy(&mut File::from(from.try_clone()?), &mut File::from(to.try_clone()?))?;
-                rustix::fs::fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+                let (user, group) = self.owner_of(&stat);
+                rustix::fs::fchown(&to, Some(user), Some(group))?;
                 copy_attributes(&from, &to)?;
                 fchmod(&to, Mode::from_raw_mode(stat.st_mode))?;
             }
             FileType::Symlink => {
-                symlinkat(readlinkat(from, name, Vec::new())?, to, name)?;
-                own(to, name, &stat)?;
+                symlinkat(readlinkat(from, source, Vec::new())?, to, name)?;
+                self.own(to, name, &stat)?;
             }
             FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice => {
                 mknodat(to, name, kind, Mode::from_raw_mode(stat.st_mode & 0o7777), stat.st_rdev)?;
-                own(to, name, &stat)?;
+                self.own(to, name, &stat)?;
                 rustix::fs::chmodat(to, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())?;
             }
             // A socket is nothing without the process that listens.
@@ -93,14 +133,24 @@ impl Copier {
         }
         Ok(utimensat(to, name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)?)
     }
-}
 
-fn finish_directory(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
-    let stat = rustix::fs::fstat(from)?;
-    rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
-    copy_attributes(from, to)?;
-    fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
-    Ok(rustix::fs::futimens(to, &times(&stat))?)
+    fn finish_directory(&self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+        let stat = rustix::fs::fstat(from)?;
+        let (user, group) = self.owner_of(&stat);
+        rustix::fs::fchown(to, Some(user), Some(group))?;
+        copy_attributes(from, to)?;
+        fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
+        Ok(rustix::fs::futimens(to, &times(&stat))?)
+    }
+
+    fn own(&self, directory: &OwnedFd, name: &CStr, stat: &Stat) -> io::Result<()> {
+        let (user, group) = self.owner_of(stat);
+        Ok(chownat(directory, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    fn owner_of(&self, original: &Stat) -> (Uid, Gid) {
+        self.owner.unwrap_or((Uid::from_raw(original.st_uid), Gid::from_raw(original.st_gid)))
+    }
 }
 
 /// Extended attributes. Those that only the host's root may set are left out where that is refused.
@@ -123,11 +173,6 @@ fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn own(directory: &OwnedFd, name: &CStr, stat: &Stat) -> io::Result<()> {
-    let (user, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-    Ok(chownat(directory, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 fn times(stat: &Stat) -> Timestamps {

@@ -17,8 +17,10 @@ mod stack;
 
 pub(crate) use assemble::{Assembly, assemble};
 pub(crate) use beneath::Root;
+pub(crate) use copy_up::{Owner, copy_contents, copy_named};
 pub(crate) use device::{Terminal, open_terminal};
 pub(crate) use etc::check_hostname;
+pub(crate) use overlay::mount as mount_root;
 pub(crate) use sources::{Sources, prepare};
 pub(crate) use stack::{Changes, mount as mount_layers};
 

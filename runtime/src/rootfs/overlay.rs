@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 ///
 /// With a user namespace the layers are seen through it and stay on disk as they are, shared with everybody; what the container changes
 /// has its host ids in `upper`. Errors: as [`stack::mount`] and [`stack::mount_detached`].
-pub(super) fn mount(layers: &[PathBuf], directory: &Path, ids: Option<(IdMapping, BorrowedFd<'_>)>) -> io::Result<OwnedFd> {
+pub(crate) fn mount(layers: &[PathBuf], directory: &Path, ids: Option<(IdMapping, BorrowedFd<'_>)>) -> io::Result<OwnedFd> {
     let owner = ids.map_or(0, |(mapping, _)| mapping.first);
     for part in ["upper", "work"] {
         make_directory(&directory.join(part), owner)?;

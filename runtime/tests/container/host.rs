@@ -3,7 +3,7 @@
 use runtime::cgroup::Cgroup;
 use runtime::container::config::*;
 use runtime::container::state::*;
-use runtime::container::{self, Follow, LogQuery, Snapshot, Waited, WhileRunning};
+use runtime::container::{self, LogQuery, Snapshot, Waited, WhileRunning};
 use runtime::places::Places;
 use runtime::shim::log::record::Stream;
 use runtime::shim::protocol::WaitCondition;
@@ -112,7 +112,7 @@ impl Host {
     /// All that it wrote.
     pub(crate) fn logs(&self, id: &ContainerId) -> Vec<(Stream, String)> {
         let mut records = Vec::new();
-        container::logs(&self.places, id, LogQuery { tail: None, since: None, follow: Follow::Stop }, |record| {
+        container::logs(&self.places, id, LogQuery::default(), |record| {
             records.push((record.stream, record.text));
             ControlFlow::Continue(())
         })

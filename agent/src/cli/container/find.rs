@@ -26,7 +26,7 @@ pub(super) fn find(engine: &Engine, names: &[String]) -> Result<Vec<ContainerId>
 }
 
 /// The one container of this name.
-pub(super) fn find_one(engine: &Engine, name: &str) -> Result<ContainerId, Failure> {
+pub(crate) fn find_one(engine: &Engine, name: &str) -> Result<ContainerId, Failure> {
     Ok(find(engine, &[name.to_owned()])?.remove(0))
 }
 

@@ -26,6 +26,9 @@ pub(crate) struct LogsArgs {
     /// Only from then on: a time (2026-01-31T12:00:00Z) or how long ago (10m)
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
+    /// Only before then: a time or how long ago
+    #[arg(long, value_name = "TIME", conflicts_with = "follow")]
+    until: Option<String>,
     /// The time before each line
     #[arg(short, long)]
     timestamps: bool,
@@ -34,9 +37,11 @@ pub(crate) struct LogsArgs {
 pub(super) fn run(args: &LogsArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
     let ids = find(&engine, &args.containers)?;
-    let since = args.since.as_deref().map(|text| parse_since(text, session.now())).transpose()?;
+    let now = session.now();
+    let moment = |text: &Option<String>| text.as_deref().map(|text| parse_moment(text, now)).transpose();
+    let (since, until) = (moment(&args.since)?, moment(&args.until)?);
     let follow = if args.follow { Follow::UntilExit } else { Follow::Stop };
-    let query = LogQuery { tail: args.tail, since, follow };
+    let query = LogQuery { tail: args.tail, since, until, follow };
     let named = ids.len() > 1;
     // One thread a container, so that followed ones do not wait for each other.
     std::thread::scope(|scope| {
@@ -81,7 +86,7 @@ fn print(args: &LogsArgs, session: &Session, id: Option<&ContainerId>, record: &
     }
 }
 
-fn parse_since(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
+fn parse_moment(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
     if let Ok(ago) = spec::value::duration::parse(text) {
         return Ok(Timestamp(now.0.saturating_sub(i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX))));
     }

@@ -20,7 +20,7 @@ use runtime::container::{self, Remover, WhileRunning};
 use runtime::engine::Engine;
 use runtime::places::Places;
 use spec::desired::Volume;
-use spec::value::{ContainerId, Name};
+use spec::value::{ContainerId, MountTarget, Name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ const CODE_NO_PROGRAM: i32 = 126;
 const CODE_NOT_FOUND: i32 = 127;
 
 /// The network of containers that name none.
-const DEFAULT_NETWORK: &str = "default";
+pub(crate) const DEFAULT_NETWORK: &str = "default";
 
 /// What it is to be.
 #[derive(Debug, Args)]
@@ -55,7 +55,7 @@ pub(super) struct MakeArgs {
     /// A published port, such as 8080:80
     #[arg(short, long, value_name = "PORT")]
     pub(super) publish: Vec<String>,
-    /// A volume or bind mount, such as data:/var/lib/x or /host/path:/x:ro
+    /// A volume or bind mount, such as data:/var/lib/x or /host/path:/x:ro; /x alone is a volume that goes with it
     #[arg(short, long, value_name = "MOUNT")]
     pub(super) volume: Vec<String>,
     /// The same in the long form, such as type=volume,source=data,target=/var/lib/x,readonly
@@ -159,6 +159,7 @@ impl<E: Into<Failure>> From<E> for NotRun {
 pub(super) struct Plain {
     name: Name,
     site: Site,
+    anonymous: Vec<MountTarget>,
     transient: Option<Transient>,
 }
 
@@ -178,8 +179,10 @@ impl MakeArgs {
         }
         let name = self.name.clone().map_or_else(|| free_name(engine), Ok)?;
         let site = site(self, &name)?;
+        let anonymous = self.volume.iter().filter(|mount| is_anonymous(mount)).map(|target| target.parse());
+        let anonymous = anonymous.collect::<Result<_, _>>()?;
         let transient = self.rm.then(|| remover(session)).transpose()?.map(Transient::new);
-        Ok(Plain { name, site, transient })
+        Ok(Plain { name, site, anonymous, transient })
     }
 
     /// Its probe, if it is not just the image's.
@@ -219,7 +222,7 @@ fn free_name(engine: &Engine) -> Result<Name, Failure> {
 
 impl Make<'_> {
     /// Makes it, and starts it if it is to run.
-    pub(super) fn make(self, Plain { mut name, site: mut made, transient }: Plain) -> Result<Made, NotRun> {
+    pub(super) fn make(self, Plain { mut name, site: mut made, anonymous, transient }: Plain) -> Result<Made, NotRun> {
         let Self { args, session, engine, attendant, then } = self;
         let ledger = Mutex::new(session.ledger()?);
         let _lock = session.lock_host(engine)?;
@@ -236,7 +239,8 @@ impl Make<'_> {
             create_volume(engine, &volume, &Volume { labels: BTreeMap::new() })?;
         }
         let policy = Policy::keep(made.id.clone());
-        let host = LinuxHost::new(engine, &ledger, &made).attended(attendant).transient(transient.as_ref()).then(then);
+        let host =
+            LinuxHost::new(engine, &ledger, &made).attended(attendant).transient(transient.as_ref()).then(then).anonymous(&anonymous);
         let pulls = Pulls { render: session.render, image: args.image.clone(), teller: OnceLock::new() };
         let cycle = converge(&host, &made.desired, &policy, &AtomicBool::new(false), &pulls);
         if let Some(teller) = pulls.teller.into_inner() {
@@ -314,7 +318,8 @@ fn site(args: &MakeArgs, name: &Name) -> Result<Site, Failure> {
         set("ports", args.publish.clone().into());
     }
     let mounts = args.mount.iter().map(|mount| long_mount(mount)).collect::<Result<Vec<_>, _>>()?;
-    set("volumes", args.volume.iter().map(|mount| mount.clone().into()).chain(mounts).collect());
+    let named = args.volume.iter().filter(|mount| !is_anonymous(mount));
+    set("volumes", named.map(|mount| mount.clone().into()).chain(mounts).collect());
     if let Some(health) = args.health() {
         set("healthcheck", health);
     }
@@ -368,6 +373,11 @@ fn site(args: &MakeArgs, name: &Name) -> Result<Site, Failure> {
 /// A network by our name for it: docker's users know the default one as `bridge`.
 fn network_name(network: &str) -> &str {
     if network == "bridge" { DEFAULT_NETWORK } else { network }
+}
+
+/// Whether only a place is named: a volume of the container's own is mounted there.
+fn is_anonymous(mount: &str) -> bool {
+    mount.starts_with('/') && !mount.contains(':')
 }
 
 /// The volumes that are mounted by name.

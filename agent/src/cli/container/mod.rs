@@ -3,6 +3,7 @@
 mod attach;
 mod attend;
 mod commit;
+mod cp;
 mod create;
 mod exec;
 mod export;
@@ -11,13 +12,19 @@ mod inspect;
 mod lifecycle;
 mod logs;
 mod make;
+mod port;
+mod prune;
 mod ps;
 mod run;
 mod stats;
+mod top;
+mod update;
 
 pub(super) use commit::{CommitArgs, run as commit};
 pub(super) use export::{ExportArgs, run as export};
-pub(super) use make::label;
+pub(super) use find::find_one;
+pub(super) use make::{DEFAULT_NETWORK, label};
+pub(super) use update::refuse_if_of_site;
 
 use super::{Outcome, Session};
 use clap::Subcommand;
@@ -37,8 +44,16 @@ pub(super) enum ContainerCommand {
     Logs(logs::LogsArgs),
     /// Run a command inside a running container
     Exec(exec::ExecArgs),
+    /// Copy files between a container and the host
+    Cp(cp::CpArgs),
     /// Show processor time, memory and processes of running containers
     Stats(stats::StatsArgs),
+    /// Show the processes of a running container
+    Top(top::TopArgs),
+    /// Show which ports of the host lead to a container
+    Port(port::PortArgs),
+    /// Change limits and the restart policy of containers run by hand
+    Update(update::UpdateArgs),
     /// Show everything that is known about containers, as JSON
     Inspect(inspect::InspectArgs),
     /// Start stopped containers
@@ -52,6 +67,8 @@ pub(super) enum ContainerCommand {
     /// Remove containers; a watch makes those of its site again
     #[command(alias = "remove")]
     Rm(lifecycle::RmArgs),
+    /// Remove stopped containers of no site
+    Prune(prune::PruneArgs),
     /// Wait until containers have exited, print their exit codes
     Wait(lifecycle::WaitArgs),
     /// Make an image of a container as it is now
@@ -65,6 +82,11 @@ pub(super) fn run(command: &ContainerCommand, session: &Session) -> Outcome {
         ContainerCommand::Ps(args) => ps::run(args, session),
         ContainerCommand::Run(args) => run::run(args, session),
         ContainerCommand::Create(args) => create::run(args, session),
+        ContainerCommand::Cp(args) => cp::run(args, session),
+        ContainerCommand::Top(args) => top::run(args, session),
+        ContainerCommand::Port(args) => port::run(args, session),
+        ContainerCommand::Update(args) => update::run(args, session),
+        ContainerCommand::Prune(args) => prune::run(args, session),
         ContainerCommand::Attach(args) => attach::run(args, session),
         ContainerCommand::Logs(args) => logs::run(args, session),
         ContainerCommand::Exec(args) => exec::run(args, session),

@@ -202,6 +202,31 @@ fn show(render: Render, preview: &Preview) {
     render.line(format_args!("In all: {}", size(preview.bytes())));
 }
 
+/// Removes what one kind of thing has that nothing uses, each with its bytes on disk, after showing it and asking.
+pub(in crate::cli) fn confirm_removal<T: std::fmt::Display>(
+    session: &Session,
+    force: bool,
+    what: &str,
+    unused: Vec<(T, u64)>,
+    remove: impl Fn(&T) -> Result<(), Failure>,
+) -> Outcome {
+    let bytes = unused.iter().map(|(_, bytes)| bytes).sum();
+    if !force && !unused.is_empty() {
+        unused.iter().for_each(|(one, bytes)| session.render.line(format_args!("  {one}  {}", size(*bytes))));
+        if confirm(session, &format!("Remove these {what}, {} in all?", size(bytes)))? == Answer::No {
+            return Err(Failure::Error { error: anyhow!("nothing was removed"), hint: None });
+        }
+    }
+    for (one, _) in &unused {
+        remove(one)?;
+        session.render.answer("name", one);
+    }
+    if !session.render.json {
+        session.render.line(format_args!("Total reclaimed space: {}", size(bytes)));
+    }
+    Ok(exit::DONE)
+}
+
 /// What a person said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {

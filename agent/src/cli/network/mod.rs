@@ -1,9 +1,12 @@
 //! `agent network …`.
 
-use super::container::label;
-use super::missing::missing;
-use super::template::Format;
-use super::{Failure, Outcome, Session, exit};
+mod connect;
+
+use crate::cli::container::{DEFAULT_NETWORK, label};
+use crate::cli::missing::missing;
+use crate::cli::system::prune::confirm_removal;
+use crate::cli::template::Format;
+use crate::cli::{Failure, Outcome, Session, exit};
 use crate::linux::{Applied, create_network};
 use crate::plan::actual::{Owner, SiteId};
 use anyhow::anyhow;
@@ -17,7 +20,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum NetworkCommand {
+pub(in crate::cli) enum NetworkCommand {
     /// Make a network that belongs to no site
     Create(CreateArgs),
     /// List networks
@@ -25,14 +28,20 @@ pub(super) enum NetworkCommand {
     Ls(LsArgs),
     /// Show what is known of networks, as JSON
     Inspect(InspectArgs),
-    /// Remove networks that nothing uses
+    /// Connect a container that was run by hand to a network
+    Connect(connect::ConnectArgs),
+    /// Disconnect a container that was run by hand from a network
+    Disconnect(connect::DisconnectArgs),
+    /// Remove networks of no site that no container is on
+    Prune(PruneArgs),
+    /// Remove networks of no site
     #[command(alias = "remove")]
     Rm(RmArgs),
 }
 
 /// Make a network that belongs to no site: for containers run by hand, and for sites that say `external: true`.
 #[derive(Debug, Args)]
-pub(super) struct CreateArgs {
+pub(in crate::cli) struct CreateArgs {
     /// How it is made; a bridge is the only way
     #[arg(short, long, default_value = "bridge", value_parser = ["bridge"], hide = true)]
     driver: String,
@@ -54,7 +63,7 @@ pub(super) struct CreateArgs {
 
 /// Remove networks that belong to no site. One that a container is on is refused.
 #[derive(Debug, Args)]
-pub(super) struct RmArgs {
+pub(in crate::cli) struct RmArgs {
     /// Names
     #[arg(required = true)]
     networks: Vec<Name>,
@@ -62,7 +71,7 @@ pub(super) struct RmArgs {
 
 /// List networks.
 #[derive(Debug, Args)]
-pub(super) struct LsArgs {
+pub(in crate::cli) struct LsArgs {
     /// Print names only
     #[arg(short, long)]
     quiet: bool,
@@ -73,13 +82,21 @@ pub(super) struct LsArgs {
 
 /// Show what is known of networks, as JSON.
 #[derive(Debug, Args)]
-pub(super) struct InspectArgs {
+pub(in crate::cli) struct InspectArgs {
     /// Names
     #[arg(required = true)]
     networks: Vec<Name>,
     /// Only this of each, such as '{{json .IPAM}}'
     #[arg(short, long, value_name = "TEMPLATE", value_parser = Format::parse)]
     format: Option<Format>,
+}
+
+/// Remove networks of no site that no container is on.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PruneArgs {
+    /// Do not ask
+    #[arg(short, long, visible_short_alias = 'y', visible_alias = "yes")]
+    force: bool,
 }
 
 #[derive(Serialize)]
@@ -95,9 +112,12 @@ struct Row {
     faults: Vec<String>,
 }
 
-pub(super) fn run(command: &NetworkCommand, session: &Session) -> Outcome {
+pub(in crate::cli) fn run(command: &NetworkCommand, session: &Session) -> Outcome {
     match command {
         NetworkCommand::Create(args) => create(args, session),
+        NetworkCommand::Prune(args) => prune(args, session),
+        NetworkCommand::Connect(args) => connect::connect(args, session),
+        NetworkCommand::Disconnect(args) => connect::disconnect(args, session),
         NetworkCommand::Rm(args) => rm(args, session),
         NetworkCommand::Ls(args) => ls(args, session),
         NetworkCommand::Inspect(args) => inspect(args, session),
@@ -153,6 +173,22 @@ fn rm(args: &RmArgs, session: &Session) -> Outcome {
         session.render.answer("name", name);
     }
     Ok(exit::DONE)
+}
+
+fn prune(args: &PruneArgs, session: &Session) -> Outcome {
+    let engine = session.engine()?;
+    let users = engine.users_of_networks()?;
+    let unused = list_networks(engine.places())?.into_iter().filter(|(name, record)| {
+        let owner = record.as_ref().ok().and_then(|record| Applied::<Network>::read(&record.annotations).ok());
+        // The host's own comes again with the next container.
+        !users.contains_key(name) && name.as_str() != DEFAULT_NETWORK && owner.is_some_and(|applied| applied.owner == Owner::Hand)
+    });
+    let unused = unused.map(|(name, _)| (name, 0)).collect();
+    confirm_removal(session, args.force, "networks", unused, |name| {
+        // One that somebody has joined while we asked refuses.
+        let _lock = session.lock_host(&engine)?;
+        Ok(engine.remove_network(name)?)
+    })
 }
 
 fn ls(args: &LsArgs, session: &Session) -> Outcome {
