@@ -18,7 +18,12 @@ const SYNONYMS: &[(&str, &str)] = &[
 ];
 
 /// What is not done by a verb here, and how it is done.
-const ELSEWHERE: &[(&str, &str, &str)] = &[];
+const ELSEWHERE: &[(&str, &str, &str)] = &[
+    ("container", "diff", "agent container export writes all its files, agent container commit makes an image of what it changed"),
+    ("container", "pause", "agent container stop keeps its files, and agent container start goes on with them"),
+    ("container", "rename", "a name is for good: remove it, and run it with another --name"),
+    ("system", "events", "agent history shows what was applied, agent container logs --follow what containers write"),
+];
 
 /// Verbs whose argument is a site.
 const OF_SITES: &[&str] = &["validate", "plan", "apply", "watch", "destroy"];
@@ -121,7 +126,7 @@ mod tests {
             ("up ./site", "write agent apply"),
             ("aply ./site", "a similar subcommand exists: 'apply'"),
             ("container pss", "a similar subcommand exists: 'ps'"),
-            ("container top x", "agent container exec NAME ps"),
+            ("container pause x", "agent container stop keeps"),
             ("apply -f ./site", "agent apply ./site"),
             ("apply --auto-approve ./site", "apply does not ask"),
             ("container ps --al", "a similar argument exists: '--all'"),
