@@ -270,6 +270,7 @@ fn volumes_and_networks_made_by_hand_are_for_everybody() -> Result<()> {
     run(&["-v", "my_data:/d", "box", "sh", "-c", "echo kept >/d/file"]).ok()?;
     host.agent(&["volume", "create", "my_data"]).ok()?;
     assert_eq!(run(&["-v", "my_data:/d:ro", "box", "cat", "/d/file"]).ok()?, "kept\n");
+    run(&["--network", "container:web", "box", "true"]).err_with("put both on a network")?;
     let missing = run(&["--network", "shop", "box", "true"]);
     assert!(missing.code == 125 && missing.stderr.contains("agent network create shop"), "{missing:?}");
     host.agent(&["network", "create", "--subnet", "10.98.0.0/24", "shop"]).ok()?;

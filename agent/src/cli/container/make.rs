@@ -177,6 +177,10 @@ impl MakeArgs {
             let hint = Some("one that is removed when it has exited is not restarted: leave one of them out".to_owned());
             return Err(Failure::Error { error: anyhow!("--rm and --restart contradict each other"), hint });
         }
+        if self.network.iter().any(|network| network.starts_with("container:")) {
+            let hint = Some("put both on a network: agent container run --network NAME, agent network connect NAME CONTAINER".to_owned());
+            return Err(Failure::Error { error: anyhow!("a container has no part in another one's network"), hint });
+        }
         let name = self.name.clone().map_or_else(|| free_name(engine), Ok)?;
         let site = site(self, &name)?;
         let anonymous = self.volume.iter().filter(|mount| is_anonymous(mount)).map(|target| target.parse());
