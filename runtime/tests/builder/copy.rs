@@ -155,6 +155,11 @@ fn archives_are_unpacked_by_add_alone() {
     assert_eq!(owned.below("/t"), ["/t 0755 1:2 d", "/t/p 0755 0:0 d", "/t/p/q 0640 3:4 f q"]);
     assert_eq!(site.build("FROM scratch\nADD a.txt /t").below("/t"), ["/t 0644 0:0 f a"]);
     assert_eq!(site.build("FROM scratch\nCOPY plain /t").below("/t").len(), 1);
+    // GNU tar leaves the device number of a pipe empty.
+    fs::remove_file(tree.join("p/q")).expect("file");
+    assert!(Command::new("mkfifo").arg(tree.join("p/q")).status().expect("mkfifo").success());
+    tar("pipe", &[]);
+    assert_eq!(site.build("FROM scratch\nADD pipe /t/").below("/t/p/q"), ["/t/p/q 0640 3:4 p"]);
 }
 
 #[test]
