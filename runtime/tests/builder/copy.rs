@@ -163,6 +163,18 @@ fn archives_are_unpacked_by_add_alone() {
 }
 
 #[test]
+fn names_of_one_file_stay_so_within_a_copied_directory() {
+    let Some(site) = site() else { return };
+    fs::hard_link(site.path("d/x"), site.path("d/x2")).expect("link");
+    let built = site.build("FROM scratch\nCOPY d /t/\nCOPY d/x d/x2 /u/\nCOPY d/x* /v/");
+    let layers = site.store.image(&built.id).expect("image").layers;
+    let inode = |layer: usize, name: &str| std::os::unix::fs::MetadataExt::ino(&fs::metadata(layers[layer].join(name)).expect("file"));
+    assert_eq!(inode(0, "t/x"), inode(0, "t/x2"));
+    assert_ne!(inode(1, "u/x"), inode(1, "u/x2"), "two sources");
+    assert_ne!(inode(2, "v/x"), inode(2, "v/x2"), "two sources");
+}
+
+#[test]
 fn what_is_refused() {
     let Some(site) = site() else { return };
     let cases = [
