@@ -191,6 +191,7 @@ fn what_is_refused() {
         ("COPY --chown=4294967295 a.txt /t", "user or group number 4294967295 is above 2147483647"),
         ("COPY --chmod=999 a.txt /t", "--chmod=999 is not octal between 0 and 07777"),
         ("COPY [a-.txt /t", "\"[a-.txt\" is not a pattern: a [ that stands for itself is written [[]"),
+        ("COPY a.txt /f\nWORKDIR /f", "resolve \"/f\": Not a directory"),
         ("COPY ou* /t/", "\"out\" is not in the build context"),
         ("COPY d /d\nFROM scratch\nCOPY --from=0 /d/r* /t/", "\"d/rel\" is not in stage"),
         ("COPY d /t\nCOPY a.txt /t/sub/\nCOPY a.txt /t/n\nCOPY d/sub /t/n", "cannot replace a file with a directory"),
