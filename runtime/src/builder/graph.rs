@@ -60,7 +60,10 @@ impl Graph {
     /// Cuts a file into stages. `target` is a stage's name or number; the last one if `None`.
     pub fn new(file: &Dockerfile, args: &BTreeMap<String, String>, target: Option<&str>) -> Result<Self, SyntaxError> {
         let lexer = Lexer::new(file.escape);
-        let mut globals = Globals::new(target, args);
+        let name_of =
+            |statement: &Statement| if let Instruction::From(from) = &statement.instruction { Some(from.name.clone()) } else { None };
+        let last = file.statements.iter().rev().find_map(name_of).flatten();
+        let mut globals = Globals::new(target.or(last.as_deref()), args);
         let mut stages: Vec<Stage> = Vec::new();
         for statement in &file.statements {
             let failed = |problem: String| SyntaxError { place: statement.place.clone(), problem, hint: None };
@@ -213,8 +216,11 @@ fn base(from: &From, earlier: &[Stage], globals: &Globals, lexer: &Lexer) -> Res
     }
     match image.as_str() {
         "" => Err(format!("{} names no image: is its argument declared with a default before the first FROM?", from.image)),
-        "scratch" => Ok(Origin::Scratch),
-        _ => Ok(named(earlier, &image).map_or(Origin::Image(image), Origin::Stage)),
+        name => Ok(match named(earlier, name) {
+            Some(stage) => Origin::Stage(stage),
+            None if name == "scratch" => Origin::Scratch,
+            None => Origin::Image(image),
+        }),
     }
 }
 
@@ -271,12 +277,17 @@ mod tests {
         assert_eq!(base("ARG V=1\nFROM a:$V"), Origin::Image("a:9".to_owned()));
         assert_eq!(base("ARG W=1\nFROM a:${W}-${U:-x}"), Origin::Image("a:1-x".to_owned()));
         assert_eq!(base("FROM scratch"), Origin::Scratch);
+        assert_eq!(base("FROM a AS scratch\nFROM scratch"), Origin::Stage(0));
         assert_eq!(base("FROM a AS a"), Origin::Image("a".to_owned()));
         assert_eq!(base("FROM a AS x\nFROM X"), Origin::Stage(0));
         assert_eq!(base("FROM --platform=$BUILDPLATFORM a"), Origin::Image("a".to_owned()));
         let file = parse("Dockerfile", "FROM --platform=plan9/z80 a").expect("parses");
         let refused = Graph::new(&file, &BTreeMap::new(), None).expect_err("another platform").problem;
         assert!(refused.ends_with("not for \"plan9/z80\": there is no emulation"), "{refused}");
+        let target_stage = |text: &str, target| graph(text, target).globals.get("TARGETSTAGE");
+        assert_eq!(target_stage("FROM a AS x\nFROM b AS Y", None).as_deref(), Some("y"));
+        assert_eq!(target_stage("FROM a AS x\nFROM b AS Y", Some("x")).as_deref(), Some("x"));
+        assert_eq!(target_stage("FROM a AS x\nFROM b", None).as_deref(), Some("default"));
         assert_eq!(graph("FROM a AS x\nFROM b", None).origin(1, "X"), Ok(Origin::Stage(0)));
         assert!(graph("FROM a\nFROM b", None).origin(1, "1").is_err());
         for from in ["y", "Z"] {

@@ -40,15 +40,9 @@ pub(super) fn command(verb: &str, words: &[String]) -> String {
     format!("{verb} {}", quoted_list(words))
 }
 
-/// SHELL and VOLUME: `VOLUME [/a /b]`.
+/// SHELL, VOLUME and EXPOSE: `VOLUME [/a /b]`.
 pub(super) fn list(verb: &str, words: &[String]) -> String {
     format!("{verb} [{}]", words.join(" "))
-}
-
-/// EXPOSE: `EXPOSE map[80/tcp:{} 90/udp:{}]`. `ports` are in the order of their text.
-pub(super) fn expose<'a>(ports: impl Iterator<Item = &'a str>) -> String {
-    let ports: Vec<_> = ports.map(|port| format!("{port}:{{}}")).collect();
-    format!("EXPOSE map[{}]", ports.join(" "))
 }
 
 /// HEALTHCHECK: `HEALTHCHECK &{["CMD" "true"] "5s" "0s" "0s" "0s" '\x03'}`, the last being the number of retries as a character.
@@ -136,7 +130,6 @@ mod tests {
         assert_eq!(command("CMD", &words), r#"CMD ["/bin/sh" "-c" "echo \"hi\"\t\u00a0é\x01"]"#);
         assert_eq!(command("CMD", &[]), "CMD []");
         assert_eq!(list("VOLUME", &words[..2]), "VOLUME [/bin/sh -c]");
-        assert_eq!(expose(["70/tcp", "90/udp"].into_iter()), "EXPOSE map[70/tcp:{} 90/udp:{}]");
         let mut check =
             Healthcheck { test: vec!["CMD-SHELL".to_owned(), "true".to_owned()], interval: 5_000_000_000, ..Default::default() };
         assert_eq!(health(&check), r#"HEALTHCHECK &{["CMD-SHELL" "true"] "5s" "0s" "0s" "0s" '\x00'}"#);

@@ -20,9 +20,14 @@
 //!
 //! Where this differs from BuildKit, and why:
 //! - Files of the context are dated by the build's fixed time, and bring no extended attributes: Git keeps neither.
-//! - `--exclude` also leaves out names that a wildcard brings in, as the documentation says and the code does not.
-//! - Errors where BuildKit goes on: a name in `--chown` that the image does not know (it takes root), an archive that breaks off, a trigger
-//!   of ONBUILD that is no instruction, a STOPSIGNAL that is no signal.
+//! - `--exclude` also leaves out names that a wildcard brings in, as the documentation says and the code does not; variables work in it.
+//! - As the BuildKit in Docker 20.10 and the builders before it, not as today's: `!**/x` of `.dockerignore` brings nothing back from a
+//!   directory that is left out, an archive says itself whose its files are whatever `--chown` says, and a directory made for a
+//!   destination is 0755 whatever `--chmod` says (today an octal mode less BuildKit's own umask: with 0644 only root may enter).
+//! - A step that changed nothing has no layer, and its line of history is `empty_layer`; BuildKit adds an empty one.
+//! - RUN has `HOSTNAME` in its environment, as containers have.
+//! - Errors where BuildKit goes on: a name in `--chown` that the image does not know (it takes root) or a number above 2147483647, an
+//!   archive that breaks off, a trigger of ONBUILD that is no instruction, a STOPSIGNAL that is no signal, a file named `.wh.…`.
 //! - A later tree wins over an earlier one, also a file over a directory and the reverse, as with the builders before BuildKit, which
 //!   stops there.
 //! - Sockets are left out; BuildKit fails.
@@ -34,7 +39,7 @@
 //!   is seen by it, and then the step is not remembered; BuildKit has copied the context before.
 //! - A cache that is `locked` keeps those out that would share it; BuildKit gives them another one.
 //! - A directory made for a mount goes with it, as in BuildKit since 0.11; the one in Docker 20.10 leaves it empty.
-//! - Taken besides: `--target` by number; the server's name for a file of the web whose URL has none; podman's `z`, `Z` and `relabel` of
+//! - Taken besides: `--target` and a mount's `from` by number; lines of any length; the server's name for a file of the web whose URL has none; podman's `z`, `Z` and `relabel` of
 //!   mounts, which mean nothing here. Keys for ssh mounts have no passphrase; for others there is `ssh-agent`.
 
 mod build;

@@ -21,6 +21,24 @@ pub(crate) fn has_wildcard(pattern: &str) -> bool {
     false
 }
 
+/// Whether all classes of a pattern end and its last `\` has a character after it.
+pub(crate) fn is_well_formed(pattern: &str) -> bool {
+    let pattern: Vec<char> = pattern.chars().collect();
+    let mut rest = pattern.as_slice();
+    loop {
+        rest = match rest {
+            [] => return true,
+            ['\\'] => return false,
+            ['\\', _, rest @ ..] => rest,
+            ['[', class @ ..] => match match_class(class, '\0') {
+                Some((length, _)) => &class[length..],
+                None => return false,
+            },
+            [_, rest @ ..] => rest,
+        };
+    }
+}
+
 /// Iterative with one point to come back to: the last `*`. A `*` never needs an earlier one reconsidered.
 fn matches_from(pattern: &[char], path: &[char]) -> bool {
     let (mut p, mut t) = (0, 0);
@@ -57,21 +75,21 @@ fn match_one(pattern: &[char], c: Option<char>) -> Option<usize> {
     match pattern {
         ['?', ..] => (c != '/').then_some(1),
         ['\\', escaped, ..] => (*escaped == c).then_some(2),
-        ['[', class @ ..] => match_class(class, c).map(|length| length + 1),
+        ['[', class @ ..] => match_class(class, c).filter(|(_, found)| *found).map(|(length, _)| length + 1),
         [plain, ..] => (*plain == c && c != '\\').then_some(1),
         [] => None,
     }
 }
 
-/// Length of a class after its `[`, with the `]`, if the character is in it.
-fn match_class(class: &[char], c: char) -> Option<usize> {
+/// Length of a class after its `[`, with the `]`, and whether the character is in it. `None` if it is malformed.
+fn match_class(class: &[char], c: char) -> Option<(usize, bool)> {
     let negated = class.first() == Some(&'^');
     let mut at = usize::from(negated);
     let mut found = false;
     let mut ranges = 0;
     loop {
         if class.get(at) == Some(&']') && ranges > 0 {
-            return (found != negated).then_some(at + 1);
+            return Some((at + 1, found != negated));
         }
         let (low, next) = class_char(class, at)?;
         let (high, next) = if class.get(next) == Some(&'-') { class_char(class, next + 1)? } else { (low, next) };
@@ -137,7 +155,10 @@ mod tests {
         ];
         for (pattern, path, expected) in cases {
             assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
+            let malformed = ["[-]", "[]a]", "[", "[^bc", "a["].contains(&pattern);
+            assert_eq!(is_well_formed(pattern), !malformed, "{pattern}");
         }
+        assert!(!is_well_formed("*\\"));
         assert!(has_wildcard("a/*.txt") && has_wildcard("[[]x") && !has_wildcard("a\\*b") && !has_wildcard("a"));
     }
 }

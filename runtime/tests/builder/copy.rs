@@ -155,6 +155,23 @@ fn archives_are_unpacked_by_add_alone() {
     assert_eq!(owned.below("/t"), ["/t 0755 1:2 d", "/t/p 0755 0:0 d", "/t/p/q 0640 3:4 f q"]);
     assert_eq!(site.build("FROM scratch\nADD a.txt /t").below("/t"), ["/t 0644 0:0 f a"]);
     assert_eq!(site.build("FROM scratch\nCOPY plain /t").below("/t").len(), 1);
+    // GNU tar leaves the device number of a pipe empty.
+    fs::remove_file(tree.join("p/q")).expect("file");
+    assert!(Command::new("mkfifo").arg(tree.join("p/q")).status().expect("mkfifo").success());
+    tar("pipe", &[]);
+    assert_eq!(site.build("FROM scratch\nADD pipe /t/").below("/t/p/q"), ["/t/p/q 0640 3:4 p"]);
+}
+
+#[test]
+fn names_of_one_file_stay_so_within_a_copied_directory() {
+    let Some(site) = site() else { return };
+    fs::hard_link(site.path("d/x"), site.path("d/x2")).expect("link");
+    let built = site.build("FROM scratch\nCOPY d /t/\nCOPY d/x d/x2 /u/\nCOPY d/x* /v/");
+    let layers = site.store.image(&built.id).expect("image").layers;
+    let inode = |layer: usize, name: &str| std::os::unix::fs::MetadataExt::ino(&fs::metadata(layers[layer].join(name)).expect("file"));
+    assert_eq!(inode(0, "t/x"), inode(0, "t/x2"));
+    assert_ne!(inode(1, "u/x"), inode(1, "u/x2"), "two sources");
+    assert_ne!(inode(2, "v/x"), inode(2, "v/x2"), "two sources");
 }
 
 #[test]
@@ -173,6 +190,10 @@ fn what_is_refused() {
         ("COPY --chown=0:nobody a.txt /t", "there is no group \"nobody\" in /etc/group of the image"),
         ("COPY --chown=4294967295 a.txt /t", "user or group number 4294967295 is above 2147483647"),
         ("COPY --chmod=999 a.txt /t", "--chmod=999 is not octal between 0 and 07777"),
+        ("COPY [a-.txt /t", "\"[a-.txt\" is not a pattern: a [ that stands for itself is written [[]"),
+        ("COPY a.txt /f\nWORKDIR /f", "resolve \"/f\": Not a directory"),
+        ("COPY ou* /t/", "\"out\" is not in the build context"),
+        ("COPY d /d\nFROM scratch\nCOPY --from=0 /d/r* /t/", "\"d/rel\" is not in stage"),
         ("COPY d /t\nCOPY a.txt /t/sub/\nCOPY a.txt /t/n\nCOPY d/sub /t/n", "cannot replace a file with a directory"),
         ("COPY --from=7 a.txt /t", "there is no stage 7 before this one"),
         ("COPY --from=nowhere/image a.txt /t", "image nowhere/image: docker.io/nowhere/image:latest is not there"),

@@ -60,6 +60,8 @@ fn symbolic_modes_look_at_each_file() {
     let built = site.build("FROM scratch\nCOPY --chmod=u=rwX,go=rX src/a /t/\nCOPY --chmod=a+x,g-r one.txt /t/");
     let expected = ["/t 0755 0:0 d", "/t/go.mod 0644 0:0 f a", "/t/one.txt 0715 0:0 f 1", "/t/x 0755 0:0 d", "/t/x/main.go 0755 0:0 f m"];
     assert_eq!(built.below("/t"), expected);
+    let asked_for_nothing = site.build("FROM scratch\nARG mode\nCOPY --chmod=$mode one.txt /t");
+    assert_eq!(asked_for_nothing.below("/t"), ["/t 0644 0:0 f 1"]);
     let refused = site.refusal("FROM scratch\nCOPY --chmod=u+q one.txt /t");
     assert!(refused.contains("--chmod=u+q: \"u+q\" is not a mode: 0644 or u=rwX,go=rX"), "{refused}");
     let created: Vec<_> = built.config.history.iter().filter_map(|line| line.created_by.clone()).collect();

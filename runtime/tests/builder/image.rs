@@ -105,7 +105,7 @@ fn history_reads_as_buildkits() {
         ("WORKDIR /w", "layer"),
         ("WORKDIR /", "says"),
         ("LABEL x=y z q=r", "says"),
-        ("EXPOSE map[80/tcp:{} 90/udp:{}]", "says"),
+        ("EXPOSE [80/tcp 90/udp]", "says"),
         ("VOLUME [/v /w]", "says"),
         ("STOPSIGNAL SIGTERM", "says"),
         ("USER 0", "says"),

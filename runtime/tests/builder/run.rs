@@ -68,13 +68,24 @@ fn mounts_are_seen_and_not_kept() {
         ("type=cache,target=/n,id=c,sharing=locked", "cat /n/x > /out", "kept\n"),
         ("type=cache,target=/n,id=c,ro", "! touch /n/y && cat /n/x > /out", "kept\n"),
         ("type=cache,target=/m,from=base,source=/etc", "test -s /m/passwd && echo ok > /out", "ok\n"),
+        ("type=cache,target=/n,id=c", "cat /n/x > /out", "kept\n"),
         ("type=secret,id=s", "test ! -e /run/secrets && echo none > /out", "none\n"),
+        ("type=secret,id=s,env=S", "echo \"${S-unset}\" > /out", "\n"),
     ];
     for (options, command, expected) in cases {
         let built = site.build(&run(options, command));
         assert_eq!(built.below("/out"), [format!("/out 0644 0:0 f {expected}")], "{options}");
         assert!(built.below("/m").iter().all(|line| line.ends_with(" d") || line.ends_with(" f ")), "{options}: {:?}", built.below("/m"));
     }
+    // The place for a mount goes with it, also one that a link leads to.
+    let linked = site.build("FROM busybox\nRUN mkdir /to && ln -s /to /from\nRUN --mount=type=tmpfs,target=/from/m ls /to > /out");
+    assert_eq!((linked.below("/out"), linked.below("/to")), (vec!["/out 0644 0:0 f m\n".to_owned()], vec!["/to 0755 0:0 d".to_owned()]));
+    // What a command does is no matter of which cache it has; but one that goes without a secret is not one that must have it.
+    site.build(&run("type=cache,target=/m,id=one", "true"));
+    assert_eq!(site.build(&run("type=cache,target=/m,id=two", "true")).cached(), 1);
+    site.build(&run("type=secret,id=none", "true"));
+    let refused = site.refusal(&run("type=secret,id=none,required", "true"));
+    assert!(refused.contains("secret \"none\" is required and was not given"), "{refused}");
     let text = run("target=/m,source=src", "cat /m/a > /out");
     site.build(&text);
     assert_eq!(site.build(&text).cached(), 1);

@@ -233,6 +233,8 @@ fn add_layer(tree: &mut BTreeMap<String, String>, directory: &Path, prefix: &str
             "d".to_owned()
         } else if stat.is_symlink() {
             format!("l {}", fs::read_link(entry.path()).expect("link").display())
+        } else if stat.file_type().is_fifo() {
+            "p".to_owned()
         } else {
             format!("f {}", String::from_utf8_lossy(&fs::read(entry.path()).expect("file")))
         };

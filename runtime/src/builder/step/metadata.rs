@@ -52,7 +52,7 @@ pub(crate) fn say(state: &mut State, instruction: &Instruction, lexer: &Lexer) -
             state.config.config.user = state.word(lexer, user)?;
             format!("USER {}", state.config.config.user)
         }
-        Instruction::Expose(ports) => history::expose(expose(state, ports, lexer)?.iter().map(String::as_str)),
+        Instruction::Expose(ports) => history::list("EXPOSE", &expose(state, ports, lexer)?),
         Instruction::Volume(paths) => history::list("VOLUME", &volume(state, paths, lexer)?),
         Instruction::StopSignal(signal) => format!("STOPSIGNAL {}", stop_signal(state, signal, lexer)?),
         Instruction::HealthCheck(check) => history::health(state.config.config.healthcheck.insert(health(check))),
@@ -125,7 +125,7 @@ fn entrypoint(state: &mut State, line: &CommandLine) -> Vec<String> {
 }
 
 /// EXPOSE: `80`, `80/udp`, `80-85/tcp`; what stands before a colon is checked and dropped, as Docker does.
-fn expose(state: &mut State, ports: &[String], lexer: &Lexer) -> Result<BTreeSet<String>> {
+fn expose(state: &mut State, ports: &[String], lexer: &Lexer) -> Result<Vec<String>> {
     let mut exposed_ports = BTreeSet::new();
     for text in ports {
         for port in lexer.words(text, &|name| state.scope.get(name))? {
@@ -137,7 +137,8 @@ fn expose(state: &mut State, ports: &[String], lexer: &Lexer) -> Result<BTreeSet
         }
     }
     state.config.config.exposed_ports.extend(exposed_ports.iter().map(|port| (port.clone(), Empty {})));
-    Ok(exposed_ports)
+    // In the order of their text.
+    Ok(exposed_ports.into_iter().collect())
 }
 
 /// `[[address:]host port:]port[-port][/protocol]`: the container's ports and their protocol.

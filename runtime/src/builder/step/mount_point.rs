@@ -1,14 +1,15 @@
 //! What the runtime made only to mount on, removed before a command's changes become a layer: as BuildKit, whose image then has neither
 //! an empty `/etc/resolv.conf` nor the directory of a cache mount.
 
+use super::Layering;
 use crate::builder::error::StepError;
-use crate::builder::tree::{LastLink, Missing, Root, Spot};
+use crate::builder::tree::{LastLink, Missing, Overlay, Root, Spot, Writing};
 use crate::image::layer::pack::attributes;
 use rustix::fs::{AtFlags, Stat};
 use spec::value::MountTarget;
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What is mounted over in every container; the places for that may have had to be made.
@@ -16,12 +17,13 @@ const ALWAYS: [&str; 6] = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/
 
 /// Removes empty files and directories that the layers below do not have, and directories that are there only because something was
 /// made in them.
-pub(super) fn remove<'a>(upper: &Path, layers: &[PathBuf], targets: impl Iterator<Item = &'a MountTarget>) -> Result<(), StepError> {
-    let root = Root::open(upper)?;
+pub(super) fn remove(layering: &Layering, layers: &[PathBuf], targets: &[&MountTarget]) -> Result<(), StepError> {
+    let root = Root::open(&layering.upper)?;
     let lower = layers.iter().map(|layer| Root::open(layer)).collect::<Result<Vec<_>, _>>()?;
+    let targets = followed(layering, layers, targets)?;
     // With their parents, each after what is in it.
     let mut places = BTreeSet::new();
-    for path in ALWAYS.into_iter().chain(targets.map(MountTarget::as_str)) {
+    for path in ALWAYS.into_iter().chain(targets.iter().map(String::as_str)) {
         let parents = path.match_indices('/').map(|(at, _)| &path[..at]).chain([path]);
         places.extend(parents.filter(|path| !path.is_empty()).map(str::to_owned));
     }
@@ -41,6 +43,17 @@ pub(super) fn remove<'a>(upper: &Path, layers: &[PathBuf], targets: impl Iterato
         }
     }
     Ok(())
+}
+
+/// Where targets are once links on the way are followed: there the places for them were made.
+fn followed(layering: &Layering, layers: &[PathBuf], targets: &[&MountTarget]) -> Result<Vec<String>, StepError> {
+    if targets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let all: Vec<_> = layers.iter().chain([&layering.upper]).cloned().collect();
+    let shown = Overlay::mount(&all, Writing::No { empty: &layering.empty })?;
+    let follow = |target: &&MountTarget| shown.root.find(target.as_str().as_bytes(), Missing::Fail, LastLink::Follow).ok();
+    Ok(targets.iter().filter_map(follow).map(|spot| format!("/{}", String::from_utf8_lossy(&spot.path))).collect())
 }
 
 fn found(root: &Root, path: &str) -> Option<(Spot, Stat)> {

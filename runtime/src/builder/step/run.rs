@@ -157,7 +157,7 @@ pub(crate) fn execute(
     if code != 0 {
         return Err(StepError::Exit { command: run.args.clone(), code, output: last_lines });
     }
-    mount_point::remove(&layering.upper, &state.layers, run.mounts.iter().filter_map(Mount::target))
+    mount_point::remove(layering, &state.layers, &run.mounts.iter().filter_map(Mount::target).collect::<Vec<_>>())
 }
 
 fn container(state: &State, run: &Prepared, layering: &Layering, proxies: BTreeMap<String, String>) -> Result<ContainerConfig, StepError> {

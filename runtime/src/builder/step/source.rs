@@ -154,7 +154,8 @@ fn find(origin: &Origin<'_>, source: &str, selection: &Selection) -> Result<Vec<
     let wildcard = pattern::has_wildcard(&path);
     let mut all = Vec::new();
     for path in matching(origin, &path)? {
-        let Some(mut found) = find_one(origin, &path)? else { continue };
+        // A link that a wildcard brought in leads somewhere too, or it is an error.
+        let mut found = find_one(origin, &path)?.ok_or_else(|| missing(origin, &String::from_utf8_lossy(&path)))?;
         // A name that a wildcard brought in can be excluded, one that was written down cannot.
         if wildcard && selection.exclude.verdict(&String::from_utf8_lossy(&found.base)) != Verdict::Seen {
             continue;
@@ -166,7 +167,7 @@ fn find(origin: &Origin<'_>, source: &str, selection: &Selection) -> Result<Vec<
         }
         all.push(found);
     }
-    if all.is_empty() && !wildcard { Err(missing(origin, source)) } else { Ok(all) }
+    Ok(all)
 }
 
 /// `--parents`: each path that matches, with the directories on the way to it, from the root or from `/./` on. A pattern may hold `**`.
@@ -198,6 +199,9 @@ fn find_with_parents(origin: &Origin<'_>, source: &str, excluded: &IgnoreRules) 
 fn matching(origin: &Origin<'_>, path: &str) -> Result<Vec<Vec<u8>>, StepError> {
     if !pattern::has_wildcard(path) {
         return Ok(vec![unescaped(path).into_bytes()]);
+    }
+    if !pattern::is_well_formed(path) {
+        return Err(StepError::Invalid(format!("{path:?} is not a pattern: a [ that stands for itself is written [[]")));
     }
     let parts: Vec<&str> = path.split('/').collect();
     let literal = parts.iter().position(|part| pattern::has_wildcard(part)).unwrap_or(parts.len());

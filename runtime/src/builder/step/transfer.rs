@@ -120,6 +120,8 @@ pub(crate) fn prepare(state: &State, verb: Verb, transfer: &Transfer, parents: b
     let exclude = exclude.map_err(|error| StepError::Invalid(error.to_string()))?;
     let chown = transfer.chown.as_ref().map(|text| state.word(&words, text)).transpose()?;
     let chmod = transfer.chmod.as_ref().map(|text| state.word(&words, text)).transpose()?;
+    // As with --chown, a variable that is empty here asks for nothing.
+    let chmod = chmod.filter(|text| !text.is_empty());
     let mut prepared = Prepared {
         verb,
         sources,

@@ -65,7 +65,7 @@ pub(crate) fn unpack(
 /// Whose the files of an archive are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ArchiveOwners {
-    /// Those it says. `--chown` does not change that, in BuildKit as in buildah.
+    /// Those it says. `--chown` does not change that.
     AsWritten,
     /// All root's: a build context.
     Root,
@@ -120,7 +120,11 @@ impl Unpacking<'_> {
                 return rustix::fs::linkat(&*first.directory, first_name, &*spot.directory, name, AtFlags::empty()).map_err(failed("link"));
             }
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
-                let number = |part: io::Result<Option<u32>>| part.map(Option::unwrap_or_default).map_err(header);
+                let number = |part: io::Result<Option<u32>>| match kind {
+                    // A pipe has none, and GNU tar leaves the fields empty.
+                    EntryType::Fifo => Ok(0),
+                    _ => part.map(Option::unwrap_or_default).map_err(header),
+                };
                 let device = rustix::fs::makedev(number(entry.header().device_major())?, number(entry.header().device_minor())?);
                 let file_type = match kind {
                     EntryType::Char => FileType::CharacterDevice,

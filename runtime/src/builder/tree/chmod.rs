@@ -59,31 +59,32 @@ impl Chmod {
         match self {
             Self::Keep => mode & 0o7777,
             Self::Set(mode) => *mode,
-            Self::Change(changes) => changes.iter().fold(mode & 0o7777, |mode, change| change.apply(mode, is_directory)),
+            Self::Change(changes) => {
+                let executable = is_directory || mode & 0o111 != 0;
+                changes.iter().fold(mode & 0o7777, |mode, change| change.apply(mode, executable))
+            }
         }
     }
 }
 
 impl Change {
-    fn apply(&self, mode: u32, is_directory: bool) -> u32 {
+    /// `executable` is what `X` asks for: what the source is, whatever earlier clauses made of it.
+    fn apply(&self, mode: u32, executable: bool) -> u32 {
         let spread = |rwx: u32| (rwx << 6 | rwx << 3 | rwx) & self.who;
-        let bits = match self.permissions {
-            Permissions::CopyOf(shift) => spread(mode >> shift & 7),
+        // Beside its own bits a class has set-user-id or set-group-id, and all but others may say `t`.
+        let (user, group) = (if self.who & 0o700 != 0 { 0o4000 } else { 0 }, if self.who & 0o070 != 0 { 0o2000 } else { 0 });
+        let (bits, assigned) = match self.permissions {
+            Permissions::CopyOf(shift) => (spread(mode >> shift & 7), self.who),
             Permissions::Bits { rwx, execute_if_any, set_id, sticky } => {
-                let execute = execute_if_any && (is_directory || mode & 0o111 != 0);
-                let user = if set_id && self.who & 0o700 != 0 { 0o4000 } else { 0 };
-                let group = if set_id && self.who & 0o070 != 0 { 0o2000 } else { 0 };
-                spread(rwx | u32::from(execute)) | user | group | if sticky { 0o1000 } else { 0 }
+                let sticky = if sticky && self.who & 0o770 != 0 { 0o1000 } else { 0 };
+                let set_id = if set_id { user | group } else { 0 };
+                (spread(rwx | u32::from(execute_if_any && executable)) | set_id | sticky, self.who | user | group | sticky)
             }
         };
         match self.operator {
             Operator::Add => mode | bits,
             Operator::Remove => mode & !bits,
-            Operator::Assign => {
-                let set_id = if self.who & 0o700 != 0 { 0o4000 } else { 0 } | if self.who & 0o070 != 0 { 0o2000 } else { 0 };
-                let sticky = if self.who & 0o007 != 0 { 0o1000 } else { 0 };
-                mode & !(self.who | set_id | sticky) | bits
-            }
+            Operator::Assign => mode & !assigned | bits,
         }
     }
 }
@@ -155,6 +156,11 @@ mod tests {
             ("o=g-w", 0o670, 0o675, 0o675),
             ("u+s,g+s,+t", 0o755, 0o7755, 0o7755),
             ("u=rw", 0o4755, 0o655, 0o655),
+            ("u=g", 0o4750, 0o4550, 0o4550),
+            ("a=r", 0o7750, 0o1444, 0o1444),
+            ("o=,o+t", 0o1757, 0o1750, 0o1750),
+            ("ug=t", 0o750, 0o1000, 0o1000),
+            ("a-x+X", 0o754, 0o755, 0o755),
             ("a=", 0o777, 0, 0),
             ("u=r,u+w", 0o100, 0o600, 0o600),
             ("g+X", 0o644, 0o644, 0o654),

@@ -239,6 +239,9 @@ impl<'a> Draft<'a> {
             }
             return merge_children(directory, below.as_ref(), children, &source, look, made);
         }
+        // Names of one file stay so within a directory that is copied; a source of its own is a file of its own, as in BuildKit.
+        let mut entry = entry;
+        entry.stat.st_nlink = 1;
         let leaf = leaf(source, entry, look, self.made);
         self.place_leaf(leaf, base, destination, owner)
     }

@@ -101,7 +101,7 @@ impl Root {
         let mut inside = path.to_vec();
         // A name that is sure to be missing makes the path itself a parent, which is then made.
         inside.extend_from_slice(b"/\xff");
-        let spot = self.find(&inside, Missing::Create(owner), LastLink::Keep)?;
+        let spot = self.resolve(&inside, Missing::Create(owner), LastLink::Keep).map_err(TreeError::of("resolve", path))?;
         spot.directory.try_clone().map_err(TreeError::io("open", path))
     }
 

@@ -27,7 +27,7 @@ pub(crate) struct Held {
     pub mounts: Vec<MountConfig>,
     /// Secrets that are variables; they win over others of the same name.
     pub variables: BTreeMap<String, String>,
-    /// Where the first agent's socket is.
+    /// Where the first agent's socket is, or would be: as in BuildKit, also if no agent was given.
     pub agent: Option<String>,
     _claims: BTreeMap<String, Claim>,
     _open: Vec<OwnedFd>,
@@ -74,7 +74,10 @@ pub(crate) fn hold(mounts: &[Mount], sources: &[From<'_>], means: &Means<'_>) ->
                 Some(mount)
             }
             Mount::Secret { id, target, variable, access, required } => match (means.given.secrets.get(id), required) {
-                (None, false) => None,
+                (None, false) => {
+                    held.variables.extend(variable.clone().map(|variable| (variable, String::new())));
+                    None
+                }
                 (None, true) => return Err(StepError::NotGiven { what: "secret", id: id.clone(), option: "--secret" }),
                 (Some(secret), _) => {
                     if let Some(variable) = variable {
@@ -90,7 +93,10 @@ pub(crate) fn hold(mounts: &[Mount], sources: &[From<'_>], means: &Means<'_>) ->
                 }
             },
             Mount::Ssh { id, target, access, required } => match (means.given.agents.get(id), required) {
-                (None, false) => None,
+                (None, false) => {
+                    held.agent.get_or_insert_with(|| target.to_string());
+                    None
+                }
                 (None, true) => return Err(StepError::NotGiven { what: "ssh agent", id: id.clone(), option: "--ssh" }),
                 (Some(agent), _) => {
                     let access = (access.mode, access.owner.user, access.owner.group);

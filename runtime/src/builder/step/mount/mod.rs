@@ -129,16 +129,19 @@ impl Mount {
     }
 }
 
-/// What of a mount decides the result: where it is, and of a bind what is there. Never what a cache holds, nor the value of a secret.
+/// What of a mount decides the result: where it is, and of a bind what is there. Never which cache it is and what that holds, nor the
+/// value of a secret.
 pub(crate) fn key(key: &mut KeyBuilder, mount: &Mount, from: &From<'_>, identity: Identity<'_>) -> Result<(), StepError> {
     match mount {
         Mount::Tmpfs { target, .. } => key.text("tmpfs").text(target.as_str()),
-        Mount::Cache { target, id, .. } => key.text("cache").text(target.as_str()).text(id),
-        Mount::Secret { id, target, variable, access, .. } => {
+        Mount::Cache { target, .. } => key.text("cache").text(target.as_str()),
+        Mount::Secret { id, target, variable, access, required } => {
             key.text("secret").text(id).text(target.as_ref().map_or("", MountTarget::as_str)).text(variable.as_deref().unwrap_or_default());
-            key.text(&access.to_string())
+            key.text(&access.to_string()).text(need(*required))
         }
-        Mount::Ssh { id, target, access, .. } => key.text("ssh").text(id).text(target.as_str()).text(&access.to_string()),
+        Mount::Ssh { id, target, access, required } => {
+            key.text("ssh").text(id).text(target.as_str()).text(&access.to_string()).text(need(*required))
+        }
         Mount::Bind { target, source: path, writable, .. } => {
             key.text("bind").text(target.as_str()).text(if *writable { "rw" } else { "ro" });
             source::key_of_path(key, path, from, identity)?;
@@ -146,4 +149,9 @@ pub(crate) fn key(key: &mut KeyBuilder, mount: &Mount, from: &From<'_>, identity
         }
     };
     Ok(())
+}
+
+/// What was done without a value is not what a command that needs it came to.
+fn need(required: bool) -> &'static str {
+    if required { "required" } else { "" }
 }
