@@ -21,16 +21,12 @@
 //! Where this differs from BuildKit, and why:
 //! - Files of the context are dated by the build's fixed time, and bring no extended attributes: Git keeps neither.
 //! - `--exclude` also leaves out names that a wildcard brings in, as the documentation says and the code does not; variables work in it.
-//! - As the BuildKit in Docker 20.10 and the builders before it, not as today's: `!**/x` of `.dockerignore` brings nothing back from a
-//!   directory that is left out, an archive says itself whose its files are whatever `--chown` says, and a directory made for a
-//!   destination is 0755 whatever `--chmod` says (today an octal mode less BuildKit's own umask: with 0644 only root may enter).
 //! - A step that changed nothing has no layer, and its line of history is `empty_layer`; BuildKit adds an empty one.
-//! - RUN has `HOSTNAME` in its environment, as containers have.
+//! - RUN has `HOSTNAME` in its environment, as containers have, and as with the builder before BuildKit.
 //! - Errors where BuildKit goes on: a name in `--chown` that the image does not know (it takes root) or a number above 2147483647, an
 //!   archive that breaks off, a trigger of ONBUILD that is no instruction, a STOPSIGNAL that is no signal, a file named `.wh.…`.
-//! - A later tree wins over an earlier one, also a file over a directory and the reverse, as with the builders before BuildKit, which
-//!   stops there.
-//! - Sockets are left out; BuildKit fails.
+//! - No errors where BuildKit stops: a later tree wins over an earlier one, also a file over a directory and the reverse, as with the
+//!   builders before it; sockets are left out.
 //! - A repository's `.git` holds the commit and nothing else, without times, so that it is the same every time; no `git://`, which
 //!   anybody on the way can change.
 //! - RUN `--network=host` is allowed by `--allow network.host`, or by being the network of the whole build.
@@ -38,9 +34,15 @@
 //! - A bound directory of the context is the directory itself where all of it belongs to root. What changes there while a command runs
 //!   is seen by it, and then the step is not remembered; BuildKit has copied the context before.
 //! - A cache that is `locked` keeps those out that would share it; BuildKit gives them another one.
-//! - A directory made for a mount goes with it, as in BuildKit since 0.11; the one in Docker 20.10 leaves it empty.
-//! - Taken besides: `--target` and a mount's `from` by number; lines of any length; the server's name for a file of the web whose URL has none; podman's `z`, `Z` and `relabel` of
-//!   mounts, which mean nothing here. Keys for ssh mounts have no passphrase; for others there is `ssh-agent`.
+//! - Taken besides: `--target` and a mount's `from` by number; lines of any length; the server's name for a file of the web whose URL
+//!   has none; podman's `z`, `Z` and `relabel` of mounts, which mean nothing here. Keys for ssh mounts have no passphrase; for others
+//!   there is `ssh-agent`.
+//!
+//! Where BuildKit itself has changed:
+//! - As in Docker 20.10 and the builders before it: `!**/x` of `.dockerignore` brings nothing back from a directory that is left out, an
+//!   archive says itself whose its files are whatever `--chown` says, and a directory made for a destination is 0755 whatever `--chmod`
+//!   says (today an octal mode less BuildKit's own umask: with 0644 only root may enter).
+//! - As today: a directory made for a mount goes with it (the one in Docker 20.10 leaves it empty), and EXPOSE in the history.
 
 mod build;
 pub mod cache;
