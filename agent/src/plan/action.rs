@@ -298,6 +298,8 @@ pub struct Plan {
     pub blocked: Vec<Blocked>,
     /// What is left alone on purpose and worth knowing: holds, ended jobs, volumes no manifest names.
     pub notes: Vec<Note>,
+    /// What a change will cost that its manifest does not say.
+    pub warnings: Vec<Note>,
     /// True when images have to be obtained first. [`Plan::changes`] then shows what is expected, [`Plan::steps`] the image steps
     /// and what depends on none of them; after them the host is observed and planned again, which may replace fewer containers.
     pub provisional: bool,
@@ -323,7 +325,7 @@ pub struct Blocked {
     pub why: String,
 }
 
-/// Something a plan leaves alone because that is right.
+/// Something worth knowing of a resource.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Note {

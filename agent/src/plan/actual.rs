@@ -93,9 +93,10 @@ pub struct ActualImage {
     pub owner: Owner,
     /// Digest of the manifest it was obtained for, as written; `None` if it was none.
     pub written: Option<Digest>,
-    /// Paths the image declares as volumes, its exposed ports and the like are in the store; the planner needs only whether
-    /// the image probes its own health.
+    /// Whether it probes its own health.
     pub has_healthcheck: bool,
+    /// Directories that it declares as volumes.
+    pub volumes: BTreeSet<String>,
 }
 
 /// A network of the host.

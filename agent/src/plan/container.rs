@@ -9,6 +9,7 @@
 //! A change that is hindered leaves what is there as it was applied, and keeps that going.
 
 use super::action::{Cause, Consequence, Verb};
+use super::actual::{Observed, Owner};
 use super::draft::resource;
 use super::field::Effect;
 use super::incarnation::{self, Hands, Incarnation, Roles};
@@ -49,6 +50,7 @@ impl<'a> Room<'a, '_> {
                 verdict.waits = waits;
                 verdict.take(taken);
                 verdict.said.change = change;
+                verdict.said.warning = self.fleeting(wanted);
                 verdict
             }
             Err(hindrance) => {
@@ -107,7 +109,7 @@ impl<'a> Room<'a, '_> {
         let drift = verdict.said.change.take().filter(|_| !is_job || current.is_alive());
         let kept_going = drift.map(|(_, _, causes)| causes).unwrap_or_default();
         verdict.next = Verdict::hindered(hindrance.clone(), None).next;
-        verdict.said = Said { change: None, note: None, hindrance: Some(hindrance.clone()) };
+        verdict.said = Said { hindrance: Some(hindrance.clone()), ..Said::default() };
         verdict.said.change = match hindrance {
             Hindrance::Deferred => {
                 let (verb, consequence) = deferred_verb(&need, &current, self.site.desired.containers[name].update);
@@ -152,7 +154,18 @@ impl<'a> Room<'a, '_> {
         verdict.take(taken);
         verdict.leftovers = roles.others.iter().filter(|one| made.is_none_or(|made| made.id != one.id)).copied().collect();
         verdict.said.change = Some((Verb::Replace, consequence, causes));
+        verdict.said.warning = self.fleeting(wanted);
         verdict
+    }
+
+    /// What is written to a volume that only the image names goes with the container: said before something is lost. Who runs one by
+    /// hand replaces nothing.
+    fn fleeting(&self, wanted: &Container) -> Option<String> {
+        let Some(Observed::Present(image)) = self.site.actual.images.get(&wanted.image) else { return None };
+        let is_bare = |path: &&String| !wanted.mounts.iter().any(|mount| mount.target().as_str() == path.trim_end_matches('/'));
+        let bare: Vec<&str> = image.volumes.iter().filter(is_bare).map(String::as_str).collect();
+        let is_run = matches!(&self.site.owner, Owner::Site(site) if site.is_of_run());
+        (!bare.is_empty() && !is_run).then(|| format!("what is kept in {} goes when it is replaced: mount a volume there", bare.join(", ")))
     }
 }
 

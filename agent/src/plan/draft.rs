@@ -11,6 +11,7 @@ pub(super) struct Draft {
     changes: BTreeMap<ResourceId, Change>,
     blocked: BTreeMap<ResourceId, String>,
     notes: BTreeMap<ResourceId, String>,
+    warnings: Vec<Note>,
     provisional: bool,
 }
 
@@ -39,6 +40,10 @@ impl Draft {
 
     pub(super) fn note(&mut self, resource: ResourceId, text: impl Into<String>) {
         self.notes.entry(resource).or_insert_with(|| text.into());
+    }
+
+    pub(super) fn warn(&mut self, resource: ResourceId, text: String) {
+        self.warnings.push(Note { resource, text });
     }
 
     /// Whether a change of this resource is written already.
@@ -71,6 +76,7 @@ impl Draft {
             steps: self.steps,
             blocked: self.blocked.into_iter().map(|(resource, why)| Blocked { resource, why }).collect(),
             notes: self.notes.into_iter().map(|(resource, text)| Note { resource, text }).collect(),
+            warnings: self.warnings,
             provisional: self.provisional,
             purpose: Purpose::default(),
         }

@@ -111,12 +111,12 @@ fn obtain(actual: &mut Actual, key: &ImageKey, image: &Image, (owner, written): 
         }
         ImageSource::Pull { .. } | ImageSource::Archive { .. } => BTreeMap::new(),
     };
-    let (has_healthcheck, published) = match actual.images.get(key) {
-        Some(Observed::Present(before)) => (before.has_healthcheck, before.published.clone()),
-        Some(Observed::Unreadable { .. }) | None => (false, BTreeMap::new()),
+    let (has_healthcheck, volumes, published) = match actual.images.get(key) {
+        Some(Observed::Present(before)) => (before.has_healthcheck, before.volumes.clone(), before.published.clone()),
+        Some(Observed::Unreadable { .. }) | None => Default::default(),
     };
     let digest = Digest::of(format!("{:?} {bases:?}", image.source).as_bytes());
-    let made = ActualImage { digest, applied: image.clone(), written, bases, published, owner, has_healthcheck };
+    let made = ActualImage { digest, applied: image.clone(), written, bases, published, owner, has_healthcheck, volumes };
     actual.images.insert(key.clone(), Observed::Present(made));
 }
 

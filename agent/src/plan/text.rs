@@ -41,6 +41,13 @@ impl fmt::Display for Plan {
             }
             writeln!(f)?;
         }
+        if !self.warnings.is_empty() {
+            writeln!(f, "Warning:")?;
+            for Note { resource, text } in &self.warnings {
+                writeln!(f, "  {resource}: {}", printable_whole(text))?;
+            }
+            writeln!(f)?;
+        }
         if self.provisional {
             writeln!(f, "What follows from images or networks that come first is known once they are there; then it is planned again.")?;
         }
@@ -215,6 +222,11 @@ enum Line<'a> {
         #[serde(flatten)]
         note: &'a Note,
     },
+    /// What a change will cost.
+    Warning {
+        #[serde(flatten)]
+        warning: &'a Note,
+    },
     /// Always the last.
     Summary {
         #[serde(flatten)]
@@ -222,7 +234,7 @@ enum Line<'a> {
     },
 }
 
-/// The plan as lines of JSON: the version, then one object a change, step, blocked resource and note, then the summary.
+/// The plan as lines of JSON: the version, then one object a change, step, blocked resource, note and warning, then the summary.
 pub fn json_lines(plan: &Plan) -> String {
     let lines = [Line::Version { version: JSON_VERSION }]
         .into_iter()
@@ -230,6 +242,7 @@ pub fn json_lines(plan: &Plan) -> String {
         .chain(plan.steps.iter().enumerate().map(|(place, step)| Line::Step { place, step }))
         .chain(plan.blocked.iter().map(|blocked| Line::Blocked { blocked }))
         .chain(plan.notes.iter().map(|note| Line::Note { note }))
+        .chain(plan.warnings.iter().map(|warning| Line::Warning { warning }))
         .chain([Line::Summary { summary: Summary::of(plan) }]);
     let mut text = String::new();
     for line in lines {
@@ -282,6 +295,7 @@ mod tests {
             steps: vec![step],
             blocked: vec![blocked],
             notes: vec![note],
+            warnings: Vec::new(),
             provisional: true,
             purpose: Purpose::Match,
         }

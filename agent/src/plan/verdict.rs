@@ -35,6 +35,7 @@ pub(super) struct Said {
     pub(super) change: Option<(Verb, Consequence, Vec<Cause>)>,
     pub(super) hindrance: Option<Hindrance>,
     pub(super) note: Option<String>,
+    pub(super) warning: Option<String>,
 }
 
 /// What is done to a container.
@@ -185,6 +186,9 @@ impl<'a> Verdict<'a> {
             Some(Hindrance::Blocked(why)) => draft.block(id.clone(), why.clone()),
             Some(Hindrance::Deferred) => draft.make_provisional(),
             None => {}
+        }
+        if let Some(warning) = &self.said.warning {
+            draft.warn(id.clone(), warning.clone());
         }
         if let Some(note) = &self.said.note {
             draft.note(id, note.clone());

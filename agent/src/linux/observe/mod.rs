@@ -140,8 +140,9 @@ fn look_at(engine: &Engine, key: &ImageKey, applied: AppliedImage, owner: Owner)
         Ok(Some(image)) => {
             let has_healthcheck =
                 image.config.config.healthcheck.is_some_and(|check| check.test.first().is_some_and(|word| word != "NONE"));
+            let volumes = image.config.config.volumes.into_keys().collect();
             let AppliedImage { image: applied, bases, written, published } = applied;
-            Observed::Present(ActualImage { digest: image.id, applied, bases, published, owner, written, has_healthcheck })
+            Observed::Present(ActualImage { digest: image.id, applied, bases, published, owner, written, has_healthcheck, volumes })
         }
     })
 }

@@ -4,8 +4,8 @@
 //! gateway= internal label.X=Y]`, `volume NAME [label.X=Y]`, `container NAME [image= networks=N,N:ADDRESS host ports=
 //! volumes=V:/T,./P#C:/T env.X= file.X= label.X= memory= cpus= pids= restart= grace= depends=N:CONDITION probe update=stop-first
 //! hostname= command= tty stdinOpen]`; any of them `written=TEXT` for a manifest that says so, whatever is filled in.
-//! Desired alone: `destroy`, `destroy-volumes`; `external` of networks and volumes. Actual alone: `digest= bases=A:D probed published=REF,REF outdated=REF` of images;
-//! `on=SUBNET fault=TEXT` of networks; the life and faults of containers (see [`life`]); `hand`, `site=OTHER`, `unreadable`;
+//! Desired alone: `destroy`, `destroy-volumes`; `external` of networks and volumes. Actual alone: `digest= bases=A:D probed
+//! declares=PATH,PATH published=REF,REF outdated=REF` of images; `on=SUBNET fault=TEXT` of networks; the life and faults of containers (see [`life`]); `hand`, `site=OTHER`, `unreadable`;
 //! lines `foreign SUBNET`, `firewall broken`.
 
 use super::super::action::Purpose;
@@ -312,6 +312,7 @@ fn present_image(of: &str, words: &Words<'_>) -> ActualImage {
         bases: words.list("bases").into_iter().map(base).collect(),
         owner: owner(words),
         has_healthcheck: words.has("probed"),
+        volumes: words.list("declares").into_iter().map(str::to_owned).collect(),
     }
 }
 
