@@ -43,6 +43,7 @@ fn files_go_in_and_out_of_what_runs_and_what_does_not() -> Result<()> {
             ([at("out/file"), "one:/w/absent/".to_owned()], "there is no directory /w/absent/"),
             ([at("out/tree"), "one:/w/inside".to_owned()], "/w/inside is no directory"),
             (["one:/absent".to_owned(), back], "copy /absent"),
+            (["one:/w".to_owned(), "-".to_owned()], "a tar stream"),
             (["a".to_owned(), "b".to_owned()], "one of the two is a path in a container"),
         ] {
             copy(&arguments.each_ref().map(String::as_str)).err_with(because)?;

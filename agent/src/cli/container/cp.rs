@@ -26,6 +26,11 @@ pub(crate) struct CpArgs {
 pub(super) fn run(args: &CpArgs, session: &Session) -> Outcome {
     let owners = if args.archive { Owners::Keep } else { Owners::Root };
     let engine = session.engine()?;
+    let refused = |problem: &'static str, hint: &str| Err(Failure::Error { error: anyhow!(problem), hint: Some(hint.to_owned()) });
+    if args.source == "-" || args.target == "-" {
+        let hint = "let the container's do it: agent container exec web tar -C /data -c . > data.tar; a file of that name is ./-";
+        return refused("- would be a tar stream, which cp does not make or take", hint);
+    }
     match (inside(&args.source), inside(&args.target)) {
         (Some((name, source)), None) => {
             let id = find_one(&engine, name)?;
@@ -36,8 +41,8 @@ pub(super) fn run(args: &CpArgs, session: &Session) -> Outcome {
             container::copy_in(engine.places(), &id, &absolute(&args.source)?, target, owners)?;
         }
         (Some(_), Some(_)) | (None, None) => {
-            let hint = Some("write agent container cp web:/etc/app.conf . or agent container cp app.conf web:/etc/".to_owned());
-            return Err(Failure::Error { error: anyhow!("one of the two is a path in a container, the other one of the host"), hint });
+            let hint = "write agent container cp web:/etc/app.conf . or agent container cp app.conf web:/etc/";
+            return refused("one of the two is a path in a container, the other one of the host", hint);
         }
     }
     Ok(exit::DONE)
