@@ -28,7 +28,7 @@ pub(super) fn run(args: &CpArgs, session: &Session) -> Outcome {
     let engine = session.engine()?;
     let refused = |problem: &'static str, hint: &str| Err(Failure::Error { error: anyhow!(problem), hint: Some(hint.to_owned()) });
     if args.source == "-" || args.target == "-" {
-        let hint = "let the container's do it: agent container exec web tar -C /data -c . > data.tar; a file of that name is ./-";
+        let hint = "let the container's tar do it: agent container exec web tar -C /data -c . > data.tar; a file of that name is ./-";
         return refused("- would be a tar stream, which cp does not make or take", hint);
     }
     match (inside(&args.source), inside(&args.target)) {
