@@ -26,9 +26,10 @@ pub(in crate::cli) struct BuildArgs {
     /// standard input
     #[arg(default_value = ".")]
     context: String,
-    /// The Dockerfile, relative to the context; - reads it from standard input
-    #[arg(short, long, default_value = "Dockerfile")]
-    file: PathBuf,
+    /// The Dockerfile, from here or, where there is none, from the context [default: the context's Dockerfile]; - reads it from
+    /// standard input
+    #[arg(short, long)]
+    file: Option<PathBuf>,
     /// A further context, name=directory, name=docker-image://reference or name=repository: what FROM name and --from=name mean
     #[arg(long, value_name = "NAME=CONTEXT")]
     build_context: Vec<String>,
@@ -129,13 +130,14 @@ pub(super) fn run(args: &BuildArgs, session: &Session) -> Outcome {
     let targets = args.cache_to.iter().map(|text| build_cache::target(text)).collect::<Result<Vec<_>, _>>()?;
     let (outputs, names) = outputs(args)?;
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| anyhow::Error::from_boxed(error).context("open the build context");
-    let given_context = GivenContext { context: &args.context, dockerfile: &args.file, git_directory: git_directory(args) };
+    let dockerfile = given::dockerfile(Path::new(&args.context), args.file.as_deref());
+    let given_context = GivenContext { context: &args.context, dockerfile: &dockerfile, git_directory: git_directory(args) };
     let mut context = BuildContext::open(&engine, &given_context, &mut std::io::stdin().lock()).map_err(failed)?;
     for pair in &args.build_context {
         context.add(&engine, pair).map_err(failed)?;
     }
     let request = BuildRequest {
-        dockerfile: args.file.clone(),
+        dockerfile: dockerfile.clone(),
         inline: context.inline.clone(),
         contexts: context.contexts.clone(),
         args: given::arguments(&args.build_arg),

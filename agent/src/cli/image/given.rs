@@ -7,7 +7,23 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// The Dockerfile's name where `--file` gives none.
+const DOCKERFILE: &str = "Dockerfile";
+
+/// The Dockerfile that `--file` means: as with docker a path from here, even out of the context; one that is not here is one of the
+/// context. What lies in the context is named from there.
+pub(super) fn dockerfile(context: &Path, given: Option<&Path>) -> PathBuf {
+    let Some(given) = given else { return DOCKERFILE.into() };
+    if !context.is_dir() || given == Path::new("-") || !given.is_file() {
+        return given.to_owned();
+    }
+    let named = |given: &Path| Some(std::path::absolute(given).ok()?.parent()?.canonicalize().ok()?.join(given.file_name()?));
+    let Some(path) = named(given) else { return given.to_owned() };
+    let within = context.canonicalize().ok().and_then(|context| path.strip_prefix(context).map(Path::to_owned).ok());
+    within.unwrap_or(path)
+}
 
 /// Reads `--secret` and `--ssh`.
 pub(super) fn read(secrets: &[String], agents: &[String]) -> Result<Given, Failure> {
@@ -101,4 +117,29 @@ fn key(path: &Path) -> anyhow::Result<PrivateKey> {
 fn because(text: &str, path: &Path, error: anyhow::Error) -> Failure {
     let hint = error.is::<KeyError>().then(|| format!("add the key to an agent and give its socket: ssh-add {0}; --ssh …", path.display()));
     Failure::Error { error: error.context(format!("--ssh {text}: {}", path.display())), hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dockerfile_lies_here_or_in_the_context() {
+        let place = tempfile::tempdir().unwrap();
+        let (root, context) = (place.path().canonicalize().unwrap(), place.path().join("context"));
+        std::fs::create_dir_all(context.join("sub")).unwrap();
+        for path in ["outside", "context/sub/inside"] {
+            std::fs::write(root.join(path), "FROM scratch\n").unwrap();
+        }
+        for (given, expected) in [
+            (None, PathBuf::from(DOCKERFILE)),
+            (Some(root.join("outside")), root.join("outside")),
+            (Some(root.join("context/../outside")), root.join("outside")),
+            (Some(context.join("sub/inside")), "sub/inside".into()),
+            (Some("sub/inside".into()), "sub/inside".into()),
+            (Some("-".into()), "-".into()),
+        ] {
+            assert_eq!(dockerfile(&context, given.as_deref()), expected, "{given:?}");
+        }
+    }
 }

@@ -24,9 +24,9 @@ pub(in crate::cli) struct LintArgs {
     /// The build's directory, a Dockerfile, or - for one on standard input
     #[arg(default_value = ".", value_name = "PATH|-")]
     path: PathBuf,
-    /// The Dockerfile, relative to the directory
-    #[arg(short, long, default_value = "Dockerfile")]
-    file: PathBuf,
+    /// The Dockerfile, from here or, where there is none, from the directory [default: the directory's Dockerfile]
+    #[arg(short, long)]
+    file: Option<PathBuf>,
     /// A build argument, KEY=value, or KEY to take it from the environment
     #[arg(long, value_name = "KEY=VALUE")]
     build_arg: Vec<String>,
@@ -49,7 +49,7 @@ struct Checked {
 }
 
 pub(super) fn run(args: &LintArgs, session: &Session) -> Outcome {
-    let checked = open(&args.path, &args.file)?;
+    let checked = open(&args.path, &super::given::dockerfile(&args.path, args.file.as_deref()))?;
     let given = arguments(&args.build_arg);
     let (file, mut errors) = file::read(&checked.name, &checked.text);
     let findings = check(&file, &checked.ignored, &given, session).unwrap_or_else(|error| {
