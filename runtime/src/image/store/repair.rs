@@ -433,11 +433,16 @@ mod tests {
         let name = fs::read_dir(images.join("records")).unwrap().next().unwrap().unwrap().path();
         let kept = fs::read(&name).unwrap();
         type Harm<'a> = &'a dyn Fn();
-        let harms: [(&str, Harm<'_>); 9] = [
+        let sound: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+        let mut bare = sound.clone();
+        bare["layers"] = serde_json::json!([]);
+        assert_ne!(bare, sound);
+        let harms: [(&str, Harm<'_>); 10] = [
             ("a blob cut short", &|| fs::write(&blob, "x").unwrap()),
             ("a configuration changed", &|| fs::write(&config, "{}").unwrap()),
             ("a configuration gone", &|| fs::remove_file(&config).unwrap()),
             ("an image's record torn", &|| fs::write(&record, "{").unwrap()),
+            ("an image's record without its layers", &|| fs::write(&record, bare.to_string()).unwrap()),
             ("a layer's record torn", &|| fs::write(&layer_record, "{").unwrap()),
             ("a layer gone", &|| fs::remove_dir_all(layer_record.parent().unwrap()).unwrap()),
             ("a stray directory", &|| fs::create_dir_all(images.join("layers/old/deep")).unwrap()),
