@@ -22,7 +22,7 @@ pub use build_cache::write_layout;
 pub use build_log::BuildLog;
 pub use config::ConfigError;
 pub use context::{BuildContext, GitDirectory, GivenContext};
-pub use hand::{create_network, create_volume, endpoint_by_hand};
+pub use hand::{Attendant, ByHand, Then, Transient, create_network, create_volume, endpoint_by_hand};
 pub use image::{Bases, Supplies, build_request, build_with, fetch, image_key, pull};
 pub use leftovers::{clear_up, collect_snapshots, unused_snapshots};
 pub use needed::{collect, needed, unused_sources};
@@ -39,14 +39,13 @@ use crate::plan::actual::{Actual, Owner};
 use crate::progress::Tell;
 use crate::site::Site;
 use entries::Line;
-use runtime::container::{self, AttachRequest, Attachment, Remover, Stay};
-use runtime::engine::{Engine, EngineError, Lead};
+use runtime::engine::Engine;
 use runtime::network::Links;
 use runtime::places::Places;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use spec::desired::{Desired, Kind, ResourceId};
-use spec::value::{ContainerId, Digest, MountTarget, Name};
+use spec::value::{Digest, Name};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// This machine, seen from one site.
@@ -55,88 +54,18 @@ pub struct LinuxHost<'a> {
     /// One statement at a time; what is written is small.
     ledger: &'a Mutex<Ledger>,
     site: &'a Site,
-    attendant: Option<&'a Attendant>,
-    transient: Option<&'a Transient>,
-    then: Then,
-    anonymous: &'a [MountTarget],
-}
-
-/// Somebody who sees a container from its first byte.
-pub struct Attendant {
-    request: AttachRequest,
-    attachment: Mutex<Option<Attachment>>,
-}
-
-impl Attendant {
-    /// One who wants this of it.
-    pub fn new(request: AttachRequest) -> Self {
-        Self { request, attachment: Mutex::new(None) }
-    }
-
-    /// The connection to the container, if one was started.
-    pub fn into_attachment(self) -> Option<Attachment> {
-        self.attachment.into_inner().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn start(&self, engine: &Engine, id: &ContainerId, lead: Lead) -> Result<(), EngineError> {
-        let attachment = engine.start_attached(id, lead, self.request)?;
-        *self.attachment.lock().unwrap_or_else(PoisonError::into_inner) = Some(attachment);
-        Ok(())
-    }
-}
-
-/// What becomes of a container that was made by hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
-    /// It is started.
-    Start,
-    /// It waits for somebody to start it.
-    Wait,
-}
-
-/// For the site's one container to go with its end, which its maker awaits.
-pub struct Transient {
-    remover: Remover,
-    stay: Mutex<Option<Stay>>,
-}
-
-impl Transient {
-    /// This removes it.
-    pub fn new(remover: Remover) -> Self {
-        Self { remover, stay: Mutex::new(None) }
-    }
-
-    /// From now on nobody removes it before this is dropped.
-    fn begin(&self, engine: &Engine, id: &ContainerId) -> Result<(), EngineError> {
-        *self.stay.lock().unwrap_or_else(PoisonError::into_inner) = container::stay(engine.places(), id)?;
-        Ok(())
-    }
+    by_hand: ByHand<'a>,
 }
 
 impl<'a> LinuxHost<'a> {
     /// The host for a site.
     pub fn new(engine: &'a Engine, ledger: &'a Mutex<Ledger>, site: &'a Site) -> Self {
-        Self { engine, ledger, site, attendant: None, transient: None, then: Then::Start, anonymous: &[] }
+        Self { engine, ledger, site, by_hand: ByHand::default() }
     }
 
-    /// The same with somebody who attends the start of the site's one container, and so sees for himself what becomes of it.
-    pub fn attended(self, attendant: Option<&'a Attendant>) -> Self {
-        Self { attendant, ..self }
-    }
-
-    /// The same where the site's one container goes with its end.
-    pub fn transient(self, transient: Option<&'a Transient>) -> Self {
-        Self { transient, ..self }
-    }
-
-    /// The same where the site's one container is to run, or not yet.
-    pub fn then(self, then: Then) -> Self {
-        Self { then, ..self }
-    }
-
-    /// The same with volumes at these places of the site's one container that are its own and go with it.
-    pub fn anonymous(self, anonymous: &'a [MountTarget]) -> Self {
-        Self { anonymous, ..self }
+    /// The same where the site is one container that is made by hand.
+    pub fn by_hand(self, by_hand: ByHand<'a>) -> Self {
+        Self { by_hand, ..self }
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {

@@ -48,7 +48,7 @@ pub(super) fn perform(host: &LinuxHost<'_>, action: &Action, progress: &Tell<'_>
             remove_volume(host.engine.places(), name).map_err(|error| HostError::new(format!("remove volume {name}"), error))
         }
         Action::CreateContainer { id, spec, image, endpoints } => create_container(host, id, spec, image, endpoints),
-        Action::StartContainer { .. } | Action::AwaitContainer { .. } if host.then == Then::Wait => Ok(()),
+        Action::StartContainer { .. } | Action::AwaitContainer { .. } if host.by_hand.then == Then::Wait => Ok(()),
         Action::StartContainer { id, traffic } => start_container(host, id, *traffic),
         Action::AwaitContainer { id, until } => await_container(host, id, *until),
         Action::SwitchTraffic { from, to } => switch_traffic(host, from.as_ref(), to),
@@ -98,15 +98,16 @@ fn create_container(host: &LinuxHost<'_>, id: &ContainerId, wanted: &Container, 
         mounts.push(resolve(host, mount)?);
     }
     let declared = config::anonymous_volumes(wanted, &image).map_err(|error| failed(error.into()))?;
-    for target in declared.into_iter().chain(host.anonymous.iter().cloned()).collect::<BTreeSet<_>>() {
+    for target in declared.into_iter().chain(host.by_hand.anonymous.iter().cloned()).collect::<BTreeSet<_>>() {
         let source = config::anonymous_volume(host.engine.places().container(id), &target);
         mounts.push(MountConfig::Bind { source, target, read_only: false, copy_up: true });
     }
     let parts = Parts { id, wanted, image: &image, endpoints, mounts };
     let config = config::container_config(parts).map_err(|error| failed(error.into()))?;
-    let remover = host.transient.map(|transient| &transient.remover);
+    let remover = host.by_hand.transient.map(|transient| &transient.remover);
     let made = host.engine.create_container(&config, host.applied(Kind::Container, &id.name, wanted), remover);
-    made.and_then(|()| host.transient.map_or(Ok(()), |transient| transient.begin(host.engine, id))).map_err(|error| failed(error.into()))
+    made.and_then(|()| host.by_hand.transient.map_or(Ok(()), |transient| transient.begin(host.engine, id)))
+        .map_err(|error| failed(error.into()))
 }
 
 /// A mount of the manifest as a mount of host paths; what comes from the site is snapshotted first.
@@ -136,7 +137,7 @@ fn start_container(host: &LinuxHost<'_>, id: &ContainerId, traffic: Traffic) -> 
         Traffic::Now => Lead::Now,
         Traffic::AfterSwitch => Lead::Later,
     };
-    let started = match host.attendant {
+    let started = match host.by_hand.attendant {
         Some(attendant) => attendant.start(host.engine, id, lead),
         None => host.engine.start_container(id, lead).map(drop),
     };
@@ -144,7 +145,7 @@ fn start_container(host: &LinuxHost<'_>, id: &ContainerId, traffic: Traffic) -> 
 }
 
 fn await_container(host: &LinuxHost<'_>, id: &ContainerId, until: DependencyCondition) -> Result {
-    if host.attendant.is_some() {
+    if host.by_hand.attendant.is_some() {
         // It may wait for him, and he for us.
         return Ok(());
     }

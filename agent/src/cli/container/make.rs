@@ -7,7 +7,7 @@ use crate::apply::Event;
 use crate::cli::render::Render;
 use crate::cli::view::Teller;
 use crate::cli::{Failure, Session, exit};
-use crate::linux::{Attendant, LinuxHost, Then, Transient, create_volume};
+use crate::linux::{Attendant, ByHand, LinuxHost, Then, Transient, create_volume};
 use crate::plan::Policy;
 use crate::plan::action::{Action, Plan, Step};
 use crate::plan::actual::SiteId;
@@ -243,8 +243,8 @@ impl Make<'_> {
             create_volume(engine, &volume, &Volume { labels: BTreeMap::new() })?;
         }
         let policy = Policy::keep(made.id.clone());
-        let host =
-            LinuxHost::new(engine, &ledger, &made).attended(attendant).transient(transient.as_ref()).then(then).anonymous(&anonymous);
+        let by_hand = ByHand { attendant, transient: transient.as_ref(), then, anonymous: &anonymous };
+        let host = LinuxHost::new(engine, &ledger, &made).by_hand(by_hand);
         let pulls = Pulls { render: session.render, image: args.image.clone(), teller: OnceLock::new() };
         let cycle = converge(&host, &made.desired, &policy, &AtomicBool::new(false), &pulls);
         if let Some(teller) = pulls.teller.into_inner() {

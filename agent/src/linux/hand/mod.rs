@@ -1,7 +1,12 @@
-//! What is made by hand: volumes and networks that belong to no site, which sites and containers run by hand may use.
+//! What is made by hand: containers, each the only one of a site of its own, and volumes and networks that belong to no site, which
+//! sites and such containers may use.
 
-use super::record::Applied;
+mod container;
+
+pub use container::{Attendant, ByHand, Then, Transient};
+
 use crate::host::HostError;
+use crate::linux::record::Applied;
 use crate::plan::actual::Owner;
 use crate::plan::{endpoint_on, place_of_network};
 use runtime::container::config::Endpoint;
@@ -24,7 +29,7 @@ pub fn create_volume(engine: &Engine, name: &Name, volume: &Volume) -> Result<()
 /// Makes a network that is not there yet; chooses its subnet unless that is said. Under the host's lock.
 pub fn create_network(engine: &Engine, name: &Name, network: &Network) -> Result<(), HostError> {
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| HostError::new(format!("create network {name}"), error);
-    let actual = super::observe::all_but_images(engine)?;
+    let actual = crate::linux::observe::all_but_images(engine)?;
     let (subnet, gateway) = place_of_network(&actual, name, network).map_err(|why| failed(why.into()))?;
     let annotations = Applied { owner: Owner::Hand, applied: network.clone(), written: None }.to_value();
     let (name, labels) = (name.clone(), network.labels.clone());
@@ -34,6 +39,6 @@ pub fn create_network(engine: &Engine, name: &Name, network: &Network) -> Result
 
 /// The place of a container on a network that it is to join. Under the host's lock.
 pub fn endpoint_by_hand(engine: &Engine, id: &ContainerId, network: &Name, attachment: &Attachment) -> Result<Endpoint, HostError> {
-    let actual = super::observe::all_but_images(engine)?;
+    let actual = crate::linux::observe::all_but_images(engine)?;
     endpoint_on(&actual, network, attachment, id).map_err(|why| HostError::new(format!("connect {id} to network {network}"), why))
 }
